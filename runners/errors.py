@@ -1,0 +1,26 @@
+"""The one error a user sees: what was found, what was expected, how to mend it. A traceback is for our own bugs."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input, a refused request or a failed gate, explained.
+
+    Args:
+        found: what is wrong, with the value found.
+        expected: what should have been there.
+        fix: the command or the edit that mends it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, expected: str = "", fix: str = "") -> None:
+        self.found, self.expected, self.fix = found, expected, fix
+        lines = [found, *([f"  expected: {expected}"] if expected else []), *([f"  fix:      {fix}"] if fix else [])]
+        super().__init__("\n".join(lines))
+
+
+class CannotMeasure(UserError):
+    """A benchmark could not be measured at all (exit code 2): neither passed nor failed."""
+
+    exit_code = 2

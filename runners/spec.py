@@ -1,0 +1,306 @@
+"""Every setting of elson and its default, declared once.
+
+Stack files (``infra/stacks``) and profiles (``runners/profiles``) hold values only; both are validated here, and the same object
+reaches infrastructure and containers. Units stand in the names. Unknown keys are refused. Derived values are functions.
+
+Nothing here imports torch, click or pulumi: this module is read everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from runners.errors import UserError
+
+#: Bumped when a stage's numbers would change for the same inputs; part of the ids, so old artifacts are not mistaken for new.
+STAGE_VERSIONS = {"data": 1, "train": 1, "merge": 1, "quantize": 1}
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,80}$")]
+GsUri = Annotated[str, StringConstraints(pattern=r"^gs://[a-z0-9][a-z0-9._-]+(/[^/].*)?$")]
+
+
+class Strict(BaseModel):
+    """Frozen, and a key nobody declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class BucketSpec(Strict):
+    """Two buckets: models (versions, soft delete, never destroyed) and scratch (checkpoints, specs, job states; expires)."""
+
+    models: GsUri = "gs://elson-models"
+    scratch: GsUri = "gs://elson-scratch"
+
+
+class BaseModelSpec(Strict):
+    """The model that is fine-tuned. ``id`` is the digest of its manifest, filled in when the spec is resolved."""
+
+    name: Name = "elson-finance-trading-14b-final"
+    id: str | None = None
+
+
+class DatasetSpec(Strict):
+    """A published dataset, by name or id; ``id`` is filled in when the spec is resolved."""
+
+    name: Name = "elson-corpus"
+    id: str | None = None
+
+
+class ModelNames(Strict):
+    """Names to publish under, for people; left out, a name is derived from the stage's id."""
+
+    dora: Name | None = None
+    merged: Name | None = None
+    qdora: Name | None = None
+
+
+class ChatSpec(Strict):
+    """What stands around a question, the same in training, calibration, evaluation and serving."""
+
+    system_prompt: str = (
+        "You are Elson, a careful assistant for personal finance and markets in the United States. Answer from general "
+        "principles, show the steps of a calculation, name the year of any limit or rate, and say when a licensed "
+        "professional is needed."
+    )
+
+
+class DataSpec(Strict):
+    """How ``elson data build`` turns sources into a dataset."""
+
+    sources: str = "data/sources.yaml"
+    taxonomy: str = "data/taxonomy.yaml"
+    benchmark: str = "data/benchmark/cases.yaml"
+    validation_fraction: Fraction = 0.08
+    near_duplicate_jaccard: Fraction = 0.8
+    leak_jaccard: Fraction = 0.7
+    drop_leaks: bool = False
+    seed: int = 0
+
+
+class TrainSpec(Strict):
+    """DoRA fine-tuning: https://arxiv.org/abs/2402.09353."""
+
+    adapter: Literal["dora", "lora"] = "dora"
+    rank: int = Field(128, ge=1)
+    alpha: int = Field(256, ge=1)
+    dropout: Fraction = 0.0
+    target_modules: tuple[str, ...] = LINEAR_LAYERS
+    epochs: int = Field(5, ge=1)
+    batch_examples: int = Field(64, ge=1, description="examples per optimizer step")
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup_fraction: Fraction = 0.05
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    max_tokens: int = Field(2048, ge=16, description="longest example, in tokens; a longer one is refused, not cut")
+    packing: bool = True
+    micro_batch_tokens: int | None = Field(None, description="left out, the memory plan chooses it")
+    gradient_checkpointing: bool | None = Field(None, description="left out, the memory plan chooses it")
+    checkpoints_per_epoch: int = Field(1, ge=1)
+    early_stop_evaluations: int = Field(2, ge=1, description="evaluations without improvement before training stops")
+    minimum_steps: int = Field(20, ge=1, description="a run with fewer optimizer steps is refused")
+    max_train_examples: int | None = Field(None, description="train on the first so many of the shuffled split (demo)")
+    max_validation_examples: int | None = None
+    seed: int = 0
+
+
+class MergeSpec(Strict):
+    """Adapter into base, and the parity gate between the two."""
+
+    probe_examples: int = Field(16, ge=1)
+    max_mean_kl: float = Field(0.01, gt=0)
+    min_top1_agreement: Fraction = 0.96
+
+
+class QuantizeSpec(Strict):
+    """4-bit AWQ of the merged model, and the quality gate against it."""
+
+    backend: Literal["autoawq", "llmcompressor"] = "autoawq"
+    bits: Literal[4] = 4
+    group_size: Literal[32, 64, 128] = 128
+    calibration_tokens: int = Field(16_384, ge=256)
+    calibration_sequence_tokens: int = Field(512, ge=32)
+    validation_examples: int = Field(32, ge=1)
+    max_mean_kl: float = Field(0.30, gt=0)
+    max_perplexity_ratio: float = Field(1.15, gt=1)
+    must_beat_round_to_nearest: bool = True
+    seed: int = 0
+
+
+class ServeSpec(Strict):
+    """vLLM behind a gateway."""
+
+    model: str = Field("production", description="a registry name, or 'production'")
+    model_id: str | None = Field(None, description="filled in when the spec is resolved")
+    served_model_name: str = "elson"
+    port: int = Field(8000, ge=0, le=65535)
+    max_model_tokens: int = Field(4096, ge=128)
+    max_sequences: int = Field(32, ge=1)
+    gpu_memory_fraction: Fraction = 0.92
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    tensor_parallel: int = Field(1, ge=1)
+    cpu_kv_cache_mib: int = Field(256, ge=16, description="KV cache when serving on a CPU")
+    ready_timeout_s: int = Field(900, ge=10)
+    idle_minutes: int = Field(60, ge=1)
+    allowed_cidrs: tuple[str, ...] = ()
+    open_to_the_internet: bool = False
+    domain: str | None = None
+
+
+class EvaluateSpec(Strict):
+    """The benchmark and its bars."""
+
+    benchmark: str = "data/benchmark/cases.yaml"
+    concurrency: int = Field(4, ge=1)
+    max_tokens: int = Field(512, ge=1)
+    temperature: float = 0.0
+    seed: int = 0
+    request_timeout_s: float = Field(60.0, gt=0)
+    deadline_s: float = Field(3600.0, gt=0)
+    overall_bar: Fraction = 0.80
+    category_bar: Fraction = 0.70
+    mean_latency_bar_ms: float = Field(2000.0, gt=0)
+    max_cases: int | None = Field(None, description="the first so many cases of each category (demo); recorded as such")
+
+
+class MachineSpec(Strict):
+    """The one VM of a stack."""
+
+    machine_type: str
+    provisioning_model: Literal["SPOT", "STANDARD", "FLEX_START"] = "SPOT"
+    region: str = "us-central1"
+    zones: tuple[str, ...] = ()
+    disk_gb: int = Field(200, ge=20)
+    deadline_minutes: int = Field(120, ge=5)
+    max_attempts: int = Field(5, ge=1)
+
+
+class FoundationSpec(Strict):
+    """What every other stack stands on; made once, kept by destroy."""
+
+    region: str = "us-central1"
+    budget_usd_per_month: float = Field(50.0, gt=0)
+    alert_emails: tuple[str, ...] = ()
+    operators: tuple[str, ...] = Field((), description="members that may reach the server through IAP, e.g. user:me@x.org")
+
+
+class EnvironmentDigests(Strict):
+    """Which code ran: the container's digest in the cloud, the lock's digest at home."""
+
+    train: str | None = None
+    quantize: str | None = None
+    serve: str | None = None
+    gateway: str | None = None
+
+
+class Spec(Strict):
+    """The whole of it. A stack uses the parts it needs."""
+
+    version: Literal[1] = 1
+    profile: Name = "train-h100"
+    buckets: BucketSpec = BucketSpec()
+    base_model: BaseModelSpec = BaseModelSpec()
+    dataset: DatasetSpec = DatasetSpec()
+    names: ModelNames = ModelNames()
+    chat: ChatSpec = ChatSpec()
+    data: DataSpec = DataSpec()
+    train: TrainSpec = TrainSpec()
+    merge: MergeSpec = MergeSpec()
+    quantize: QuantizeSpec = QuantizeSpec()
+    serve: ServeSpec = ServeSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
+    machine: MachineSpec | None = None
+    foundation: FoundationSpec | None = None
+    environments: EnvironmentDigests = EnvironmentDigests()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Spec:
+        if self.serve.open_to_the_internet and not self.serve.domain:
+            raise ValueError("serve.open_to_the_internet needs serve.domain, so that traffic is encrypted")
+        if "0.0.0.0/0" in self.serve.allowed_cidrs and not self.serve.open_to_the_internet:
+            raise ValueError("serve.allowed_cidrs has 0.0.0.0/0: set serve.open_to_the_internet: true and serve.domain as well")
+        return self
+
+
+def parse(values: dict[str, Any], source: str = "spec") -> Spec:
+    """Validate values from a stack file, a profile or the bucket. Raises UserError naming each bad key."""
+    try:
+        return Spec.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']} (found {e.get('input')!r})"[:300] for e in error.errors())
+        raise UserError(f"{source} is not a valid spec: {problems}", "the keys of runners/spec.py", f"edit {source}") from None
+
+
+def load(file: Path) -> Spec:
+    """Read a spec from a YAML or JSON file."""
+    try:
+        values = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{file} is not there", "a YAML file of settings", "see `elson run --help` for the profiles") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not YAML: {error}", "a mapping of settings", f"edit {file}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{file} holds {type(values).__name__}", "a mapping of settings", f"edit {file}")
+    return parse(values, str(file))
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """Content id: 16 hex digits of SHA-256 over the canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def spec_digest(spec: Spec) -> str:
+    """Name of a resolved spec in the bucket."""
+    return digest(spec.model_dump(mode="json"))
+
+
+def train_id(spec: Spec) -> str:
+    """Id of the adapter that a resolved spec makes. Raises UserError when the spec is not resolved."""
+    return "dora-" + digest(["train", STAGE_VERSIONS["train"], *_training_inputs(spec)])
+
+
+def merge_id(spec: Spec) -> str:
+    """Id of the merged model that a resolved spec makes."""
+    return "merged-" + digest(["merge", STAGE_VERSIONS["merge"], train_id(spec), spec.merge.model_dump(mode="json")])
+
+
+def quantize_id(spec: Spec) -> str:
+    """Id of the quantized model that a resolved spec makes."""
+    inputs = [merge_id(spec), spec.quantize.model_dump(mode="json"), _need(spec.environments.quantize, "environments.quantize")]
+    return "qdora-" + digest(["quantize", STAGE_VERSIONS["quantize"], *inputs])
+
+
+def model_name(spec: Spec, kind: Literal["dora", "merged", "qdora"]) -> str:
+    """The registry name a stage publishes under: the spec's, or one derived from the id."""
+    ids = {"dora": train_id, "merged": merge_id, "qdora": quantize_id}
+    return getattr(spec.names, kind) or f"{spec.profile}-{ids[kind](spec)}"
+
+
+def _training_inputs(spec: Spec) -> list[Any]:
+    return [
+        _need(spec.base_model.id, "base_model.id"),
+        _need(spec.dataset.id, "dataset.id"),
+        spec.train.model_dump(mode="json"),
+        spec.chat.model_dump(mode="json"),
+        _need(spec.environments.train, "environments.train"),
+    ]
+
+
+def _need(value: str | None, key: str) -> str:
+    if value is None:
+        raise UserError(f"the spec is not resolved: {key} is missing", "an id", "pass the spec that `elson plan` or `elson run` wrote")
+    return value
