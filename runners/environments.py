@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CUDA_PACKAGES = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)==")
 #: Packages the CPU build of vLLM names and never imports (or breaks on, next to a CPU torch).
 UNUSED_ON_CPU = re.compile(r"^(torchvision|torchaudio|torchcodec)==")
+#: Bumped when what this file does to an environment changes.
+INSTALLER_VERSION = 1
 STAGES = ("tools", "train", "quantize", "serve")
 _printing = threading.Lock()
 
@@ -66,7 +68,7 @@ def cpu_form(lock: str) -> tuple[str | None, list[str]]:
 
 def stamp(stage: str) -> str:
     """Digest of everything that goes into an environment."""
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(f"{INSTALLER_VERSION} {sys.version}".encode())
     for file in _inputs(stage):
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -74,7 +76,7 @@ def stamp(stage: str) -> str:
 
 def _inputs(stage: str) -> list[Path]:
     extra = ROOT / "tests" / "requirements.lock"
-    files = [lock_file(stage), Path(__file__)]
+    files = [lock_file(stage)]
     if stage in ("train", "quantize"):
         files.append(extra)
     if stage == "serve":
