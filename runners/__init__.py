@@ -1,0 +1,1 @@
+"""The stages of elson, one file each, and the command line over them."""

@@ -1,13 +1,14 @@
 """Where everything stands in the two buckets: one function a place.
 
-    models/   <name>/…            a published model: files, record.json, manifest.json
-              registry/<name>.json  what a name means: id, kind, status, parents
-              datasets/<id>/…     a published dataset
-              runs/<id>/…         reports
-    scratch/  specs/<digest>.json  resolved specs
-              staging/<id>/<digest>/…  uploads that are not published yet
-              checkpoints/<train_id>/step-000075/…
-              jobs/<id>/…         state and logs of a VM's job
+models/   <name>/…            a published model: files, record.json, manifest.json
+          registry/<name>.json  what a name means: id, kind, status, parents
+          production.json     which name is in production
+          datasets/<id>/…     a published dataset
+          runs/<id>/…         reports
+scratch/  specs/<digest>.json  resolved specs
+          staging/<id>/<digest>/…  uploads that are not published yet
+          checkpoints/<train_id>/step-000075/…
+          jobs/<id>/…         state and logs of a VM's job
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ def model(buckets: BucketSpec, name: str) -> str:
 def registry(buckets: BucketSpec, name: str = "") -> str:
     """Registry object of a name, or the registry's folder."""
     return f"{buckets.models}/registry/{name}.json" if name else f"{buckets.models}/registry/"
+
+
+def production(buckets: BucketSpec) -> str:
+    """The object that names the model in production."""
+    return f"{buckets.models}/production.json"
 
 
 def dataset(buckets: BucketSpec, dataset_id: str) -> str:

@@ -102,8 +102,8 @@ def now() -> str:
 
 def account(stage: str, stage_id: str, watch: Stopwatch, **fields: Any) -> Record:
     """A complete record of what just ran here."""
-    facts = {"code": code_version(), "packages": packages(), "machine": machine(), "started_at": watch.started_at, "finished_at": now()}
-    return Record(stage=stage, id=stage_id, status=fields.pop("status", "complete"), phases=tuple(watch.phases), **facts, **fields)
+    fields = {"status": "complete", "code": code_version(), "packages": packages(), "machine": machine(), "finished_at": now()} | fields
+    return Record(stage=stage, id=stage_id, started_at=watch.started_at, phases=tuple(watch.phases), **fields)
 
 
 def code_version() -> dict[str, Any]:
@@ -133,7 +133,13 @@ def packages() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """What this ran on."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"system": platform.system(), "architecture": platform.machine(), "cpus": os.cpu_count(), "memory_gib": round(memory_gib, 1), "python": platform.python_version()}
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(memory_gib, 1),
+        "python": platform.python_version(),
+    }
 
 
 class ManifestFile(Strict):
@@ -171,7 +177,8 @@ def describe(path: Path) -> ManifestFile:
     """Size and checksums of one file, read once."""
     import google_crc32c
 
-    crc, sha, size = google_crc32c.Checksum(), hashlib.sha256(), 0
+    checksum: Any = google_crc32c.Checksum
+    crc, sha, size = checksum(), hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(8 << 20):
             crc.update(block)
