@@ -75,9 +75,7 @@ def explained(uri: str) -> Iterator[None]:
     except exceptions.PreconditionFailed as error:
         raise Conflict(uri) from error
     except exceptions.NotFound as error:
-        if isinstance(error, exceptions.NotFound) and "bucket" in str(error).lower():
-            raise UserError(f"the bucket {bucket} is not there", "a bucket made by the foundation stack", "pulumi up -s foundation") from None
-        raise FileNotFoundError(uri) from None
+        raise FileNotFoundError(uri) from error
     except exceptions.Forbidden as error:
         raise UserError(
             f"no access to {uri}: {error.message}", "read and write access", "gcloud auth application-default login, or ask the project's owner"
@@ -91,6 +89,15 @@ def explained(uri: str) -> Iterator[None]:
             "a reachable Cloud Storage",
             "check the network, then run the same command again: it goes on where it stopped",
         ) from None
+
+
+@contextmanager
+def _bucket_there(uri: str) -> Iterator[None]:
+    """A write that finds nothing finds no bucket."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"the bucket {split(uri)[0]} is not there", "a bucket made by the foundation stack", "pulumi up -s foundation") from None
 
 
 def read(uri: str) -> tuple[bytes, int] | None:
@@ -118,7 +125,7 @@ def read_json(uri: str) -> tuple[Any, int] | None:
 def write(uri: str, data: bytes | str, *, generation: int) -> int:
     """Write an object if its generation is still ``generation`` (0: if it is not there). Returns the new generation. Raises Conflict."""
     bucket, path = split(uri)
-    with explained(uri):
+    with _bucket_there(uri), explained(uri):
         blob = client().bucket(bucket).blob(path)
         kind = "application/json" if path.endswith(".json") else "text/html" if path.endswith(".html") else "application/octet-stream"
         blob.upload_from_string(data, content_type=kind, if_generation_match=generation, checksum="crc32c", retry=_retry(), timeout=60)
@@ -271,8 +278,8 @@ def copy(source: str, target: str, manifest: Manifest) -> None:
 
 def _send(path: str, uri: str, crc32c: str, generation: int) -> int:
     bucket, name = split(uri)
-    with explained(uri):
-        blob = client().bucket(bucket).blob(name, chunk_size=None)
+    with _bucket_there(uri), explained(uri):
+        blob = client().bucket(bucket).blob(name)
         blob.upload_from_filename(path, if_generation_match=generation, checksum="crc32c", retry=_retry(), timeout=300)
     if blob.crc32c != crc32c:
         raise UserError(f"{uri} arrived damaged: checksum {blob.crc32c}", crc32c, "run again: only this file is sent again")

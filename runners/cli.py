@@ -1,0 +1,105 @@
+"""The command line. Only names and one line of help stand here; a command's module is imported when it is called.
+
+That keeps ``elson --help`` under half a second, and an environment that lacks a stage's packages can still run the others.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import sys
+import warnings
+from typing import Any
+
+import click
+
+from runners import log
+from runners.errors import UserError
+
+#: command -> (module, attribute, one line of help)
+COMMANDS = {
+    "run": ("runners.run_commands", "run", "Run the whole job on this machine: data, train, merge, quantize, serve, evaluate, report."),
+    "data": ("runners.data_commands", "data", "Build, check and describe datasets."),
+    "base": ("runners.base_commands", "base", "Make or publish a base model."),
+    "train": ("runners.stage_commands", "train", "Train the adapter that a spec describes, and publish it."),
+    "merge": ("runners.stage_commands", "merge", "Merge an adapter into its base model, past the parity gate."),
+    "quantize": ("runners.stage_commands", "quantize", "Quantize the merged model to 4 bits, past the quality gate."),
+    "serve": ("runners.serve_commands", "serve", "Serve a published model with vLLM."),
+    "evaluate": ("runners.evaluate_commands", "evaluate", "Measure a served model on the benchmark."),
+    "models": ("runners.models_commands", "models", "List, show, promote and deprecate published models."),
+    "plan": ("runners.plan_commands", "plan", "Memory, time, cost and latency of a stack, before any money is spent."),
+    "doctor": ("runners.plan_commands", "doctor", "Check credentials, APIs, quotas, images and the base model."),
+    "status": ("runners.status_commands", "status", "What a stack's machine is doing."),
+    "images": ("runners.images_commands", "images", "Resolve, build and bake images."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the module of one command."""
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option("0.1.0", prog_name="elson")
+def cli() -> None:
+    """From a finance Q&A corpus to a served, evaluated model, for a few dollars.
+
+    \b
+    Examples:
+      elson run --profile local          the whole job here, on a small model
+      elson plan -s train-h100           what the cloud run needs and costs
+      elson models ls                    what is published
+    """
+
+
+def main() -> None:
+    """Run a command; a user's mistake becomes one message and its exit code."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: nothing is half-published; the same command goes on where it stopped", err=True)
+        sys.exit(130)
+    except UserError as error:
+        _fail(str(error))
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"the disk is full: {error}\n  fix:      free space or pass another --work folder, then run the same command again")
+        sys.exit(1)
+
+
+def _fail(text: str) -> None:
+    if sys.stderr.isatty():
+        click.secho(f"error: {text}", fg="red", err=True)
+    else:
+        log.error(text)
+        click.echo(f"error: {text}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """Data for machines, on stdout."""
+    click.echo(json.dumps(value, indent=1, sort_keys=True, default=str))

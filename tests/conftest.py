@@ -1,0 +1,31 @@
+"""What every test may use: an embedded bucket of its own, and the folder of the user's own files where it is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runners import local_bucket
+from runners.spec import BucketSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def buckets(tmp_path: Path) -> Iterator[BucketSpec]:
+    """Two empty buckets in a real storage emulator."""
+    pair = BucketSpec(models="gs://models", scratch="gs://scratch")
+    with local_bucket.running(tmp_path, pair):
+        yield pair
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The user's own files (see the README); tests that need them are skipped, and say so, where they are not."""
+    folder = Path(os.environ.get("ELSON_REFERENCE", ROOT.parent / "shared" / "reference"))
+    if not folder.is_dir():
+        pytest.skip(f"the user's reference files are not at {folder} (set ELSON_REFERENCE)")
+    return folder
