@@ -12,6 +12,7 @@ A complete name never changes its id: a changed model needs a new name.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,9 +173,21 @@ def forget(buckets: BucketSpec, name: str) -> None:
     entry = read(buckets, name)
     if entry is None or entry.status != "building":
         raise UserError(f"{name} is {'not there' if entry is None else entry.status}", "a publication that was cut off", "elson models ls")
-    storage.delete(layout.registry(buckets, name).removesuffix(".json"))
-    bucket, path = storage.split(layout.registry(buckets, name))
-    storage.client().bucket(bucket).blob(path).delete()
+    _delete_object(layout.registry(buckets, name))
+
+
+def _delete_object(uri: str) -> None:
+    bucket, path = storage.split(uri)
+    with storage.explained(uri):
+        storage.client().bucket(bucket).blob(path).delete()
+
+
+def retract(buckets: BucketSpec, entry: Entry) -> None:
+    """Take a name and its files away. Only for the embedded bucket: in the cloud a model is deprecated, never deleted."""
+    if "STORAGE_EMULATOR_HOST" not in os.environ:
+        raise UserError(f"{entry.name} stands in a bucket of Google Cloud", "the embedded bucket", f"elson models deprecate {entry.name}")
+    _delete_object(layout.registry(buckets, entry.name))
+    storage.delete(folder_of(buckets, entry))
 
 
 def deprecate(buckets: BucketSpec, name: str, *, reason: str, replacement: str | None = None) -> Entry:

@@ -1,0 +1,191 @@
+"""Serve a published model with vLLM's OpenAI-compatible server.
+
+What is served is always a named, verified folder: it is downloaded, checked against its manifest, and given to ``vllm serve`` with an
+argument list made by a pure function. vLLM binds to loopback; the gateway (``images/gateway``) is what others reach. The key comes from the
+environment (``VLLM_API_KEY``) or a file, never from an argument. Ready means that a completion came back: ``/health`` answers 200 on a
+server whose engine dies at the first request.
+
+    elson serve --spec gs://scratch/specs/<digest>.json --work /scratch
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from runners import log, registry, storage
+from runners.errors import UserError
+from runners.registry import Entry
+from runners.spec import ServeSpec, Spec
+
+Device = Literal["cuda", "cpu"]
+
+
+def vllm_arguments(spec: ServeSpec, folder: Path, *, device: Device, quantized: bool, port: int, capability: float = 8.9) -> list[str]:
+    """The whole argument list after ``vllm``.
+
+    Args:
+        folder: the model, with its tokenizer and chat template.
+        capability: CUDA compute capability; below 8.0 (T4: 7.5) there is no bf16.
+    """
+    dtype = spec.dtype
+    if dtype == "auto" and device == "cpu":
+        # Measured: unquantized models batch three times better in fp32 on a CPU; AWQ wants the checkpoint's own type.
+        dtype = "auto" if quantized else "float32"
+    elif dtype == "auto" and capability < 8.0:
+        dtype = "float16"
+    arguments = ["serve", str(folder), "--served-model-name", spec.served_model_name, "--host", "127.0.0.1", "--port", str(port)]
+    arguments += ["--dtype", dtype, "--max-model-len", str(spec.max_model_tokens), "--max-num-seqs", str(spec.max_sequences)]
+    arguments += ["--disable-uvicorn-access-log", "--seed", "0"]
+    if device == "cpu":
+        return [*arguments, "--enforce-eager", "--kv-cache-memory-bytes", f"{spec.cpu_kv_cache_mib}M"]
+    arguments += ["--gpu-memory-utilization", str(spec.gpu_memory_fraction), "--kv-cache-dtype", spec.kv_cache_dtype]
+    return [*arguments, "--tensor-parallel-size", str(spec.tensor_parallel), "--enable-prefix-caching"]
+
+
+def vllm_environment(key: str, *, device: Device, work: Path) -> dict[str, str]:
+    """Environment of the server: the key, no telemetry, no hub, caches below the work folder."""
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    caches = {"VLLM_CACHE_ROOT": str(work / "cache" / "vllm"), "TRITON_CACHE_DIR": str(work / "cache" / "triton")}
+    cpu = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_TARGET_DEVICE": "cpu"} if device == "cpu" else {}
+    return {**os.environ, **quiet, **caches, **cpu, "VLLM_API_KEY": key}
+
+
+def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]:
+    """Bring the model that the spec names here, ready for vLLM. A DoRA adapter is merged into its base, since vLLM cannot apply one.
+
+    Args:
+        base: the base model's folder if it is here already.
+    """
+    entry = registry.to_serve(spec.buckets, spec.serve.model)
+    if spec.serve.model_id and entry.id != spec.serve.model_id:
+        raise UserError(f"{entry.name} is {entry.id} now; the plan was made for {spec.serve.model_id}", "the planned model", "plan again: pulumi up")
+    folder = work / "models" / entry.name
+    storage.download(registry.folder_of(spec.buckets, entry), folder, label=f"download {entry.name}")
+    if entry.kind == "dora":
+        from runners.merge import merge_streaming
+
+        parent = next(e for e in registry.entries(spec.buckets) if e.id == entry.parents["base_model"])
+        source = base or work / "models" / parent.name
+        storage.download(registry.folder_of(spec.buckets, parent), source, label=f"download {parent.name}")
+        merged = work / "models" / f"{entry.name}-merged"
+        if not merged.exists():
+            merge_streaming(source, folder, merged)
+        return merged, entry
+    return folder, entry
+
+
+def device() -> Device:
+    """``cuda`` where an NVIDIA driver answers, else ``cpu``."""
+    return "cuda" if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0 else "cpu"
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether a model folder says that its weights are quantized."""
+    return "quantization_config" in json.loads((folder / "config.json").read_text())
+
+
+def read_key() -> str:
+    """The API key, from ELSON_API_KEY_FILE or VLLM_API_KEY. Raises UserError when there is none: an open server is never started."""
+    file = os.environ.get("ELSON_API_KEY_FILE")
+    key = Path(file).read_text().strip() if file else os.environ.get("VLLM_API_KEY", "")
+    if len(key) < 16:
+        raise UserError(
+            f"the API key is {'missing' if not key else 'too short'}",
+            "at least 16 characters in VLLM_API_KEY or in the file ELSON_API_KEY_FILE names",
+            "openssl rand -hex 24",
+        )
+    return key
+
+
+def execute(spec: Spec, work: Path, port: int) -> None:
+    """Fetch the model and become the server; does not return. Raises UserError when the port is taken."""
+    key = read_key()
+    _need_free_port(port)
+    folder, entry = fetch_model(spec, None, work)
+    where = device()
+    arguments = vllm_arguments(spec.serve, folder, device=where, quantized=is_quantized(folder), port=port, capability=_capability(where))
+    log.event("serving", model=entry.name, id=entry.id, device=where, port=port)
+    import sys
+
+    program = str(Path(sys.executable).parent / "vllm")
+    os.execve(program, [program, *arguments], vllm_environment(key, device=where, work=work))
+
+
+def wait_until_ready(url: str, key: str, model: str, *, timeout_s: float, alive: subprocess.Popen[bytes] | None = None) -> float:
+    """Wait for the first completion; returns the seconds it took. Raises UserError when the server ends or the time is up."""
+    begin = time.monotonic()
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Say ready."}], "max_tokens": 1}).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    reason = "no connection yet"
+    with log.progress("waiting for the first completion", timeout_s, "s") as meter:
+        while (waited := time.monotonic() - begin) < timeout_s:
+            if alive and alive.poll() is not None:
+                raise UserError(f"the server ended with code {alive.returncode} before it was ready", "a running server", "see its log")
+            try:
+                with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/chat/completions", body, headers), timeout=60) as answer:
+                    if json.load(answer)["choices"]:
+                        return time.monotonic() - begin
+            except urllib.error.HTTPError as error:
+                reason = f"HTTP {error.code}: {error.read()[:200]!r}"
+                if error.code in (401, 403):
+                    raise UserError(f"the server refuses the key ({reason})", "the key it was started with", "pass that key") from None
+            except (urllib.error.URLError, OSError, ValueError) as error:
+                reason = str(error)
+            time.sleep(0.5)
+            meter.advance(time.monotonic() - begin - waited)
+    raise UserError(f"no completion within {timeout_s:.0f} s ({reason})", "a ready server", "see its log, or raise serve.ready_timeout_s")
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the server as a process group of its own; ends all of it when the block ends."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("wb") as output:
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            yield server
+        finally:
+            stop(server)
+
+
+def stop(server: subprocess.Popen[bytes], grace_s: float = 20) -> None:
+    """Ask the process group to end, then make it."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            server.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            continue
+    server.wait()
+
+
+def _need_free_port(port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise UserError(f"port {port} is taken", "a free port", "stop what listens there, or set serve.port") from None
+
+
+def _capability(where: Device) -> float:
+    if where == "cpu":
+        return 0.0
+    asked = subprocess.run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+    return float(asked.stdout.splitlines()[0])

@@ -1,0 +1,81 @@
+"""``elson train|merge|quantize``: the containers' entry points, and the steps of ``elson run``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runners import log
+from runners.errors import UserError
+
+
+def stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--spec`` and ``--work``."""
+    command = click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for downloads and results; may be lost.")(command)
+    return click.option("--spec", "spec_uri", required=True, help="The resolved spec: gs://… or a file.")(command)
+
+
+@click.command()
+@stage_options
+def train(spec_uri: str, work: Path) -> None:
+    """Train the adapter that a spec describes, and publish it. Goes on from the newest checkpoint.
+
+    \b
+    Examples:
+      elson train --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+    """
+    from runners import stages
+
+    log.configure("train")
+    work.mkdir(parents=True, exist_ok=True)
+    click.echo(stages.train(stages.load_spec(spec_uri), work).name)
+
+
+@click.command()
+@stage_options
+def merge(spec_uri: str, work: Path) -> None:
+    """Merge the adapter into its base model, past the parity gate, and publish the result.
+
+    \b
+    Examples:
+      elson merge --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+    """
+    from runners import stages
+
+    log.configure("merge")
+    work.mkdir(parents=True, exist_ok=True)
+    with _gates_shown():
+        click.echo(str(stages.merge(stages.load_spec(spec_uri), work)))
+
+
+@click.command()
+@click.option("--merged", type=click.Path(path_type=Path), help="The merged model, if it is on this machine already.")
+@stage_options
+def quantize(spec_uri: str, work: Path, merged: Path | None) -> None:
+    """Quantize the merged model to 4 bits, past the quality gate, and publish it.
+
+    \b
+    Examples:
+      elson quantize --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+    """
+    from runners import stages
+
+    log.configure("quantize")
+    work.mkdir(parents=True, exist_ok=True)
+    with _gates_shown():
+        click.echo(stages.quantize(stages.load_spec(spec_uri), work, merged).name)
+
+
+class _gates_shown:  # noqa: N801  # reads as a statement
+    """A failed gate's numbers go to the log, so that they outlive the machine."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError):
+            for gate in getattr(error, "gates", ()):
+                log.event("gate", name=gate.name, value=gate.value, rule=gate.rule, bound=gate.bound, passed=gate.passed)

@@ -1,0 +1,113 @@
+"""The shape of the code: who may import whom, what every command says of itself, what may stand at the top."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from runners import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+TOP = {"infra", "runners", "images", "data", "tests", "Pulumi.yaml", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True).stdout.split("\n")
+    return [Path(line) for line in listed if line]
+
+
+def imports(file: Path, *, everywhere: bool) -> set[str]:
+    """Modules a file imports: at its top, or anywhere in it."""
+    tree = ast.parse((ROOT / file).read_text())
+    nodes = ast.walk(tree) if everywhere else tree.body
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_top_level_is_what_was_agreed() -> None:
+    assert {path.parts[0] for path in tracked() if not path.parts[0].startswith(".")} <= TOP
+
+
+def test_nothing_but_infra_and_tests_imports_infra() -> None:
+    wrong = [
+        str(f) for f in tracked() if f.suffix == ".py" and f.parts[0] == "runners" and any(m.split(".")[0] == "infra" for m in imports(f, everywhere=True))
+    ]
+    assert not wrong
+
+
+def test_the_spec_reaches_neither_torch_nor_click_nor_pulumi() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, runners.spec; print(*sys.modules)"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"torch", "click", "pulumi", "transformers", "vllm", "google.cloud.storage"} & set(loaded)
+
+
+def test_heavy_packages_are_imported_where_they_are_used() -> None:
+    heavy = {"torch", "transformers", "peft", "vllm", "awq", "llmcompressor"}
+    files = [f for f in tracked() if f.suffix == ".py" and f.parts[0] == "runners"]
+    allowed = {"dora.py", "loss.py", "attention.py"}  # imported only by the stage, inside its function
+    wrong = [str(f) for f in files if f.name not in allowed and {m.split(".")[0] for m in imports(f, everywhere=False)} & heavy]
+    assert not wrong
+
+
+def test_files_stay_small() -> None:
+    long = {str(f): n for f in tracked() if f.suffix in (".py", ".sh") and (n := len((ROOT / f).read_text().splitlines())) > 400 and f.parts[0] != "tests"}
+    assert not long
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+
+    def walk(name: str, command: click.Command) -> None:
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for child in command.list_commands(context):
+                inner = command.get_command(context, child)
+                assert inner is not None
+                walk(f"{name} {child}".strip(), inner)
+
+    walk("", cli.cli)
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: value or "elson" if isinstance(value, str) else "")
+def test_every_command_has_help_with_examples(name: str, command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=f"elson {name}".strip()))
+    assert "Examples:" in text, f"`elson {name}` has no examples"
+    for option in command.params:
+        assert not isinstance(option, click.Option) or option.help or option.name in ("json", "home", "models_bucket", "scratch_bucket"), option
+
+
+def test_help_answers_at_once() -> None:
+    command = [sys.executable, "-m", "runners", "--help"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    times = []
+    for _ in range(3):
+        begin = time.monotonic()
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        times.append(time.monotonic() - begin)
+    assert min(times) < 0.5
+
+
+def test_what_may_not_be_named_is_not() -> None:
+    """Paths of one machine and hosts of registries do not belong into a project that others clone."""
+    words = ["/" + "root/", "/" + "work/", "pypi" + ".org", "pythonhosted" + ".org", "registry." + "npmjs", "deb." + "debian.org"]
+    wrong = []
+    for file in tracked():
+        if file.suffix in (".png", ".gguf") or file.name.endswith(".lock"):
+            continue
+        text = (ROOT / file).read_text(errors="replace")
+        wrong += [f"{file}: {word}" for word in words if word in text]
+    assert not wrong
