@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.errors import UserError
+from runners.processes import bound
 from runners.spec import BucketSpec
 
 
@@ -54,7 +56,7 @@ def _start(root: Path, port: int, url: str, log_file: Path) -> subprocess.Popen[
     command = [str(_server._get_binary_path()), "-scheme", "http", "-backend", "filesystem", "-filesystem-root", str(root), "-host", "127.0.0.1"]
     with log_file.open("ab") as log:
         # Its own session: a Ctrl-C is for the command, which then ends the server after its last write.
-        server = subprocess.Popen([*command, "-port", str(port), "-external-url", url], stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(bound([*command, "-port", str(port), "-external-url", url], signal.SIGKILL), stdout=log, stderr=log, start_new_session=True)
     for _ in range(200):
         if server.poll() is not None:
             break

@@ -21,6 +21,7 @@ from typing import Any
 
 from runners import environments, layout, local_bucket, log, record, registry, serve, spec, stages, storage
 from runners.errors import UserError
+from runners.processes import bound
 from runners.record import Stopwatch
 from runners.spec import Spec
 
@@ -55,8 +56,13 @@ def profile(name: str) -> Spec:
     return spec.load(file)
 
 
-def run(wanted: Spec, home: Path, *, redo_from: str | None = None, keep_serving: bool = False) -> dict[str, Any]:
-    """Run every stage whose result is missing; returns the summary. ``redo_from`` throws away that stage's results and all later ones first."""
+def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | None = None, keep_serving: bool = False) -> dict[str, Any]:
+    """Run every stage whose result is missing; returns the summary.
+
+    Args:
+        redo_from: throw away the results of this stage and all later ones first.
+        until: the last stage to run.
+    """
     missing = [stage for stage in ("tools", "train", "quantize", "serve") if not environments.is_complete(stage)]
     if missing:
         raise UserError(
@@ -76,13 +82,32 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, keep_serving:
         if redo_from not in (None, "base", "data"):
             _throw_away(job, redo_from)
         uri = stages.save_spec(job.spec)
+        if until in ("base", "data"):
+            return _so_far(job)
         _stage(job, "train", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "dora"), spec.train_id(job.spec)))
-        done = registry.complete(wanted.buckets, spec.model_name(job.spec, "qdora"), spec.quantize_id(job.spec))
+        if until == "train":
+            return _so_far(job)
         _stage(job, "merge", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "merged"), spec.merge_id(job.spec)))
-        _stage(job, "quantize", uri, done)
+        if until == "merge":
+            return _so_far(job)
+        _stage(job, "quantize", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "qdora"), spec.quantize_id(job.spec)))
+        if until == "quantize":
+            return _so_far(job)
         served = registry.usable(wanted.buckets, spec.model_name(job.spec, "qdora"))
         job.spec = job.spec.model_copy(update={"serve": job.spec.serve.model_copy(update={"model": served.name, "model_id": served.id})})
         return _evaluated(job, served, keep_serving=keep_serving, fresh=redo_from is not None)
+
+
+def _so_far(job: Run) -> dict[str, Any]:
+    """The summary of a run that was told to stop before serving."""
+    published = [{"name": entry.name, "kind": entry.kind, "id": entry.id} for entry in registry.entries(job.spec.buckets)]
+    return {
+        "profile": job.spec.profile,
+        "published": published,
+        "phases": [p.model_dump() for p in job.watch.phases],
+        "skipped": job.skipped,
+        "peak_mib": job.peak_mib,
+    }
 
 
 def _with_environments(wanted: Spec) -> Spec:
@@ -135,7 +160,9 @@ def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> No
     """Run ``python -m runners`` in a stage's environment; its error is ours."""
     log.event(f"{stage}: begins", environment=environment)
     command = [str(environments.python(environment)), "-m", "runners", *arguments]
-    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}, stdout=subprocess.DEVNULL, cwd=ROOT)
+    child = subprocess.Popen(
+        bound(command), env={**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}, stdout=subprocess.DEVNULL, cwd=ROOT
+    )
     try:
         with _Peak(child.pid) as peak:
             code = child.wait()

@@ -16,10 +16,11 @@ from runners.cli import print_json
 @click.option(
     "--from", "redo_from", type=click.Choice(["base", "data", "train", "merge", "quantize", "evaluate"]), help="Do this stage and the later ones again."
 )
+@click.option("--until", type=click.Choice(["data", "train", "merge", "quantize"]), help="Stop after this stage.")
 @click.option("--force", is_flag=True, help="Do every stage again.")
 @click.option("--keep-serving", is_flag=True, help="Leave the server up at the end, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as data.")
-def run(profile: str, home: Path, redo_from: str | None, force: bool, keep_serving: bool, as_json: bool) -> None:
+def run(profile: str, home: Path, redo_from: str | None, until: str | None, force: bool, keep_serving: bool, as_json: bool) -> None:
     """Run the whole job on this machine: data, train, merge, quantize, publish, serve, evaluate, report.
 
     Finished stages are kept: run it again after anything went wrong and it goes on.
@@ -34,8 +35,8 @@ def run(profile: str, home: Path, redo_from: str | None, force: bool, keep_servi
     from runners import run as job
 
     log.configure("run")
-    summary = job.run(job.profile(profile), home, redo_from="base" if force else redo_from, keep_serving=keep_serving)
-    if as_json:
+    summary = job.run(job.profile(profile), home, redo_from="base" if force else redo_from, until=until, keep_serving=keep_serving)
+    if as_json or until:
         print_json(summary)
         return
     from runners.report import as_text

@@ -25,6 +25,7 @@ from typing import Literal
 
 from runners import log, registry, storage
 from runners.errors import UserError
+from runners.processes import bound
 from runners.registry import Entry
 from runners.spec import ServeSpec, Spec
 
@@ -152,7 +153,7 @@ def running(command: list[str], environment: dict[str, str], log_file: Path) -> 
     """Run the server as a process group of its own; ends all of it when the block ends."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(bound(command), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             yield server
         finally:

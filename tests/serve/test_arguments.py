@@ -1,0 +1,58 @@
+"""The server's argument list is a pure function of the spec and the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runners import serve
+from runners.errors import UserError
+from runners.spec import ServeSpec
+
+
+def arguments(**options) -> list[str]:
+    base = {"device": "cuda", "quantized": True, "port": 8001}
+    return serve.vllm_arguments(ServeSpec(), Path("/m"), **(base | options))
+
+
+def value(of: str, options: list[str]) -> str:
+    return options[options.index(of) + 1]
+
+
+def test_only_loopback_is_bound() -> None:
+    for device in ("cuda", "cpu"):
+        assert value("--host", arguments(device=device)) == "127.0.0.1"
+
+
+def test_the_key_is_never_an_argument() -> None:
+    environment = serve.vllm_environment("a-secret-key-of-24-chars", device="cuda", work=Path("/w"))
+    assert environment["VLLM_API_KEY"] == "a-secret-key-of-24-chars"
+    assert not any("secret" in argument or argument == "--api-key" for argument in arguments())
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({}, "auto"),
+        ({"capability": 7.5}, "float16"),
+        ({"device": "cpu", "quantized": False}, "float32"),
+        ({"device": "cpu"}, "auto"),
+    ],
+)
+def test_dtype_is_what_the_machine_can_do(options: dict, dtype: str) -> None:
+    assert value("--dtype", arguments(**options)) == dtype
+
+
+def test_a_cpu_has_an_explicit_kv_cache_and_no_gpu_settings() -> None:
+    options = arguments(device="cpu")
+    assert value("--kv-cache-memory-bytes", options) == "256M"
+    assert "--gpu-memory-utilization" not in options
+
+
+@pytest.mark.parametrize("key", ["", "short"])
+def test_no_server_without_a_key(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.delenv("ELSON_API_KEY_FILE", raising=False)
+    monkeypatch.setenv("VLLM_API_KEY", key)
+    with pytest.raises(UserError, match="API key"):
+        serve.read_key()
