@@ -9,6 +9,7 @@ import errno
 import importlib
 import json
 import sys
+import traceback
 import warnings
 from typing import Any
 
@@ -87,9 +88,13 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno != errno.ENOSPC:
-            raise
+            traceback.print_exc()
+            sys.exit(70)
         _fail(f"the disk is full: {error}\n  fix:      free space or pass another --work folder, then run the same command again")
         sys.exit(1)
+    except Exception:  # noqa: BLE001  # a bug shows its traceback, and an exit code of its own: a VM tries it again, and never a refusal (1, 2)
+        traceback.print_exc()
+        sys.exit(70)
 
 
 def _fail(text: str) -> None:

@@ -13,7 +13,10 @@ scratch/  specs/<digest>.json  resolved specs
 
 from __future__ import annotations
 
-from runners.spec import BucketSpec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a VM's agent reads this file with the standard library alone
+    from runners.spec import BucketSpec
 
 
 def model(buckets: BucketSpec, name: str) -> str:

@@ -1,0 +1,102 @@
+"""How a stage's container is started, watched and stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from runners import log
+from runners.vm.decide import IMAGES
+from runners.vm.facts import Facts
+
+RUN = Path("/run/elson")
+WORK = Path("/var/lib/elson/work")
+#: The user every image runs as.
+CONTAINER_USER = 10001
+#: vLLM's port, on loopback; the gateway's is the spec's.
+VLLM_PORT = 8001
+#: Seconds a container gets to write its checkpoint: what a preemption notice of 120 s leaves after noticing and uploading.
+STOP_S = 100
+
+
+def name(stage: str) -> str:
+    """The container's name, so that a watcher can stop it."""
+    return f"elson-{stage}"
+
+
+def run_arguments(stage: str, facts: Facts, spec: dict[str, Any]) -> list[str]:
+    """``docker run …`` of a stage: pinned image, no capabilities, host network (metadata server, loopback between vLLM and the gateway), GPUs by CDI."""
+    common = [
+        "docker",
+        "run",
+        "--rm",
+        "--name",
+        name(stage),
+        "--network",
+        "host",
+        "--cap-drop",
+        "ALL",
+        "--security-opt",
+        "no-new-privileges",
+        "--user",
+        str(CONTAINER_USER),
+    ]
+    # The journal has every line already; Docker's own copy would fill the disk of a server that runs for weeks.
+    common += ["--log-driver", "none", "--stop-timeout", str(STOP_S)]
+    if stage == "gateway":
+        serve = spec["serve"]
+        site = serve["domain"] or f":{serve['port']}"
+        environment = {"ELSON_SITE": site, "ELSON_UPSTREAM": f"127.0.0.1:{VLLM_PORT}", "ELSON_MAX_IN_FLIGHT": str(2 * serve["max_sequences"])}
+        mounts = [f"{RUN / 'secrets'}:/run/secrets/elson:ro", f"{RUN / 'health'}:/run/health:ro", "/var/lib/elson/gateway:/data"]
+        return [*common, "--read-only", *_each("--env", environment), *_volumes(mounts), facts.images[stage]]
+    environment = {"HOME": "/scratch", "ELSON_JOB": facts.job_id}
+    mounts = [f"{WORK}:/scratch"]
+    machine = ["--device", "nvidia.com/gpu=all", "--ipc", "host", "--ulimit", "memlock=-1"]
+    command = [stage, "--spec", facts.spec_uri, "--work", "/scratch"]
+    if stage == "serve":
+        command += ["--port", str(VLLM_PORT)]
+        environment["ELSON_API_KEY_FILE"] = "/run/secrets/elson/key"
+        mounts.append(f"{RUN / 'vllm'}:/run/secrets/elson:ro")
+    return [*common, *machine, *_each("--env", environment), *_volumes(mounts), facts.images[IMAGES.get(stage, stage)], *command]
+
+
+def _each(option: str, values: dict[str, str]) -> list[str]:
+    return [part for key, value in values.items() for part in (option, f"{key}={value}")]
+
+
+def _volumes(mounts: list[str]) -> list[str]:
+    return [part for mount in mounts for part in ("--volume", mount)]
+
+
+def run(stage: str, arguments: list[str], on_line: Callable[[str], None], on_stop: Callable[[], None]) -> int:
+    """Run a container to its end, each of its lines to stdout (the journal) and to ``on_line``; returns its exit code.
+
+    A SIGTERM (the VM goes down, or a person stops the unit) calls ``on_stop`` and becomes ``docker stop``, so the runner can save its work.
+    """
+    subprocess.run(["docker", "rm", "--force", name(stage)], capture_output=True, check=False)  # left by a boot that was cut off
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        on_stop()
+        threading.Thread(target=stop, args=(stage,)).start()
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+            assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+            for line in process.stdout:
+                print(line, end="", flush=True)  # noqa: T201 - the unit's stdout is the journal
+                on_line(line)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return process.returncode
+
+
+def stop(stage: str, seconds: int = STOP_S) -> None:
+    """Ask a container to end, and wait; kill it after ``seconds``. A container that is not there is no error."""
+    log.event("stopping the container", stage=stage, seconds=seconds)
+    subprocess.run(["docker", "stop", "--time", str(seconds), name(stage)], capture_output=True, check=False)

@@ -1,0 +1,239 @@
+"""What the units do, one function a unit: check, pull, train, container (serve and gateway), deadline, preemption, failed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from runners import log
+from runners.errors import UserError
+from runners.vm import containers, decide, facts, logs, progress, state
+from runners.vm.cloud import Cloud, CloudError, call, guest_attribute, metadata
+from runners.vm.containers import CONTAINER_USER, RUN, WORK
+from runners.vm.decide import Boot, Decision, Job
+from runners.vm.facts import Facts
+from runners.vm.state import Context
+
+#: Exit code of a check that ended this VM: its dependants must not start.
+STOPPED = 10
+_PULL_TRIES = 8
+
+
+def check() -> int:
+    """Read the spec and the job's state; go on, or stop at once. A VM that cannot read what it is for ends too, and says so."""
+    found = facts.parse(json.loads(metadata(recursive="true")))
+    found.save(RUN / "facts.json")
+    cloud = Cloud()
+    try:
+        body, _ = cloud.read(found.spec_uri)
+        if body is None:
+            raise UserError(f"{found.spec_uri} is not there", "the spec that `pulumi up` writes", "run `pulumi up` on this stack again")
+        (RUN / "spec.json").write_bytes(body)
+        context = Context(found, json.loads(body))
+        boot = Boot(state.boot_id(), found.instance, found.zone, state.now().isoformat(timespec="milliseconds"))
+        decision = context.settle(lambda job: decide.at_boot(job, boot, context.limits, state.now()))
+    except (CloudError, UserError, KeyError, ValueError) as error:
+        log.error("this VM cannot learn what it is for, so it ends", problem=repr(error)[:600])
+        guest_attribute("state", json.dumps({"status": "failed", "reason": str(error)[:400]}))
+        state.end(None, found)
+        return STOPPED
+    if decision.action == "stop":
+        state.end(context, found)
+        return STOPPED
+    for folder in (WORK, RUN / "health", RUN / "secrets", RUN / "vllm", Path("/var/lib/elson/gateway")):
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["chown", str(CONTAINER_USER), str(folder)], check=True)
+    if found.role == "serve":
+        # vLLM wants a key too; it gets one of this boot, so the users' key stays with the gateway.
+        _give(RUN / "vllm" / "key", secrets.token_hex(24))
+    return 0
+
+
+def pull(stage: str) -> int:
+    """Pull a stage's image by digest, with the VM's token, on and on for some minutes: registries have bad moments too."""
+    context = Context.load()
+    image = context.facts.images[stage]
+    for attempt in range(1, _PULL_TRIES + 1):
+        present = subprocess.run(["docker", "image", "inspect", "--format", "{{.Id}}", image], capture_output=True, check=False)
+        if present.returncode == 0:
+            log.event("image is here", stage=stage, image=image)
+            return 0
+        login = ["docker", "login", "--username", "oauth2accesstoken", "--password-stdin", image.split("/")[0]]
+        done = subprocess.run(login, input=context.cloud.token(), capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            done = subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, text=True, check=False)
+        if done.returncode:
+            log.warning("image not pulled", stage=stage, attempt=attempt, of=_PULL_TRIES, problem=done.stderr[-400:])
+            time.sleep(min(60, 2**attempt))
+    log.error("image cannot be pulled", stage=stage, image=image, fix="`elson doctor` says whether the image is there and readable")
+    return 1
+
+
+def train() -> int:
+    """Run the stages of a training job, one after the other, from where the job stands."""
+    context = Context.load()
+    stage = context.job().stage or decide.STAGES["train"][0]
+    while True:
+        if stage_pull := subprocess.run(["systemctl", "start", f"elson-pull@{decide.IMAGES.get(stage, stage)}.service"], check=False).returncode:
+            return stage_pull  # the pull unit's own failure is being dealt with
+        if context.settle(partial(_running, stage)).action == "leave":
+            return 0
+        with progress.Publisher(context, stage) as publisher:
+            code = containers.run(stage, containers.run_arguments(stage, context.facts, context.spec), publisher.line, _terminated)
+        decision = context.settle(partial(_ended, context, stage, code))
+        if decision.action == "stop":
+            state.end(context, context.facts)
+            return 0
+        if decision.action == "leave":
+            _keep_logs(context)
+            return 0
+        stage = decision.job.stage or stage
+        time.sleep(5 if decision.action == "retry" else 0)
+
+
+def container(stage: str) -> int:
+    """Run a container of a server until it ends; systemd starts it again. The gateway gets the keys it accepts as a file in memory."""
+    context = Context.load()
+    if stage == "gateway":
+        _write_keys(context)
+    code = containers.run(stage, containers.run_arguments(stage, context.facts, context.spec), lambda _: None, _terminated)
+    return 0 if state.interruption() else code or 1
+
+
+def deadline() -> int:
+    """Stop everything when the job's deadline has passed. Runs twice a minute, so a clock that jumps after the boot does no harm."""
+    context = Context.load()
+    try:
+        decision = context.settle(lambda job: decide.at_deadline(job, context.limits, state.now()))
+    except CloudError as error:
+        log.warning("bucket not reachable: the deadline is judged by this VM's own copy", problem=str(error)[:300])
+        decision = decide.at_deadline(Job.from_json(json.loads((RUN / "job.json").read_text())), context.limits, state.now())
+    if decision.action != "stop":
+        return 0
+    state.interrupt("deadline")
+    for stage in decide.STAGES[context.facts.role]:
+        containers.stop(stage, 60)
+    state.end(context, context.facts)
+    return 0
+
+
+def preemption() -> int:
+    """Wait for the platform's notice, then stop the container with time to write."""
+    context, tag = Context.load(), "0"
+    while True:
+        try:
+            body, headers = call(
+                "GET",
+                f"http://metadata.google.internal/computeMetadata/v1/instance/preempted?wait_for_change=true&timeout_sec=60&last_etag={tag}",
+                headers={"Metadata-Flavor": "Google"},
+                timeout_s=90,
+            )
+        except CloudError as error:
+            log.warning("metadata server does not answer", problem=str(error)[:200])
+            time.sleep(2)
+            continue
+        tag = headers.get("etag", "0")
+        if body.strip() == b"TRUE":
+            break
+    log.warning("this VM is being preempted")
+    guest_attribute("preempted", state.now().isoformat())
+    state.interrupt("preempted")
+    (RUN / "health" / "ready").unlink(missing_ok=True)
+    for stage in decide.STAGES[context.facts.role]:
+        containers.stop(stage)
+    try:
+        if context.facts.role == "serve":
+            context.settle(
+                lambda job: Decision("leave", replace(job, status="preempted", reason="the platform took the VM back", updated_at=state.now().isoformat()))
+            )
+        _keep_logs(context)
+    except CloudError as error:
+        log.warning("preemption not written down", problem=str(error)[:200])
+    return 0
+
+
+def failed(unit: str) -> int:
+    """A unit was given up by systemd: boot afresh while attempts are left, else end."""
+    if not (RUN / "spec.json").exists():
+        found = Facts.load(RUN / "facts.json") if (RUN / "facts.json").exists() else facts.parse(json.loads(metadata(recursive="true")))
+        state.end(None, found)
+        return 0
+    context = Context.load()
+    try:
+        decision = context.settle(lambda job: decide.after_unit_failure(job, unit, state.interruption(), context.limits, state.now()))
+    except CloudError as error:
+        log.error("the bucket cannot be reached any more, so this VM ends", problem=str(error)[:300])
+        state.end(context, context.facts)
+        return 0
+    if decision.action == "stop":
+        state.end(context, context.facts)
+    elif decision.action == "reboot":
+        _keep_logs(context)
+        state.interrupt("retrying")
+        subprocess.run(["systemctl", "reboot"], check=False)
+    return 0
+
+
+def _running(stage: str, job: Job) -> Decision:
+    if job.status in decide.OVER or state.interruption():
+        return Decision("leave", job)
+    return Decision("work", replace(job, status="running", stage=stage, updated_at=state.now().isoformat(timespec="milliseconds")))
+
+
+def _ended(context: Context, stage: str, code: int, job: Job) -> Decision:
+    if job.status in decide.OVER:
+        return Decision("leave", job)
+    return decide.after_stage(job, stage, code, state.interruption(), context.limits, state.now())
+
+
+def _terminated() -> None:
+    # Without notice the platform presses the power button: then this signal is all that is heard of it.
+    try:
+        preempted = call(
+            "GET", "http://metadata.google.internal/computeMetadata/v1/instance/preempted", headers={"Metadata-Flavor": "Google"}, tries=1, timeout_s=2
+        )[0]
+    except CloudError:
+        preempted = b""
+    state.interrupt("preempted" if preempted.strip() == b"TRUE" else "stopped")
+
+
+def _write_keys(context: Context) -> None:
+    keys = context.cloud.secret(context.facts.secret).split()
+    _give(RUN / "secrets" / "keys.caddy", key_matcher(keys))
+    _give(RUN / "secrets" / "upstream.caddy", f'header_up Authorization "Bearer {(RUN / "vllm" / "key").read_text()}"\n')
+
+
+def _give(file: Path, text: str) -> None:
+    """A file (in memory, below /run) that only the containers' user may read."""
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(text)
+    file.chmod(0o400)
+    subprocess.run(["chown", str(CONTAINER_USER), str(file)], check=True)
+
+
+def key_matcher(keys: list[str]) -> str:
+    """The gateway's matcher of the accepted keys. The secret holds one a line, so that a key can be replaced without a gap.
+
+    Raises UserError, which shows none of them.
+    """
+    if not keys or any(not key.replace("-", "").replace("_", "").isalnum() or not key.isascii() or len(key) < 20 for key in keys):
+        raise UserError(
+            "the API key's secret is empty, short or has odd characters",
+            "20 or more of A-Z a-z 0-9 - _ on each line",
+            "add a version to the secret, see infra/README.md",
+        )
+    accepted = "".join(f'\theader Authorization "Bearer {key}"\n' for key in keys)
+    return f"@authorized {{\n{accepted}}}\n"
+
+
+def _keep_logs(context: Context) -> None:
+    try:
+        logs.upload(context.cloud, context.folder, context.facts)
+    except CloudError as error:
+        log.warning("log not kept in the bucket", problem=str(error)[:200])

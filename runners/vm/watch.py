@@ -1,0 +1,94 @@
+"""A server's readiness and idleness. Ready means that a completion came back; idle, that nobody but this watcher asked for one."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from runners import log
+from runners.vm import decide, state
+from runners.vm.cloud import CloudError, call, guest_attribute
+from runners.vm.containers import RUN, VLLM_PORT
+from runners.vm.decide import Activity, Decision
+from runners.vm.state import Context
+
+_SERVER = f"http://127.0.0.1:{VLLM_PORT}"
+_READY = RUN / "health" / "ready"
+_STARTING_S, _STEADY_S = 2.0, 10.0
+#: Completions that may fail in a row before /health says so (and the group's health check makes another VM).
+_FAILURES = 3
+
+
+def watch() -> int:
+    """Follow the server until it idles out. Returns 1 when it did not become ready in time."""
+    context = Context.load()
+    serve: dict[str, Any] = context.spec["serve"]
+    key = (RUN / "vllm" / "key").read_text()
+    _READY.unlink(missing_ok=True)
+    begin, failures, probes, was_ready = time.monotonic(), 0, 0, False
+    activity = Activity(0, 0, begin)
+    while True:
+        answered = probe(serve["served_model_name"], key)
+        failures, probes = (0, probes + 1) if answered else (failures + 1, probes)
+        if answered and not was_ready:
+            was_ready = True
+            log.event("ready: a completion came back", seconds=round(time.monotonic() - begin, 1))
+            context.settle(lambda job: Decision("work", decide.when_ready(job, state.now())))
+        if answered:
+            _READY.write_text("ready\n")
+        elif failures >= _FAILURES:
+            _READY.unlink(missing_ok=True)
+        if not was_ready and time.monotonic() - begin > serve["ready_timeout_s"]:
+            log.error("the server did not become ready", seconds=serve["ready_timeout_s"])
+            return 1
+        if counters := read_counters():
+            activity = decide.observe(activity, counters["answered"], max(0.0, counters["in_flight"]), probes, time.monotonic())
+        idle_s = decide.idle_for_s(activity, time.monotonic())
+        guest_attribute(
+            "serving", json.dumps({"ready": was_ready and failures < _FAILURES, "answered": activity.answered - activity.probes, "idle_s": round(idle_s)})
+        )
+        if idle_s >= 60 * serve["idle_minutes"]:
+            _idle(context, serve["idle_minutes"])
+            return 0
+        time.sleep(_STEADY_S if was_ready else _STARTING_S)
+
+
+def probe(model: str, key: str) -> bool:
+    """Whether the server completes one token."""
+    body = json.dumps({"model": model, "prompt": "1 + 1 =", "max_tokens": 1, "temperature": 0}).encode()
+    try:
+        answer = json.loads(
+            call("POST", f"{_SERVER}/v1/completions", body, {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}, tries=1, timeout_s=30)[0]
+        )
+    except (CloudError, ValueError):
+        return False
+    return bool(answer.get("choices"))
+
+
+def read_counters() -> dict[str, float] | None:
+    """Requests answered and in flight, from vLLM's metrics; None when it does not answer."""
+    try:
+        return counters(call("GET", f"{_SERVER}/metrics", tries=1, timeout_s=10)[0].decode())
+    except CloudError:
+        return None
+
+
+def counters(text: str) -> dict[str, float]:
+    """Sums over the labels of vLLM's Prometheus text."""
+    totals = {"vllm:request_success_total": 0.0, "vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
+    for line in text.splitlines():
+        name = line.split("{")[0].split(" ")[0]
+        if name in totals:
+            totals[name] += float(line.rsplit(" ", 1)[1])
+    return {"answered": totals["vllm:request_success_total"], "in_flight": totals["vllm:num_requests_running"] + totals["vllm:num_requests_waiting"]}
+
+
+def _idle(context: Context, minutes: int) -> None:
+    log.event("idle: this VM ends", minutes=minutes)
+    _READY.unlink(missing_ok=True)
+    try:
+        context.settle(lambda job: Decision("stop", decide.when_idle(job, minutes, state.now())))
+    except CloudError as error:
+        log.error("the end could not be written down", problem=str(error)[:300])
+    state.end(context, context.facts)

@@ -1,0 +1,158 @@
+"""A VM's decisions: every transition by name, and properties over random histories."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runners.vm import decide
+from runners.vm.decide import Activity, Boot, Decision, Job, Limits
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+TRAIN = Limits(max_attempts=3, deadline_minutes=120)
+SERVE = Limits(max_attempts=3, deadline_minutes=None)
+
+
+def boot(name: str, minutes: float = 0) -> Boot:
+    return Boot(name, f"vm-{name}", "us-central1-a", (START + timedelta(minutes=minutes)).isoformat())
+
+
+def running(**changes: object) -> Job:
+    base = Job("job", "train", status="running", stage="train", attempts=1, first_started_at=START.isoformat(), boots=(boot("a"),))
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def test_the_first_boot_works_and_is_counted() -> None:
+    decision = decide.at_boot(Job("job", "train"), boot("a"), TRAIN, at(0))
+    assert decision.action == "work"
+    assert (decision.job.attempts, decision.job.status, decision.job.first_started_at) == (1, "starting", START.isoformat())
+
+
+@pytest.mark.parametrize("status", decide.OVER)
+def test_a_boot_after_the_end_stops_and_changes_nothing(status: str) -> None:
+    job = running(status=status)
+    assert decide.at_boot(job, boot("b"), TRAIN, at(1)) == Decision("stop", job)
+
+
+def test_the_startup_script_run_twice_in_one_boot_is_one_attempt() -> None:
+    job = decide.at_boot(Job("job", "train"), boot("a"), TRAIN, at(0)).job
+    assert decide.at_boot(job, boot("a"), TRAIN, at(1)) == Decision("work", job)
+
+
+def test_a_boot_past_the_deadline_stops() -> None:
+    decision = decide.at_boot(running(), boot("b"), TRAIN, at(120))
+    assert (decision.action, decision.job.status) == ("stop", "deadline")
+    assert "120 minutes" in decision.job.reason
+
+
+def test_a_boot_with_no_attempt_left_stops_and_says_why() -> None:
+    decision = decide.at_boot(running(attempts=3, reason="train ended with exit code 139"), boot("d"), TRAIN, at(10))
+    assert (decision.action, decision.job.status) == ("stop", "failed")
+    assert "3 of 3" in decision.job.reason and "139" in decision.job.reason
+
+
+def test_an_idle_server_that_is_started_again_begins_anew() -> None:
+    decision = decide.at_boot(Job("job", "serve", status="idle", attempts=3, boots=(boot("a"),)), boot("b", 900), SERVE, at(900))
+    assert (decision.action, decision.job.attempts) == ("work", 1)
+
+
+def test_stages_follow_each_other_and_end_in_done() -> None:
+    first = decide.after_stage(running(), "train", 0, "", TRAIN, at(10))
+    assert (first.action, first.job.stage) == ("next", "quantize")
+    last = decide.after_stage(first.job, "quantize", 0, "", TRAIN, at(20))
+    assert (last.action, last.job.status) == ("stop", "done")
+
+
+@pytest.mark.parametrize("code", decide.FINAL_EXIT_CODES)
+def test_a_refusal_is_final(code: int) -> None:
+    decision = decide.after_stage(running(), "train", code, "", TRAIN, at(10))
+    assert (decision.action, decision.job.status, decision.job.attempts) == ("stop", "failed", 1)
+
+
+@pytest.mark.parametrize("code", [3, 70, 125, 137, 139, 255])
+def test_a_crash_is_tried_again_until_attempts_are_used_up(code: int) -> None:
+    job, actions = running(), list[str]()
+    for minute in range(1, 4):
+        decision = decide.after_stage(job, "train", code, "", TRAIN, at(minute))
+        actions.append(decision.action)
+        job = decision.job
+    assert actions == ["retry", "retry", "stop"]
+    assert (job.status, job.attempts) == ("failed", 3) and str(code) in job.reason
+
+
+def test_a_crash_past_the_deadline_is_the_end() -> None:
+    assert decide.after_stage(running(), "train", 139, "", TRAIN, at(121)).job.status == "deadline"
+
+
+@pytest.mark.parametrize("code", [0, 1, 130, 137, 143])
+def test_an_interrupted_container_is_neither_done_nor_failed(code: int) -> None:
+    decision = decide.after_stage(running(), "train", code, "preempted", TRAIN, at(10))
+    assert (decision.action, decision.job.status, decision.job.attempts) == ("leave", "preempted", 1)
+
+
+def test_a_failed_unit_boots_afresh_while_attempts_are_left() -> None:
+    assert decide.after_unit_failure(running(attempts=2), "elson-prepare", "", TRAIN, at(1)).action == "reboot"
+    ended = decide.after_unit_failure(running(attempts=3), "elson-prepare", "", TRAIN, at(1))
+    assert (ended.action, ended.job.status) == ("stop", "failed") and "elson-prepare" in ended.job.reason
+    assert decide.after_unit_failure(running(), "elson-train", "preempted", TRAIN, at(1)).action == "leave"
+    assert decide.after_unit_failure(running(status="done"), "elson-train", "", TRAIN, at(1)).action == "leave"
+    assert decide.after_unit_failure(running(), "elson-train", "", TRAIN, at(500)).job.status == "deadline"
+
+
+def test_the_deadline_ends_only_what_is_not_over() -> None:
+    assert decide.at_deadline(running(), TRAIN, at(119)).action == "leave"
+    assert decide.at_deadline(running(), TRAIN, at(120)).job.status == "deadline"
+    assert decide.at_deadline(running(status="done"), TRAIN, at(500)).action == "leave"
+    assert decide.at_deadline(replace(running(), role="serve"), SERVE, at(10**6)).action == "leave"
+
+
+def test_a_server_that_was_ready_has_its_attempts_back() -> None:
+    job = decide.when_ready(Job("job", "serve", attempts=3, first_started_at=START.isoformat()), at(5))
+    assert decide.at_boot(replace(job, status="preempted"), boot("b", 6), SERVE, at(6)).action == "work"
+
+
+def test_a_state_file_survives_the_round_trip_and_newer_keys() -> None:
+    job = decide.at_boot(Job("job", "train"), boot("a"), TRAIN, at(0)).job
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+    assert Job.from_json({**json.loads(json.dumps(job.to_json())), "invented_later": 1}) == job
+
+
+@given(st.lists(st.sampled_from(["boot", "crash", "preempted", "unit", "success"]), max_size=60), st.integers(1, 6))
+def test_no_history_makes_more_attempts_than_allowed(events: list[str], allowed: int) -> None:
+    """Whatever happens in whatever order, work is started at most ``max_attempts`` times, and nothing starts after the end."""
+    limits, job, starts, working, minute = Limits(allowed, 10_000), Job("job", "train"), 0, False, 0
+    for number, event in enumerate(events):
+        minute += 1
+        over = job.status in decide.OVER
+        if event == "boot" or not working:
+            decision = decide.at_boot(job, boot(str(number), minute), limits, at(minute))
+            starts += decision.action == "work"
+            assert not (over and decision.action == "work")
+            job, working = replace(decision.job, stage=decision.job.stage or "train"), decision.action == "work"
+            continue
+        if event == "unit":
+            decision = decide.after_unit_failure(job, "elson-prepare", "", limits, at(minute))
+        else:
+            code, interruption = {"crash": (139, ""), "preempted": (143, "preempted"), "success": (0, "")}[event]
+            decision = decide.after_stage(job, job.stage, code, interruption, limits, at(minute))
+            starts += decision.action == "retry"
+        job, working = decision.job, decision.action in ("next", "retry")
+    assert starts <= allowed
+
+
+def test_only_requests_that_are_not_ours_count_as_use() -> None:
+    quiet = Activity(answered=5, probes=5, last_used_s=100)
+    assert decide.observe(quiet, 6, 0, 6, 200).last_used_s == 100
+    assert decide.observe(quiet, 7, 0, 6, 200).last_used_s == 200
+    assert decide.observe(quiet, 5, 1, 5, 200).last_used_s == 200, "a long answer in flight is use"
+    assert decide.observe(quiet, 0, 0, 5, 200) == Activity(0, 5, 100), "a restarted server's counters are a new start"
+    assert decide.idle_for_s(quiet, 160) == 60
