@@ -1,0 +1,180 @@
+"""DoRA without its cost: a drop-in for peft's linear DoRA layers, equal in numbers and in files.
+
+peft multiplies ``B @ A`` out (as large as the weight itself) in every forward, to take the norm of each row of
+``W + s B A``. That norm is a constant of the graph (section 4.3 of https://arxiv.org/abs/2402.09353) and changes only when
+a weight does: once an optimizer step. So
+
+* it is computed from the factors, ``||W||^2 + 2 s rowsum((W A^T) * B) + s^2 rowsum((B (A A^T)) * B)``, in fp32 whatever
+  the weights are, over blocks of rows, so that no copy of ``B @ A`` or of W is made;
+* it is kept until A, B or W change, so micro-batches, checkpoint recomputation and evaluation reuse it;
+* magnitude, base and low-rank parts are put together in one step that saves one tensor for the backward, not three.
+
+A change is noticed by the version counters of the tensors, by their addresses, and by a hook on every optimizer: the
+fused AdamW writes without bumping the counters, which gave a stale norm and a loss wrong in the fourth digit. What is
+written through ``tensor.data`` outside an optimizer leaves no trace; call ``forget(model)`` after it.
+
+Derivation, error bounds and figures: runners/DORA.md. Left out: embeddings, convolutions and quantized base layers,
+which keep peft's own code.
+
+    model = get_peft_model(base, LoraConfig(use_dora=True, ...)); dora.install(model)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear
+from peft.tuners.lora.variants import DoraLinearVariant
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+#: Rows of W in fp32 at once: 8 MiB.
+BLOCK_BYTES = 8 << 20
+_optimizer_steps = [0]
+
+
+def _count_step(*_: Any) -> None:
+    _optimizer_steps[0] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
+def install(model: nn.Module) -> int:
+    """Give every linear DoRA layer of a peft model the fast form; returns how many. State dict and files stay peft's."""
+    count = 0
+    for module in model.modules():
+        if not isinstance(module, Linear) or type(module.get_base_layer()) is not nn.Linear or module.fan_in_fan_out:
+            continue
+        for name, variant in module.lora_variant.items():
+            if type(variant) is DoraLinearVariant:
+                module.lora_variant[name] = FastDora()
+                count += 1
+    return count
+
+
+def forget(model: nn.Module) -> None:
+    """Drop every kept norm, after weights were changed behind torch's back."""
+    for module in model.modules():
+        for variant in getattr(module, "lora_variant", {}).values():
+            if isinstance(variant, FastDora):
+                variant.forget()
+
+
+class FastDora(DoraLinearVariant):
+    """One layer's adapter. Holds the norm and what it was computed from; none of it is part of the state dict."""
+
+    def __init__(self) -> None:
+        self._base_key: tuple[Any, ...] | None = None
+        self._norm_key: tuple[Any, ...] | None = None
+        self._base_squared = self._norm = torch.empty(0)
+
+    def forget(self) -> None:
+        """Compute the norm anew at the next use."""
+        self._base_key = self._norm_key = None
+
+    def forward(self, module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
+        """The layer's output.
+
+        Args:
+            module: peft's linear layer.
+            active_adapter: the adapter's name.
+            x: [..., in].
+            result: [..., out], the frozen layer's output, bias included.
+
+        Returns:
+            [..., out], ``m / ||W + sBA|| * (x W^T + s x A^T B^T) + bias``.
+        """
+        layer, lora_a, lora_b = module.get_base_layer(), module.lora_A[active_adapter], module.lora_B[active_adapter]
+        dropout, scaling, bias = module.lora_dropout[active_adapter], module.scaling[active_adapter], layer.bias
+        scale = module.lora_magnitude_vector[active_adapter].weight / self.norm(layer.weight, lora_a.weight, lora_b.weight, scaling)
+        base = result if bias is None else result - bias
+        if isinstance(dropout, nn.Identity) or not module.training:
+            found = _scaled_sum(base, lora_b(lora_a(x) * scaling), scale)
+            return found if bias is None else found + bias
+        # With dropout peft takes the change of the base part on the dropped input as well.
+        dropped = dropout(x)
+        again = nn.functional.linear(dropped.to(layer.weight.dtype), layer.weight)
+        change: torch.Tensor = _scaled_sum(again, lora_b(lora_a(dropped) * scaling), scale) - again
+        return result + change
+
+    @torch.no_grad()
+    def norm(self, weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor, scaling: float) -> torch.Tensor:
+        """[out], the row norms of ``W + s B A`` in fp32: the kept ones, unless something changed."""
+        base_key = _identity(weight)
+        key = (base_key, _identity(lora_a), _identity(lora_b), scaling, _optimizer_steps[0])
+        if key != self._norm_key:
+            if base_key != self._base_key:
+                self._base_squared, self._base_key = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square(), base_key
+            self._norm, self._norm_key = factored_norm(weight, lora_a, lora_b, scaling, self._base_squared), key
+        return self._norm
+
+    def merge_safe(self, *arguments: Any, **more: Any) -> Any:
+        """As peft's, and what was kept of W is dropped."""
+        self.forget()
+        return DoraLinearVariant.merge_safe(*arguments, **more)
+
+    def merge_unsafe(self, *arguments: Any, **more: Any) -> Any:
+        """As peft's, and what was kept of W is dropped."""
+        self.forget()
+        return DoraLinearVariant.merge_unsafe(*arguments, **more)
+
+    def unmerge(self, *arguments: Any, **more: Any) -> Any:
+        """As peft's, and what was kept of W is dropped."""
+        self.forget()
+        return DoraLinearVariant.unmerge(*arguments, **more)
+
+
+@torch.no_grad()
+def factored_norm(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor, scaling: float, base_squared: torch.Tensor) -> torch.Tensor:
+    """Row norms of ``W + s B A`` from the factors.
+
+    Args:
+        weight: W, [out, in], any float dtype.
+        lora_a: A, [rank, in].
+        lora_b: B, [out, rank].
+        scaling: s.
+        base_squared: ``||W||^2`` of each row, [out], fp32.
+
+    Returns:
+        [out], fp32. Products are accumulated in fp32: in bf16 the middle term loses three digits.
+    """
+    rows = max(1, BLOCK_BYTES // (4 * weight.shape[1]))
+    squared = torch.empty_like(base_squared)
+    with torch.autocast(weight.device.type, enabled=False):
+        a, b = lora_a.float(), lora_b.float()
+        gram = (a @ a.T) * scaling
+        for begin in range(0, len(weight), rows):
+            part = slice(begin, begin + rows)
+            mixed = (weight[part].float() @ a.T).mul_(2).addmm_(b[part], gram)
+            squared[part] = base_squared[part] + scaling * (mixed * b[part]).sum(1)
+    return squared.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_()
+
+
+def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
+    return (tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device)
+
+
+class _ScaledSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, base: torch.Tensor, low_rank: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        total = base + low_rank
+        ctx.save_for_backward(total, scale)
+        ctx.dtypes = base.dtype, low_rank.dtype
+        return torch.mul(total, scale).to(base.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Any) -> Any:
+        total, scale = ctx.saved_tensors
+        (gradient,) = incoming
+        change = torch.mul(gradient, scale)
+        base_dtype, low_rank_dtype = ctx.dtypes
+        leading = list(range(gradient.dim() - 1))
+        return change.to(base_dtype), change.to(low_rank_dtype), (gradient * total).sum(leading, dtype=scale.dtype)
+
+
+def _scaled_sum(base: torch.Tensor, low_rank: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """``(base + low_rank) * scale``; the scale stays in fp32 (bf16 would swallow a magnitude's change of 0.1 %)."""
+    found: torch.Tensor = _ScaledSum.apply(base, low_rank, scale)
+    return found
