@@ -38,13 +38,13 @@ def running(home: Path, buckets: BucketSpec) -> Iterator[str]:
         server = _start(root, port, url, home / "bucket.log")
         before = os.environ.get("STORAGE_EMULATOR_HOST")
         os.environ["STORAGE_EMULATOR_HOST"] = url
-        storage.client.cache_clear()
+        storage.forget_clients()
         try:
             yield url
         finally:
             server.terminate()
             server.wait()
-            storage.client.cache_clear()
+            storage.forget_clients()
             os.environ.pop("STORAGE_EMULATOR_HOST")
             if before:
                 os.environ["STORAGE_EMULATOR_HOST"] = before

