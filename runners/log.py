@@ -6,6 +6,7 @@ Values whose key looks like a secret are never written.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -64,7 +65,7 @@ class Progress:
     """Progress of one long piece of work."""
 
     #: Seconds between two lines when there is no terminal.
-    every_s = 5.0
+    every_s = float(os.environ.get("ELSON_PROGRESS_EVERY_S", "5"))
 
     def __init__(self, label: str, total: float, unit: str) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, 0.0

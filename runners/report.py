@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from runners import charts, layout, page, registry, spec, storage
-from runners.charts import Series, Span
+from runners.charts import Bar, Interval, Series, Span
+from runners.evaluation.results import EvaluationResult
 from runners.page import Tile
-from runners.record import RECORD, Gate, Record, Stopwatch
+from runners.record import RECORD, Record, Stopwatch
 from runners.registry import Entry
 from runners.spec import Spec
 
 
-def write(settings: Spec, run_id: str, served: Entry, results: dict[str, Any], watch: Stopwatch, peak_mib: dict[str, float], out: Path) -> dict[str, Any]:
+def write(settings: Spec, run_id: str, served: Entry, results: EvaluationResult, watch: Stopwatch, peak_mib: dict[str, float], out: Path) -> dict[str, Any]:
     """Write ``report.html`` and ``summary.json`` into ``out``; returns the summary."""
     records = _records(settings)
     summary = _summary(settings, run_id, served, records, results, watch, peak_mib)
@@ -27,7 +28,7 @@ def write(settings: Spec, run_id: str, served: Entry, results: dict[str, Any], w
     return summary
 
 
-def document(settings: Spec, records: dict[str, Record], results: dict[str, Any], summary: dict[str, Any]) -> str:
+def document(settings: Spec, records: dict[str, Record], results: EvaluationResult, summary: dict[str, Any]) -> str:
     """The page."""
     sections = [
         _head(summary, results),
@@ -77,7 +78,7 @@ def _records(settings: Spec) -> dict[str, Record]:
 
 
 def _summary(
-    settings: Spec, run_id: str, served: Entry, records: dict[str, Record], results: dict[str, Any], watch: Stopwatch, peak_mib: dict[str, float]
+    settings: Spec, run_id: str, served: Entry, records: dict[str, Record], results: EvaluationResult, watch: Stopwatch, peak_mib: dict[str, float]
 ) -> dict[str, Any]:
     train = records["train"].metrics
     gates = [{"stage": stage, **gate.model_dump(), "passed": gate.passed} for stage, record in records.items() for gate in record.gates]
@@ -96,14 +97,14 @@ def _summary(
             "tokens_per_s": train["tokens_per_s"],
         },
         "gates": gates,
-        "evaluation": {"line": results["line"], "verdict": results["verdict"]["status"]},
+        "evaluation": {"line": results.line, "outcome": results.verdict.outcome},
         "phases": [phase.model_dump() for phase in watch.phases],
         "peak_mib": peak_mib,
         "bytes": {entry.name: entry.bytes for entry in registry.entries(settings.buckets)},
     }
 
 
-def _head(summary: dict[str, Any], results: dict[str, Any]) -> str:
+def _head(summary: dict[str, Any], results: EvaluationResult) -> str:
     train = summary["training"]
     drop = train["before"] - train["after"]
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
@@ -114,11 +115,32 @@ def _head(summary: dict[str, Any], results: dict[str, Any]) -> str:
         Tile("Time", page.duration(total), "this run, without what was done already"),
         Tile("Served model", f"{summary['bytes'].get(summary['served'], 0) / 1e6:.0f} MB", summary["served"]),
     ]
-    return page.section("Result", page.paragraph(results["line"]), page.stat_tiles(tiles))
+    return page.section("Result", page.paragraph(results.line), page.stat_tiles(tiles))
 
 
-def _quality(results: dict[str, Any]) -> str:
-    raise NotImplementedError
+def _quality(results: EvaluationResult) -> str:
+    rows = [
+        Interval(name, rate.rate, rate.low, rate.high, "good" if rate.outcome == "passed" else "bad", f"{rate.passed} of {rate.cases}")
+        for name, rate in ({"all": results.overall} | results.categories if results.overall else results.categories).items()
+        if rate
+    ]
+    parts = [
+        charts.interval_bars(rows, title="Benchmark cases passed, by category", limit=results.settings.get("category_bar"), limit_label="bar of a category")
+    ]
+    times = [case.latency_ms / 1000 for case in results.cases if case.failure != "error"]
+    timing = results.latency
+    if times and timing:
+        marks = {name: value / 1000 for name, value in (("p50", timing.p50_ms), ("p95", timing.p95_ms)) if value is not None}
+        parts.append(charts.histogram(times, title=f"Latency at concurrency {timing.concurrency}", x_label="seconds for a whole answer", marks=marks))
+    baselines = [Bar(baseline.name, baseline.result.rate, "bad" if baseline.passes else "none") for baseline in results.baselines]
+    if results.overall:
+        parts.append(
+            charts.bars(
+                [Bar("the model", results.overall.rate, "info"), *baselines], title="Beside answers that need no model", maximum=1.0, written=charts.percent
+            )
+        )
+    link = page.Html('<p><a href="evaluation/report.html">Every case, with the check that failed</a></p>')
+    return page.section("Quality and latency", page.paragraph(results.verdict.headline), *parts, link)
 
 
 def _training(record: Record) -> str:
@@ -173,7 +195,7 @@ def _time(summary: dict[str, Any]) -> str:
     phases = summary["phases"]
     begin = datetime.fromisoformat(phases[0]["started_at"])
     spans = [Span(phase["name"], (datetime.fromisoformat(phase["started_at"]) - begin).total_seconds(), phase["seconds"]) for phase in phases]
-    memory = [charts.Bar(stage, value / 1024) for stage, value in summary["peak_mib"].items() if value]
+    memory = [Bar(stage, value / 1024) for stage, value in summary["peak_mib"].items() if value]
     parts = [charts.timeline(spans, title="Phases")]
     if memory:
         parts.append(charts.bars(memory, title="Peak memory of each stage, GiB"))
@@ -181,7 +203,10 @@ def _time(summary: dict[str, Any]) -> str:
 
 
 def _lineage(settings: Spec, records: dict[str, Record], summary: dict[str, Any]) -> str:
-    rows = [("base model", settings.base_model.name, settings.base_model.id, ""), ("dataset", settings.dataset.name, settings.dataset.id, "")]
+    rows: list[tuple[str | None, ...]] = [
+        ("base model", settings.base_model.name, settings.base_model.id, ""),
+        ("dataset", settings.dataset.name, settings.dataset.id, ""),
+    ]
     rows += [(stage, record.name, record.id, ", ".join(f"{role} {parent}" for role, parent in record.parents.items())) for stage, record in records.items()]
     versions = {f"{stage}: {name}": version for stage, record in records.items() for name, version in record.packages.items()}
     code = next((record.code for record in records.values()), {})
@@ -192,8 +217,3 @@ def _lineage(settings: Spec, records: dict[str, Record], summary: dict[str, Any]
         page.details("Packages", page.facts(versions)),
         page.details("The whole spec", page.code(json.dumps(settings.model_dump(mode="json"), indent=1))),
     )
-
-
-def failed(gates: list[Gate]) -> list[Gate]:
-    """The gates that did not pass."""
-    return [gate for gate in gates if not gate.passed]
