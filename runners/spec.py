@@ -77,11 +77,16 @@ class DataSpec(Strict):
 
     sources: str = "data/sources.yaml"
     taxonomy: str = "data/taxonomy.yaml"
-    benchmark: str = "data/benchmark/cases.yaml"
+    dated_limits: str = "data/dated_limits.yaml"
+    benchmark: str = Field("data/benchmark", description="file or folder; empty: leaks are not looked for, and the statistics say so")
     validation_fraction: Fraction = 0.08
-    near_duplicate_jaccard: Fraction = 0.8
-    leak_jaccard: Fraction = 0.7
+    near_duplicate_jaccard: float = Field(0.8, gt=0, le=1)
+    drop_near_duplicates: Literal["pairs", "questions", "none"] = Field("pairs", description="the notion by which a pair is dropped; both are reported")
+    leak_jaccard: float = Field(0.7, gt=0, le=1)
     drop_leaks: bool = False
+    refuse: tuple[str, ...] = Field(("too_long", "encoding", "personal_data"), description="findings that keep a pair out: names of runners/corpus/checks.py")
+    short_answer_characters: int = Field(40, ge=0)
+    long_answer_characters: int = Field(4000, ge=1)
     seed: int = 0
 
 

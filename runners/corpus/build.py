@@ -1,0 +1,381 @@
+"""Build a dataset: read, check, deduplicate, hold against the benchmark, split, write. One pass over the sources; rows wait on disk.
+
+The same sources give the same bytes: nothing in a content file depends on the time, the machine or the number of processes. The folder is written
+beside its place and renamed when it is whole, so an old dataset stands until the new one is complete.
+
+Left out: publication (``runners.registry``), so this needs no bucket.
+
+    elson data build --out .elson/dataset
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runners import log
+from runners.corpus import checks, dedupe, leaks, sources, split, statistics
+from runners.corpus.dedupe import LEAKED, STAYS, Duplicates
+from runners.corpus.leaks import Benchmark, Hit
+from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, Settings, estimated_tokens, prepared
+from runners.corpus.sources import Raw, Source, Sources
+from runners.corpus.words import Sets, joined
+from runners.errors import UserError
+from runners.record import MANIFEST, RECORD, Manifest, ManifestFile, Record, Stopwatch, account, describe
+from runners.spec import STAGE_VERSIONS, Spec, digest
+
+TRAIN, VALIDATION, CONSOLIDATED = "train.jsonl", "validation.jsonl", "consolidated_training_data"
+STATISTICS, REJECTS, LEAKS, REPORT = "training_statistics.json", "rejects.jsonl", "leaks.json", "report.html"
+#: What the dataset's id is made of; the report and the record speak of the run.
+CONTENT = (TRAIN, VALIDATION, f"{CONSOLIDATED}.json", f"{CONSOLIDATED}.jsonl", STATISTICS, REJECTS, LEAKS)
+_COPY_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A finished dataset."""
+
+    dataset_id: str
+    folder: Path
+    statistics: dict[str, Any]
+    record: Record
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Everything read, as columns over the pairs; the rows themselves stand in ``rows`` on disk, one a line, ``lengths`` bytes each."""
+
+    rows: Path
+    lengths: Any
+    columns: dict[str, Any]
+    sources: list[str]
+    categories: list[str]
+    question_sets: Sets
+    pair_sets: Sets
+    hits: list[Hit]
+    rejects: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def lines(self) -> Iterator[bytes]:
+        """The serialised rows, in order, each with its line end."""
+        with self.rows.open("rb") as file:
+            yield from file
+
+    def some(self, wanted: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """A few rows, parsed, by index."""
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        found = {}
+        with self.rows.open("rb") as file:
+            for index in sorted(set(wanted)):
+                file.seek(int(ends[index]) - int(self.lengths[index]))
+                found[index] = json.loads(file.read(int(self.lengths[index])))
+        return found
+
+
+def build(spec: Spec, root: Path, out: Path, processes: int | None = None) -> BuildResult:
+    """Make the dataset that ``spec.data`` describes.
+
+    Args:
+        spec: its ``data`` part says how; ``train.max_tokens`` is the context.
+        root: what relative paths in the spec and the sources file are relative to.
+        out: the dataset's folder; replaced whole when it is a dataset already.
+        processes: how many to use for large inputs; default: one a core.
+
+    Raises:
+        UserError: a source is not there, no pair is left, a benchmark question leaks (and ``data.drop_leaks`` is off), ``out`` holds something else.
+    """
+    _refuse_strangers(out)
+    wanted, watch = sources.load(root / spec.data.sources), Stopwatch()
+    benchmark = leaks.load(root / spec.data.benchmark, spec.data.leak_jaccard) if spec.data.benchmark else None
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    work = partial / ".work"
+    work.mkdir(parents=True)
+    with watch.phase("read"):
+        corpus = read(spec, wanted, root, work, benchmark, processes or os.cpu_count() or 1)
+    if not len(corpus):
+        raise UserError(f"no pair is left of {len(corpus.rejects)} rows", "at least one good pair", f"see {_save_rejects(corpus, partial)}")
+    with watch.phase("deduplicate"):
+        found = dedupe.find(
+            corpus.columns["asked"], corpus.question_sets, corpus.pair_sets, _priority(corpus), spec.data.near_duplicate_jaccard, spec.data.drop_near_duplicates
+        )
+    reasons = _with_leaks(corpus, found, spec.data.drop_leaks)
+    kept = reasons == STAYS
+    with watch.phase("split"):
+        validation = split.held_out(found.groups, corpus.columns["category"], corpus.columns["id"], kept, spec.data.validation_fraction, spec.data.seed)
+        compared = split.check(found.groups, validation, kept, (corpus.question_sets, corpus.pair_sets), spec.data.near_duplicate_jaccard)
+    facts = _facts(corpus, found, reasons, kept, validation, compared, benchmark, spec)
+    with watch.phase("write"):
+        _write_content(corpus, partial, kept, validation, facts, benchmark)
+        _write_report(corpus, found, reasons, validation, facts, benchmark, partial)
+    if (leaked := facts["leaks"]["cases_leaked_after"]) and not spec.data.drop_leaks:
+        raise _refusal(corpus, kept, leaked, benchmark, partial, out)
+    return _finish(spec, out, partial, facts, watch)
+
+
+def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchmark | None, processes: int) -> Corpus:
+    """Read every source into columns; rows and shingles go to files in ``work``."""
+    limits = checks.load_limits(root / spec.data.dated_limits)
+    checker = checks.Checker(spec.train.max_tokens - _system_tokens(spec), spec.data.short_answer_characters, spec.data.long_answer_characters, limits)
+    settings = Settings(checker, benchmark, wanted.categories == "domains", frozenset(spec.data.refuse))
+    gathered = _Gathered(work)
+    with gathered, log.progress("read", sum(1 for _ in wanted.sources), "sources") as meter:
+        for part in prepared(_batches(wanted, root, spec, meter), settings, processes):
+            gathered.add(part)
+    return gathered.corpus()
+
+
+def _system_tokens(spec: Spec) -> int:
+    """Room for the system prompt and the template's own tokens."""
+    return estimated_tokens(spec.chat.system_prompt) + 16
+
+
+def _batches(wanted: Sources, root: Path, spec: Spec, meter: log.Progress) -> Iterator[Batch]:
+    for rank, source in enumerate(wanted.sources):
+        waiting: list[Raw] = []
+        for raw in _rows(source, root, spec):
+            waiting.append(raw)
+            if len(waiting) == BATCH_ROWS:
+                yield Batch(source, rank, tuple(waiting))
+                waiting = []
+        if waiting:
+            yield Batch(source, rank, tuple(waiting))
+        meter.advance(note=source.name)
+
+
+def _rows(source: Source, root: Path, spec: Spec) -> Iterator[Raw]:
+    """Every row of a source, of whatever kind."""
+    if source.kind == "problems":
+        from runners.corpus import problems
+
+        yield from (Raw("runners/corpus/problems.py", number, row) for number, row in enumerate(problems.generate(), 1))
+        return
+    for path in sources.files(source, root):
+        name = sources.shown(path, root)
+        if source.kind == "qa":
+            yield from sources.qa_rows(path, name)
+        elif source.kind == "catalogue":
+            from runners.corpus import catalogue
+
+            yield from catalogue.rows(path, name)
+        else:
+            from runners.corpus import extract
+
+            yield from extract.rows(path, name, source)
+
+
+class _Gathered:
+    """Batches, put together: columns in memory, rows and shingles in files."""
+
+    def __init__(self, work: Path) -> None:
+        self.rows, self.items = work / "rows.jsonl", work / "shingles"
+        self.lengths, self.columns, self.sets, self.sizes = list[Any](), dict[str, list[Any]](), list[Sets](), list[Any]()
+        self.sources, self.categories = dict[str, int](), dict[str, int]()
+        self.hits, self.rejects, self.count = list[Hit](), list[dict[str, Any]](), 0
+
+    def __enter__(self) -> None:
+        self.stack = ExitStack()
+        self.row_file, self.item_file = (self.stack.enter_context(path.open("wb")) for path in (self.rows, self.items))
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def add(self, part: Prepared) -> None:
+        """Append one batch."""
+        self.row_file.write(part.lines)
+        self.item_file.write(part.pair_sets.items.tobytes())
+        self.lengths.append(part.lengths)
+        self.sizes.append(part.pair_sets.sizes)
+        self.sets.append(part.question_sets)
+        named = {"source": _codes(part.sources, self.sources), "category": _codes(part.categories, self.categories)}
+        for name, column in {**part.columns, **named}.items():
+            self.columns.setdefault(name, []).append(column)
+        self.hits += [hit._replace(text=hit.text + self.count) for hit in part.hits]
+        self.rejects += part.rejects
+        self.count += len(part.lengths)
+
+    def corpus(self) -> Corpus:
+        """The whole of it."""
+        offsets = np.zeros(self.count + 1, np.int64)
+        np.cumsum(np.concatenate([np.zeros(0, np.int64), *self.sizes]), out=offsets[1:])
+        items = np.memmap(self.items, np.uint32, "r") if self.items.stat().st_size else np.empty(0, np.uint32)
+        return Corpus(
+            self.rows,
+            np.concatenate([np.zeros(0, np.int32), *self.lengths]),
+            {name: np.concatenate(parts) for name, parts in self.columns.items()},
+            list(self.sources),
+            list(self.categories),
+            joined(self.sets),
+            Sets(offsets, items),
+            self.hits,
+            self.rejects,
+        )
+
+
+def _codes(names: list[str], known: dict[str, int]) -> Any:
+    return np.array([known.setdefault(name, len(known)) for name in names], np.int32)
+
+
+def _priority(corpus: Corpus) -> Any:
+    """Rank of each pair among duplicates: earlier source, fewer findings, earlier row."""
+    count = len(corpus)
+    order = np.lexsort((np.arange(count), np.bitwise_count(corpus.columns["findings"]), corpus.columns["rank"]))
+    rank = np.empty(count, np.int64)
+    rank[order] = np.arange(count)
+    return rank
+
+
+def _with_leaks(corpus: Corpus, found: Duplicates, drop: bool) -> Any:
+    reasons = found.dropped.copy()
+    if drop:
+        reasons[np.unique(np.array([hit.text for hit in corpus.hits], np.int64))] = LEAKED
+    return reasons
+
+
+def _facts(
+    corpus: Corpus, found: Duplicates, reasons: Any, kept: Any, validation: Any, compared: int, benchmark: Benchmark | None, spec: Spec
+) -> dict[str, Any]:
+    everything = np.ones(len(corpus), bool)
+    return {
+        "version": 1,
+        "read": statistics.describe(corpus.columns, corpus.sources, corpus.categories, everything),
+        "kept": statistics.describe(corpus.columns, corpus.sources, corpus.categories, kept),
+        "train": {"pairs": int((kept & ~validation).sum())},
+        "validation": {"pairs": int((kept & validation).sum()), "groups_shared_with_train": 0, "pairs_compared_with_all_of_train": compared},
+        "rejected": {"rows": len(corpus.rejects), "by_reason": _reasons(corpus.rejects)},
+        "duplicates": statistics.duplicates(found, corpus.columns),
+        "dropped": statistics.dropped(reasons),
+        "leaks": leak_facts(corpus.hits, kept, benchmark),
+        "settings": {
+            "dropped_by": spec.data.drop_near_duplicates,
+            "near_duplicate_jaccard": spec.data.near_duplicate_jaccard,
+            "leak_jaccard": spec.data.leak_jaccard,
+        },
+    }
+
+
+def _reasons(rejects: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in rejects:
+        kind = row["reason"].split(":")[0].split(";")[0][:80]
+        counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def leak_facts(hits: list[Hit], kept: Any, benchmark: Benchmark | None) -> dict[str, Any]:
+    """Cases that leak, among all pairs read and among those kept."""
+    return {
+        "cases": len(benchmark.ids) if benchmark else 0,
+        "checked": benchmark is not None,
+        "cases_verbatim": len({hit.case for hit in hits if hit.match == "verbatim"}),
+        "cases_leaked": len({hit.case for hit in hits}),
+        "pairs_leaking": len({hit.text for hit in hits}),
+        "cases_leaked_after": len({hit.case for hit in hits if kept[hit.text]}),
+    }
+
+
+def _write_content(corpus: Corpus, folder: Path, kept: Any, validation: Any, facts: dict[str, Any], benchmark: Benchmark | None) -> None:
+    with ExitStack() as stack:
+        train, held, lines, whole = (
+            stack.enter_context((folder / name).open("wb", buffering=1 << 20)) for name in (TRAIN, VALIDATION, f"{CONSOLIDATED}.jsonl", f"{CONSOLIDATED}.json")
+        )
+        before = b"[\n"
+        for line, stays, is_held in zip(corpus.lines(), kept.tolist(), validation.tolist(), strict=True):
+            if stays:
+                (held if is_held else train).write(line)
+                lines.write(line)
+                whole.write(before + line[:-1])
+                before = b",\n"
+        whole.write(b"\n]\n" if before == b",\n" else b"[]\n")
+    (folder / STATISTICS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    (folder / LEAKS).write_text(json.dumps(leak_rows(corpus, kept, benchmark), indent=1, ensure_ascii=False) + "\n")
+    _save_rejects(corpus, folder)
+
+
+def leak_rows(corpus: Corpus, kept: Any, benchmark: Benchmark | None) -> list[dict[str, Any]]:
+    """Each leak, side by side: the case and the training pair."""
+    if benchmark is None:
+        return []
+    rows = corpus.some(hit.text for hit in corpus.hits)
+    return [
+        {
+            "case": benchmark.ids[hit.case],
+            "case_question": benchmark.questions[hit.case],
+            "pair": rows[hit.text]["id"],
+            "pair_question": rows[hit.text]["question"],
+            "pair_source": rows[hit.text]["source"],
+            "jaccard": hit.jaccard,
+            "match": hit.match,
+            "kept": bool(kept[hit.text]),
+        }
+        for hit in sorted(corpus.hits, key=lambda hit: (hit.case, -hit.jaccard, hit.text))
+    ]
+
+
+def _save_rejects(corpus: Corpus, folder: Path) -> Path:
+    path = folder / REJECTS
+    path.write_text("".join(json.dumps(row, ensure_ascii=True) + "\n" for row in corpus.rejects))
+    return path
+
+
+def _write_report(corpus: Corpus, found: Duplicates, reasons: Any, validation: Any, facts: dict[str, Any], benchmark: Benchmark | None, folder: Path) -> None:
+    from runners.corpus import report
+
+    (folder / REPORT).write_text(report.html(corpus, found, reasons, validation, facts, benchmark))
+
+
+def _refusal(corpus: Corpus, kept: Any, leaked: int, benchmark: Benchmark | None, partial: Path, out: Path) -> UserError:
+    """The error of a build that leaks; what was found stays beside ``out`` to be looked at."""
+    refused = out.with_name(out.name + ".refused")
+    shutil.rmtree(refused, ignore_errors=True)
+    shutil.rmtree(partial / ".work")
+    partial.rename(refused)
+    first = next(hit for hit in corpus.hits if kept[hit.text])
+    ids, questions = (benchmark.ids, benchmark.questions) if benchmark else ((), ())
+    return UserError(
+        f"{leaked} of {len(ids)} benchmark questions stand in the training pairs, e.g. case {ids[first.case]}: {questions[first.case]!r}",
+        "none: a model that has seen the questions cannot be measured by them",
+        f"elson data build --drop-leaks drops those pairs; see {refused / REPORT}",
+    )
+
+
+def _refuse_strangers(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).exists())):
+        raise UserError(f"{out} is there and is no dataset", "a new folder, or a dataset to replace", "pass another --out")
+
+
+def _finish(spec: Spec, out: Path, partial: Path, facts: dict[str, Any], watch: Stopwatch) -> BuildResult:
+    """Give the content its id, write record and manifest, and put the folder in its place."""
+    shutil.rmtree(partial / ".work")
+    with watch.phase("hash"):
+        content = {name: describe(partial / name) for name in CONTENT}
+    dataset_id = "data-" + digest([STAGE_VERSIONS["data"], {name: file.sha256 for name, file in content.items()}])
+    metrics = {
+        "pairs_read": facts["read"]["pairs"],
+        "pairs": facts["kept"]["pairs"],
+        "train": facts["train"]["pairs"],
+        "validation": facts["validation"]["pairs"],
+        "rejected": facts["rejected"]["rows"],
+        **{f"dropped_{name}": count for name, count in facts["dropped"].items()},
+    }
+    record = account("data", dataset_id, watch, name=spec.dataset.name, spec=spec.data.model_dump(mode="json"), metrics=metrics)
+    (partial / RECORD).write_text(record.model_dump_json(indent=1))
+    described: dict[str, ManifestFile] = {**content, REPORT: describe(partial / REPORT), RECORD: describe(partial / RECORD)}
+    (partial / MANIFEST).write_text(Manifest(files=described).model_dump_json(indent=1))
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+    return BuildResult(dataset_id, out, facts, record)

@@ -1,0 +1,202 @@
+"""What may be wrong with a pair, found one pair at a time.
+
+Each check names a finding; ``spec.data.refuse`` says which findings keep a pair out of the dataset, all others are counted and shown. Figures that
+change by the year are compared with ``data/dated_limits.yaml``. Left out: whether an answer is right, which no rule can tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from runners.corpus.pairs import Pair
+from runners.corpus.words import plain
+from runners.errors import UserError
+from runners.spec import Strict
+
+#: Finding -> what it means. The order is the order of the bits in which findings are stored.
+FINDINGS = {
+    "too_long": "longer than the context the model is trained with",
+    "encoding": "characters damaged by a wrong encoding",
+    "personal_data": "an e-mail address, a telephone, social security or card number",
+    "wrong_limit": "a limit stands with a year whose limit is another",
+    "stale": "the limit of an earlier year, without its year",
+    "truncated": "ends in mid-sentence",
+    "repeats_question": "the answer says no more than the question",
+    "boilerplate": "an assistant's phrase that answers nothing",
+    "citation": "a citation mark left from a document",
+    "short": "an answer of fewer characters than data.short_answer_characters",
+    "long": "an answer of more characters than data.long_answer_characters",
+}
+_MOJIBAKE = re.compile(
+    "\ufffd|\u00c3[\u0080-\u00bf\u0192\u201a]|\u00e2\u20ac|\u00c2[\u00a0\u00a3\u00a9\u00ae\u00bd\u00b0]|\u00ef\u00bb\u00bf|[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"
+)
+_EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[a-zA-Z]{2,}")
+_SOCIAL_SECURITY = re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
+#: Toll-free numbers belong to institutions.
+_TELEPHONE = re.compile(r"(?<![\d$.,-])(?:\+?1[ .-])?\(?(?!8(?:00|33|44|55|66|77|88)\b)[2-9]\d{2}\)?[ .-][2-9]\d{2}[.-]\d{4}(?![\d-])")
+_CARD = re.compile(r"(?<![\d.,-])(?:\d[ -]?){12,18}\d(?![\d.,-])")
+_BOILERPLATE = re.compile(
+    r"\bas an? (?:ai|artificial intelligence|large)?\s*(?:language model|ai assistant|ai model|chatbot)\b"
+    r"|\bi(?:'m| am) (?:just )?an ai\b|\bi(?:'m| am) sorry, but i (?:can|am)|\bi hope this helps\b|\blet me know if you have\b"
+    r"|\bgreat question\b|\bclick here\b|\blorem ipsum\b|\bsubscribe to our\b|\ball rights reserved\b|\bskip to (?:main )?content\b",
+    re.IGNORECASE,
+)
+_CITATION = re.compile(r"(?<=[a-z)\"”])[.,;]\d{1,3}(?=\s|$)|\[\d{1,3}\](?!\()|\[\^[\w-]+\]|【[^】]*】|\[citation needed\]|\[cite[:_]", re.IGNORECASE)
+_LIST_ITEM = re.compile(r"\s*(?:[-*•+]|\d+[.)]|[a-zA-Z][.)])\s")
+_OPEN_END = re.compile(r"(?:[,;:(–—-]|\b(?:and|or|the|a|an|of|to|in|for|with|by|from|that|which|is|are|as|at|on|than|but|because|if|when))$", re.IGNORECASE)
+
+
+class Limit(Strict):
+    """A figure that changes by the year. ``names``: wordings, each of words all of which must stand near each other; ``values``: year -> figure."""
+
+    id: str
+    names: tuple[str, ...] = Field(min_length=1)
+    not_names: tuple[str, ...] = ()
+    values: dict[int, float] = Field(min_length=1)
+    source: str = Field(min_length=1)
+
+
+class Limits(Strict):
+    """The dated table."""
+
+    version: int = Field(1, ge=1, le=1)
+    checked: str
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True)
+class Checker:
+    """The checks with their bounds. ``context_tokens`` is in tokens as ``tokens`` estimates them."""
+
+    context_tokens: int
+    short_answer_characters: int
+    long_answer_characters: int
+    limits: tuple[Limit, ...] = ()
+
+    def __call__(self, pair: Pair, tokens: int) -> tuple[str, ...]:
+        """Names of the findings of a pair whose whole conversation is about ``tokens`` long, in the order of FINDINGS."""
+        text = f"{pair.question}\n{pair.answer}"
+        found = {
+            "too_long": tokens > self.context_tokens,
+            "encoding": (not text.isascii() and bool(_MOJIBAKE.search(text))) or any(mark in text for mark in _CONTROL),
+            "personal_data": has_personal_data(text),
+            "truncated": is_truncated(pair.answer),
+            "repeats_question": repeats_question(pair.question, pair.answer),
+            "boilerplate": bool(_BOILERPLATE.search(pair.answer)),
+            "citation": bool(_CITATION.search(pair.answer)),
+            "short": len(pair.answer) < self.short_answer_characters,
+            "long": len(pair.answer) > self.long_answer_characters,
+            **limit_findings(pair, self.limits),
+        }
+        return tuple(name for name in FINDINGS if found.get(name))
+
+
+_CONTROL = tuple(chr(code) for code in range(1, 32) if chr(code) not in "\t\n\r")
+
+
+def has_personal_data(text: str) -> bool:
+    """Whether a text holds an e-mail address, a telephone, social security or (by its check digit) card number of a person."""
+    if "@" in text and _EMAIL.search(text):
+        return True
+    return bool(_SOCIAL_SECURITY.search(text) or _TELEPHONE.search(text)) or any(_is_card(match.group()) for match in _CARD.finditer(text))
+
+
+def _is_card(text: str) -> bool:
+    """Luhn's check digit: https://www.iso.org/standard/70484.html (ISO/IEC 7812-1, annex B)."""
+    digits = [int(digit) for digit in text if digit.isdigit()]
+    if digits[0] not in (3, 4, 5, 6) or len(set(digits)) < 4:
+        return False
+    doubled = [digit * 2 - 9 * (digit > 4) if place % 2 else digit for place, digit in enumerate(reversed(digits))]
+    return sum(doubled) % 10 == 0
+
+
+def is_truncated(answer: str) -> bool:
+    """Whether an answer ends in mid-sentence: in a comma, colon or joining word, or in prose without a full stop."""
+    last = answer.rstrip().rsplit("\n", 1)[-1].strip()
+    if answer.count("```") % 2:
+        return True
+    if last.startswith(("|", "```")):
+        return False
+    bare = last.rstrip("*_`\"'”’) ")
+    if not bare:
+        return False
+    if _OPEN_END.search(bare) and not bare.endswith(("http:", "https:")):
+        # A letter by itself is an item ("option A"); a word set in bold or code is a label.
+        return not (len(bare) == 1 or (last.endswith(("*", "`")) and not bare.endswith((",", ":"))))
+    if bare[-1] in ".!?…%$©®™)]}\"'”’=" or "://" in bare.rsplit(" ", 1)[-1]:
+        return False
+    # A list's items, a figure or a short label need no full stop.
+    return not (_LIST_ITEM.match(last) or bare[-1].isdigit() or len(bare.split()) <= 8)
+
+
+def repeats_question(question: str, answer: str) -> bool:
+    """Whether an answer is the question again, with at most three words more."""
+    if len(answer) > 3 * len(question) + 40:
+        return False
+    asked, said = plain(question).split(), plain(answer).split()
+    new = set(said) - set(asked)
+    return bool(asked) and len(new) <= min(3, len(asked) // 3) and not any(word.isdigit() for word in new)
+
+
+def limit_findings(pair: Pair, limits: Sequence[Limit]) -> dict[str, bool]:
+    """``stale``: an earlier year's figure with no year beside it. ``wrong_limit``: a figure in one sentence with a year whose figure is another."""
+    if not limits or "$" not in pair.answer:
+        return {}
+    stale = wrong = False
+    asked = plain(pair.asked)
+    for limit in limits:
+        figures = {value: year for year, value in sorted(limit.values.items(), reverse=True)}
+        years_of = {value: {year for year, other in limit.values.items() if other == value} for value in figures}
+        newest = limit.values[max(limit.values)]
+        for sentence in _sentences(pair.answer):
+            amounts = {value for value in _amounts(sentence) if value in years_of}
+            said = plain(sentence)
+            if not amounts or not _names(limit, f"{asked} {said}", said):
+                continue
+            years = {int(year) for year in re.findall(r"\b20\d\d\b", sentence)}
+            if years and len(amounts) == 1 and len(years) == 1:
+                value, year = next(iter(amounts)), next(iter(years))
+                wrong |= year in limit.values and year not in years_of[value]
+            elif not years and newest not in amounts:
+                around = {int(year) for year in re.findall(r"\b20\d\d\b", f"{pair.asked}\n{pair.answer}")} | {pair.extra.get("as_of")}
+                stale |= not any(years_of[value] & around for value in amounts)
+    return {"stale": stale, "wrong_limit": wrong}
+
+
+def _names(limit: Limit, context: str, sentence: str) -> bool:
+    """Whether the question and the sentence together speak of the limit, and the sentence alone of no rival."""
+    words = set(context.split())
+    if any(set(plain(name).split()) <= set(sentence.split()) for name in limit.not_names):
+        return False
+    return any(set(plain(name).split()) <= words for name in limit.names)
+
+
+def _sentences(text: str) -> list[str]:
+    return [part for part in re.split(r"(?<=[.!?;])\s+|\n", text) if "$" in part]
+
+
+def _amounts(sentence: str) -> list[float]:
+    """Dollar amounts: $23,500; $13.61 million."""
+    found = []
+    for figure, scale in re.findall(r"\$\s?(\d[\d,]*(?:\.\d+)?)\s*(million|billion|[MBK]\b)?", sentence):
+        value = float(figure.replace(",", "")) * {"million": 1e6, "M": 1e6, "billion": 1e9, "B": 1e9, "K": 1e3}.get(scale, 1)
+        found.append(round(value, 2))
+    return found
+
+
+def load_limits(file: Path) -> tuple[Limit, ...]:
+    """Read the dated table; an absent file is an empty one. Raises UserError naming the bad key."""
+    if not file.exists():
+        return ()
+    try:
+        values: Any = yaml.safe_load(file.read_text())
+        return Limits.model_validate(values).limits
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UserError(f"{file}: {str(error)[:300]}", "the form of data/dated_limits.yaml", f"edit {file}") from None

@@ -1,0 +1,336 @@
+"""Pairs from documents, by their structure: a heading and its text, a term and its definition, the rows of a table.
+
+Every pair carries where it came from: ``origin`` has the file, the path of headings and the span of characters. An answer is made of whole sentences, list
+items and rows as they stand in the document; nothing is cut in the middle and nothing is written that is not there (but the words of the question).
+
+Left out: understanding. What only a reader could tell from running text is for ``--endpoint`` (``runners/corpus/asking.py``), whose answers are held
+against the span they are said to come from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runners.corpus import citations, documents, markdown
+from runners.corpus.markdown import Block, Section
+from runners.corpus.pairs import DOMAINS
+from runners.corpus.sources import Raw, Source
+
+#: Words of the shortest definition and of the shortest section that answer something.
+_DEFINITION_WORDS, _SECTION_WORDS = 6, 12
+#: Whole blocks are added to a section's answer up to this many characters.
+_SECTION_CHARACTERS = 3_000
+_TERM_WORDS = 12
+#: Parts of a document that answer nothing.
+_SKIPPED = re.compile(
+    r"(?:works cited|references|bibliography|further reading|sources|endnotes|footnotes|notes|table of contents|contents|index|about the authors?"
+    r"|acknowledge?ments|disclaimers?|copyright|see also|related (?:links|topics|articles)|navigation)$",
+    re.IGNORECASE,
+)
+#: Titles that say nothing without the section around them.
+_GENERIC = re.compile(
+    r"(?:the )?(?:introduction|overview|background|summary|conclusions?|mechanisms?|applications?|architectures?|implications?(?: for .*)?|mathematics"
+    r"|phenomenon|examples?|details|process|benefits|advantages|disadvantages|drawbacks|risks?|costs?|limits?|steps|how it works|key (?:terms|points|facts)"
+    r"|definitions?|terms|types|uses?|pros|cons|pros and cons|requirements|eligibility|rules|exceptions?|deadlines?|penalt(?:y|ies)|thesis|trade|value|size"
+    r"|quality|options|general|basics|other|notes?|strategy|strategies|pricing methods|standards)$",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(
+    r"(?:what|who|whom|whose|which|when|where|why|how|is|are|am|was|do|does|did|can|could|should|would|will|may|must|has|have|if)\b.*\?$",
+    re.IGNORECASE | re.DOTALL,
+)
+_TERM = re.compile(
+    r"(?:\*\*|__)(?P<term>[^*_\n]{2,120}?)(?P<inside>[:.]?)(?:\*\*|__)(?P<after>\s*(?:\([^)\n]{1,60}\))?\s*(?:[:–—]|-\s|\.\s)?)\s*(?P<text>.*)", re.DOTALL
+)
+_PLAIN_TERM = re.compile(r"(?P<term>[A-Z][^:.\n*]{1,80}?)(?::\s+|\s+[–—]\s+)(?P<text>[A-Z0-9\"“].*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A pair as extracted. ``term`` is what it explains; [start, end) the characters of the document it came from."""
+
+    question: str
+    answer: str
+    term: str
+    kind: str
+    path: tuple[str, ...]
+    start: int
+    end: int
+
+
+def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
+    """Every pair of a document as a row; a document that cannot be read is one reject. The line is that of the span's beginning."""
+    try:
+        text, converted = documents.read(path)
+    except documents.Unreadable as error:
+        yield Raw(name, 0, error=f"the document cannot be read: {error}")
+        return
+    try:
+        facts, begin = _front_matter(text)
+    except ValueError as error:
+        yield Raw(name, 1, error=str(error))
+        return
+    category = facts.get("category") or source.category or _named(path)
+    carried = {key: value for key, value in facts.items() if key not in ("category", "subject", "title")}
+    count = 0
+    for found in pairs(text, begin, str(facts.get("subject", ""))):
+        count += 1
+        origin = {"heading": list(found.path), "span": [found.start, found.end]} | ({"converted": True} if converted else {})
+        row = {"question": found.question, "answer": found.answer, "origin": origin, **carried}
+        yield Raw(name, text.count("\n", 0, found.start) + 1, row | {"category": category})
+    if not count:
+        yield Raw(name, 0, error="the document has no headings, terms or tables from which pairs could be made")
+
+
+def pairs(text: str, begin: int = 0, subject: str = "") -> list[Found]:
+    """Every pair in a Markdown text, in the order of their places; no two ask the same."""
+    largest = citations.largest_citation(text)
+    everything = [found for section in markdown.sections(text, begin) for found in _of_section(section, subject)]
+    return _distinct([cleaned for found in everything if (cleaned := _cleaned(found, largest))])
+
+
+def _of_section(section: Section, subject: str) -> Iterator[Found]:
+    if any(_SKIPPED.match(title) for title in section.path):
+        return
+    if section.path and (found := _whole(section, subject)):
+        yield found
+    for place, block in enumerate(section.blocks):
+        if block.kind == "table":
+            yield from _of_table(block, section)
+        elif block.kind in ("item", "paragraph") and (found := _definition(section, place, subject)):
+            yield found
+
+
+def _whole(section: Section, subject: str) -> Found | None:
+    """The heading with the blocks below it, as many whole ones as fit."""
+    blocks, size = list[Block](), 0
+    for block in section.blocks:
+        if blocks and size + len(block.text) > _SECTION_CHARACTERS:
+            break
+        blocks.append(block)
+        size += len(block.text)
+    while blocks and blocks[-1].text.rstrip("* ").endswith(":"):
+        blocks.pop()
+    answer = _written(blocks)
+    if len(answer.split()) < _SECTION_WORDS:
+        return None
+    return Found(_asked(section, subject), answer, _term(section.title), "section", section.path, section.start, blocks[-1].end)
+
+
+def _written(blocks: list[Block]) -> str:
+    """Blocks as an answer: paragraphs apart, list items below each other, tables as they are."""
+    out: list[str] = []
+    base = min((block.level for block in blocks if block.kind == "item"), default=0)
+    for place, block in enumerate(blocks):
+        item = block.kind == "item"
+        text = f"{' ' * (block.level - base)}- {_one_line(block.text)}" if item else block.text if block.kind in ("table", "code") else _one_line(block.text)
+        close = item and place and blocks[place - 1].kind == "item"
+        out.append(("\n" if close else "\n\n" if out else "") + text)
+    return "".join(out)
+
+
+def _definition(section: Section, place: int, subject: str) -> Found | None:
+    """A term in bold (or before a colon, in a list) with what follows it, and the list that belongs to it."""
+    block = section.blocks[place]
+    match = _TERM.match(block.text.strip()) or (_PLAIN_TERM.match(block.text.strip()) if block.kind == "item" else None)
+    if match is None:
+        return None
+    marked = match.groupdict()
+    if "inside" in marked and not marked["inside"] and not marked["after"].strip(" )(") and block.kind == "paragraph" and not _reads_on(marked["text"]):
+        return None
+    term, text = _term(match["term"]), match["text"].strip()
+    below = _below(section.blocks, place)
+    if not term or len(term.split()) > _TERM_WORDS or not re.search(r"[^\W\d_]", term):
+        return None
+    if "inside" in marked and not marked["inside"] and not re.search(r"[:–—-]|\.", marked["after"]):
+        # "**Global macro** funds take …": the term is the sentence's subject.
+        body = f"{markdown.inline(match['term'])}{marked['after']} {text}".replace("  ", " ")
+    else:
+        body = text
+    answer = _written([replace(block, text=body, kind="paragraph"), *below]) if body else _written(below)
+    if len(answer.split()) < _DEFINITION_WORDS or (not below and body.rstrip().endswith(":")):
+        return None
+    end = below[-1].end if below else block.end
+    return Found(_about(term, section, subject), _beginning_with(term, answer), term, "definition", section.path, block.start, end)
+
+
+def _reads_on(text: str) -> bool:
+    """Whether a sentence goes on after its bold beginning: a verb in lower case follows."""
+    return bool(re.match(r"[a-z(]", text))
+
+
+def _below(blocks: list[Block], place: int) -> list[Block]:
+    """The items indented below a term, or the list that follows a term which ends its line with a colon."""
+    block, out = blocks[place], []
+    for other in blocks[place + 1 :]:
+        if other.kind != "item" or (block.kind == "item" and other.level <= block.level):
+            break
+        if block.kind == "paragraph" and not block.text.rstrip().endswith(":"):
+            break
+        out.append(other)
+    return out
+
+
+def _beginning_with(term: str, answer: str) -> str:
+    """An answer that names what it defines, so that it can be read by itself."""
+    opening = markdown.inline(answer[: len(term) + 40]).lower()
+    if term.lower().split("(")[0].strip() in opening:
+        return answer
+    return f"**{term}**: {answer}" if not answer.startswith("- ") else f"**{term}**:\n\n{answer}"
+
+
+def _of_table(block: Block, section: Section) -> Iterator[Found]:
+    """One pair a row: its first cell is the term, the others answer under the names of their columns."""
+    header, body = markdown.table_rows(block.text)
+    if len(header) < 2 or not all(header[1:]):
+        return
+    position = block.start
+    for row in body:
+        term = _term(row[0])
+        start = block.text.find(row[0], position - block.start) + block.start if row[0] else -1
+        values = [(_one_line(name).strip("* "), _one_line(cell)) for name, cell in zip(header[1:], row[1:], strict=True) if cell]
+        if not term or start < position or not values:
+            continue
+        line_end = block.text.find("\n", start - block.start)
+        end = block.end if line_end < 0 else block.start + line_end
+        start = max(block.text.rfind("\n", 0, start - block.start) + 1, 0) + block.start
+        position = end
+        wanted = _and([_lowered(name) for name, _ in values])
+        plural = len(values) > 1 or wanted.endswith("s")
+        kind = _lowered(_one_line(header[0]).strip("* "))
+        question = f"What {'are' if plural else 'is'} the {wanted} of the {kind} “{term}”{_within(section)}?"
+        if re.search(r"\b(?:type|option|term|name|instrument|account|form|feature)\b", kind):
+            question = f"What {'are' if plural else 'is'} the {wanted} of {term}{_within(section)}?"
+        answer = f"**{term}**\n\n" + "\n".join(f"- {name}: {cell}" for name, cell in values)
+        if len(answer.split()) >= _DEFINITION_WORDS:
+            yield Found(question, answer, term, "row", section.path, start, end)
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _asked(section: Section, subject: str) -> str:
+    """The question a section answers: its heading if that is one, else one made of it."""
+    title = section.title
+    if _QUESTION.match(title):
+        return _in_subject(title, subject)
+    term = _term(title)
+    if _GENERIC.match(term) or len(title.split()) == 1:
+        return _about(term, section, subject)
+    if re.match(r"how to\b", title, re.IGNORECASE):
+        return f"How do you {title[7:].strip()}?"
+    if re.match(r"(?:why|when|where|how|what|who|which)\b", title, re.IGNORECASE):
+        return f"Can you explain {_lowered(title)}{_of(subject)}?"
+    if re.match(r"[A-Z]?[a-z]+ing\b", title):
+        return f"What should one know about {_lowered(title)}{_of(subject)}?"
+    return f"What {'are' if _is_plural(term) else 'is'} {_with_article(term)}{_of(subject)}?"
+
+
+def _about(term: str, section: Section, subject: str) -> str:
+    """The question that a term's definition answers, with the section around it where the term alone would be unclear."""
+    if _QUESTION.match(term):
+        return term
+    around = section.path[-1] if section.path and _term(section.path[-1]) != term else section.path[-2] if len(section.path) > 1 else ""
+    verb = "are" if _is_plural(term) else "is"
+    if _GENERIC.match(term) and around:
+        return f"What {verb} the {_lowered(re.sub(r'^the ', '', term, flags=re.IGNORECASE))} of {_term(around)}?"
+    if subject:
+        return f"What {verb} {_with_article(term)} in {subject}?"
+    return f"What {verb} {_with_article(term)}?"
+
+
+def _within(section: Section) -> str:
+    return f" in {_term(section.title)}" if section.title and not _QUESTION.match(section.title) else ""
+
+
+def _of(subject: str) -> str:
+    return f" in {subject}" if subject else ""
+
+
+def _in_subject(question: str, subject: str) -> str:
+    """A question as it stands; short ones ("How does it work?") are completed by the subject."""
+    if subject and len(question.split()) <= 5 and subject.lower() not in question.lower():
+        return f"{question.rstrip('? ')} in {subject}?"
+    return question
+
+
+def _with_article(term: str) -> str:
+    return f"the {term[4:]}" if term.lower().startswith("the ") else term
+
+
+def _is_plural(term: str) -> bool:
+    last = re.sub(r"\(.*?\)", "", term).strip().split(" and ")[-1].split(" ")[-1].lower() if term else ""
+    joined = " and " in term or " & " in term or "," in term
+    return joined or (last.endswith("s") and not last.endswith(("ss", "us", "is", "ics", "'s", "’s", "ness", "mas", "ios")) and len(last) > 3)
+
+
+def _lowered(title: str) -> str:
+    """The first letter in lower case, unless the first word is a name or an abbreviation."""
+    first = title.split(" ", 1)[0]
+    return title if len(first) > 1 and any(letter.isupper() or letter.isdigit() for letter in first[1:]) else title[:1].lower() + title[1:]
+
+
+def _term(title: str) -> str:
+    """What a heading or a bold beginning is about: without marks, number and the part after a colon."""
+    term = _one_line(title).strip("*_: ").rstrip(".")
+    head, _, rest = term.partition(": ")
+    if rest and _GENERIC.match(head):
+        return rest
+    return head if len(head) > 2 else term
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s*\n\s*", " ", markdown.inline(text)).strip()
+
+
+def _cleaned(found: Found, largest: int) -> Found | None:
+    """Without citation marks; None when the answer does not end, or nothing of it is left."""
+    answer = re.sub(r"[ \t]+$", "", citations.without(found.answer, largest), flags=re.MULTILINE).strip()
+    question = re.sub(r"\s+", " ", citations.without(found.question, largest)).strip()
+    term = citations.without(found.term, largest).strip()
+    if answer.endswith((":", ",", ";")) or len(answer.split()) < _DEFINITION_WORDS or answer.count("```") % 2:
+        return None
+    return replace(found, question=question, answer=answer, term=term)
+
+
+def _distinct(found: list[Found]) -> list[Found]:
+    """A question asked in two places names its section in both; what then still repeats is left out."""
+    times: dict[str, int] = {}
+    for one in found:
+        times[one.question.lower()] = times.get(one.question.lower(), 0) + 1
+    out, seen = [], set[str]()
+    for one in found:
+        question = one.question
+        if times[question.lower()] > 1 and one.kind != "section" and one.path and _term(one.path[-1]).lower() not in question.lower():
+            question = f"{question.rstrip('?')} in {_term(one.path[-1])}?"
+        if question.lower() not in seen:
+            seen.add(question.lower())
+            out.append(replace(one, question=question))
+    return out
+
+
+def _front_matter(text: str) -> tuple[Mapping[str, Any], int]:
+    """(facts, where the document begins). Raises ValueError when the block is no mapping."""
+    written, length = markdown.front_matter(text)
+    if not length:
+        return {}, 0
+    try:
+        facts = yaml.safe_load(written)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the front matter is not YAML: {str(error)[:150]}") from None
+    if not isinstance(facts, dict):
+        # Two rules at the top of a text that has no front matter.
+        return {}, 0
+    return facts, length
+
+
+def _named(path: Path) -> str:
+    """The domain a file or its folder is named after, or an empty text."""
+    return next((name for name in (path.stem.lower(), path.parent.name.lower()) if name in DOMAINS), "")
