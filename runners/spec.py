@@ -171,6 +171,8 @@ class EvaluateSpec(Strict):
     seed: int = 0
     request_timeout_s: float = Field(60.0, gt=0)
     deadline_s: float = Field(3600.0, gt=0)
+    max_retries: int = Field(3, ge=0, description="further tries after 429, 5xx and lost connections")
+    warmup_requests: int = Field(2, ge=0, description="asked before the first case, not measured")
     overall_bar: Fraction = 0.80
     category_bar: Fraction = 0.70
     mean_latency_bar_ms: float = Field(2000.0, gt=0)

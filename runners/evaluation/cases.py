@@ -1,0 +1,257 @@
+"""The benchmark's case format, version 1: read, validate, turn into messages.
+
+A benchmark is one YAML file, or a folder of them read as one. ``data/benchmark/README.md`` describes every key with examples.
+A case passes when all of its checks pass, so a case must have a check that an empty answer fails: that is validated here.
+
+    elson evaluate --dry-run --benchmark data/benchmark
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+
+from runners.errors import UserError
+from runners.spec import ChatSpec, Strict, digest
+
+FORMAT_VERSION = 1
+CATEGORIES = (
+    "retirement", "tax", "estate", "investing", "markets", "trading", "banking", "credit", "insurance",
+    "education", "business", "wealth", "compliance", "credentials", "standards", "data", "technology", "literacy",
+)  # fmt: skip
+Unit = Literal["usd", "percent", "years", "ratio", "count", "days", "none"]
+Wording = Annotated[str, Field(min_length=2)]
+
+
+class NumberCheck(Strict):
+    """The answer states this number, in any form ("$23,000", "23k", "twenty-three thousand"), within the tolerance."""
+
+    number: float
+    unit: Unit = "none"
+    tolerance: float = Field(0.0, ge=0, description="absolute, in the check's unit")
+    tolerance_percent: float = Field(0.0, ge=0, le=50, description="relative to the number; the wider of the two holds")
+    label: str = ""
+
+    @property
+    def margin(self) -> float:
+        """Largest accepted distance from the number."""
+        return max(self.tolerance, abs(self.number) * self.tolerance_percent / 100)
+
+    @property
+    def name(self) -> str:
+        """What a report calls the check."""
+        return self.label or f"{self.number:g} {self.unit}"
+
+
+class FactCheck(Strict):
+    """The answer says this, in one of the accepted wordings (or inflected forms of them), and does not deny it."""
+
+    fact: str
+    accepted: tuple[Wording, ...] = Field(min_length=1)
+
+    @property
+    def name(self) -> str:
+        """What a report calls the check."""
+        return self.fact
+
+
+class ForbiddenCheck(Strict):
+    """The answer does not claim this; denying it is fine."""
+
+    forbidden: str
+    wordings: tuple[Wording, ...] = Field(min_length=1)
+
+    @property
+    def name(self) -> str:
+        """What a report calls the check."""
+        return f"must not claim: {self.forbidden}"
+
+
+class ChoiceCheck(Strict):
+    """The answer settles on this letter."""
+
+    choice: str
+
+    @property
+    def name(self) -> str:
+        """What a report calls the check."""
+        return f"choice {self.choice}"
+
+
+class DeclineCheck(Strict):
+    """The answer declines, or says what it cannot know; the reason is for people, the wordings for the scorer (none: the usual ones)."""
+
+    decline: str
+    accepted: tuple[Wording, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What a report calls the check."""
+        return f"declines: {self.decline}"
+
+
+def _kind_of_check(value: Any) -> str | None:
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", {})
+    found = [key for key in ("number", "fact", "forbidden", "choice", "decline") if key in keys]
+    return found[0] if len(found) == 1 else None
+
+
+Check = Annotated[
+    Annotated[NumberCheck, Tag("number")]
+    | Annotated[FactCheck, Tag("fact")]
+    | Annotated[ForbiddenCheck, Tag("forbidden")]
+    | Annotated[ChoiceCheck, Tag("choice")]
+    | Annotated[DeclineCheck, Tag("decline")],
+    Discriminator(
+        _kind_of_check,
+        custom_error_type="kind_of_check",
+        custom_error_message="a check has exactly one of the keys number, fact, forbidden, choice, decline",
+    ),
+]
+
+
+class Turn(Strict):
+    """An earlier turn of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: Annotated[str, Field(min_length=1)]
+
+
+class Case(Strict):
+    """One question and what a right answer must and must not say."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    category: Literal[CATEGORIES]  # type: ignore[valid-type]  # the 18 domains, declared once above
+    difficulty: Literal["easy", "medium", "hard"]
+    kind: Literal["answer", "multiple_choice", "decline"] = "answer"
+    question: Annotated[str, Field(min_length=3)]
+    history: tuple[Turn, ...] = ()
+    choices: dict[Annotated[str, Field(pattern=r"^[A-H]$")], str] | None = None
+    checks: tuple[Check, ...] = Field(min_length=1)
+    source: Annotated[str, Field(min_length=3, description="where the right answer can be looked up")]
+    as_of: int = Field(ge=1990, le=2100, description="the year the answer is right for")
+    rubric: str | None = Field(None, description="what a judge, when one is used, looks for")
+    sharpen: tuple[str, ...] = Field((), description="left by the importer: what a person should still make exact")
+
+    @model_validator(mode="after")
+    def _can_be_failed(self) -> Case:
+        kinds = Counter(type(check) for check in self.checks)
+        if self.kind == "multiple_choice":
+            letters = [check.choice for check in self.checks if isinstance(check, ChoiceCheck)]
+            if not self.choices or len(self.choices) < 2:
+                raise ValueError("a multiple_choice case needs at least two choices")
+            if len(letters) != 1 or letters[0] not in self.choices:
+                raise ValueError(f"a multiple_choice case needs one choice check naming one of {', '.join(self.choices)}")
+        elif self.choices or kinds[ChoiceCheck]:
+            raise ValueError(f"choices belong to kind multiple_choice, not {self.kind}")
+        if self.kind == "decline" and not kinds[DeclineCheck]:
+            raise ValueError("a decline case needs a decline check")
+        if self.kind != "decline" and kinds[DeclineCheck]:
+            raise ValueError("a decline check belongs to kind decline")
+        if self.kind == "answer" and not kinds[NumberCheck] + kinds[FactCheck]:
+            raise ValueError("only forbidden claims are checked, so an empty answer would pass: add a number or a fact")
+        for turn, role in zip(self.history, ("user", "assistant") * len(self.history), strict=False):
+            if turn.role != role:
+                raise ValueError("history alternates user, assistant, beginning with user")
+        if len(self.history) % 2:
+            raise ValueError("history ends with the assistant; the question is the next turn")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """Changes when anything that decides the result changes."""
+        return digest(self.model_dump(mode="json", exclude={"sharpen", "source", "rubric"}))
+
+    @property
+    def prompt(self) -> str:
+        """The last user turn: the question, with the choices below it if there are any."""
+        if not self.choices:
+            return self.question
+        listed = "\n".join(f"{letter}) {choice}" for letter, choice in self.choices.items())
+        return f"{self.question}\n\n{listed}\n\nAnswer with the letter of the one right choice."
+
+
+class Benchmark(Strict):
+    """All cases, in the order of the files."""
+
+    version: Literal[1] = 1
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+    @property
+    def digest(self) -> str:
+        """Content id of the cases."""
+        return "bench-" + digest([case.digest for case in sorted(self.cases, key=lambda case: case.id)])
+
+
+def messages(case: Case, chat: ChatSpec) -> list[dict[str, str]]:
+    """What is sent: the system prompt of training and serving, the history, the question."""
+    turns = [{"role": turn.role, "content": turn.content} for turn in case.history]
+    return [{"role": "system", "content": chat.system_prompt}, *turns, {"role": "user", "content": case.prompt}]
+
+
+def load(place: Path) -> Benchmark:
+    """Read a file, or all ``*.yaml`` of a folder. Raises UserError naming every bad case, with its id and file."""
+    files = sorted(place.glob("*.yaml")) if place.is_dir() else [place]
+    if not files or not all(file.is_file() for file in files):
+        raise UserError(f"no benchmark at {place}", "a YAML file of cases or a folder of them", "pass --benchmark data/benchmark")
+    cases: list[Case] = []
+    problems: list[str] = []
+    for file in files:
+        for position, row in enumerate(_rows(file)):
+            try:
+                cases.append(Case.model_validate(row))
+            except ValidationError as error:
+                name = row.get("id", f"number {position + 1}") if isinstance(row, dict) else f"number {position + 1}"
+                problems += [f"{file.name}, case {name}: {_explain(detail)}" for detail in error.errors()]
+    problems += [f"id {name!r} is used {count} times" for name, count in Counter(case.id for case in cases).items() if count > 1]
+    asked = Counter(normalised_question(case) for case in cases)
+    problems += [f"{case.id}: the same question stands in another case" for case in cases if asked[normalised_question(case)] > 1]
+    if problems:
+        shown = "\n    ".join(problems[:20]) + (f"\n    and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise UserError(f"{place} has {len(problems)} problem(s):\n    {shown}", "cases as data/benchmark/README.md describes them", f"edit {place}")
+    if not cases:
+        raise UserError(f"{place} has no cases", "at least one case", f"edit {place}")
+    return Benchmark(cases=tuple(cases))
+
+
+def sample(benchmark: Benchmark, most_per_category: int | None) -> Benchmark:
+    """The first so many cases of each category; the benchmark itself when there is no limit."""
+    if most_per_category is None:
+        return benchmark
+    seen: Counter[str] = Counter()
+    kept = []
+    for case in benchmark.cases:
+        seen[case.category] += 1
+        if seen[case.category] <= most_per_category:
+            kept.append(case)
+    return Benchmark(cases=tuple(kept))
+
+
+def normalised_question(case: Case) -> str:
+    """The whole conversation's user side in lower case without punctuation."""
+    asked = " ".join([turn.content for turn in case.history if turn.role == "user"] + [case.question])
+    return re.sub(r"\W+", " ", asked.lower()).strip()
+
+
+def _rows(file: Path) -> list[Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not YAML: {str(error).splitlines()[0]}", "a mapping with version and cases", f"edit {file}") from None
+    if isinstance(values, dict) and "test_cases" in values:
+        raise UserError(f"{file} is in the expected_keywords form", f"version {FORMAT_VERSION}", f"elson evaluate import {file} > cases.yaml")
+    if not isinstance(values, dict) or values.get("version") != FORMAT_VERSION or not isinstance(values.get("cases"), list):
+        raise UserError(f"{file} has no `version: {FORMAT_VERSION}` and list of `cases`", "both at the top level", f"edit {file}")
+    if extra := set(values) - {"version", "cases"}:
+        raise UserError(f"{file} has unknown keys: {', '.join(sorted(extra))}", "only version and cases", f"edit {file}")
+    return list(values["cases"])
+
+
+def _explain(detail: Any) -> str:
+    where = ".".join(str(part) for part in detail["loc"])
+    return f"{where + ': ' if where else ''}{detail['msg'].removeprefix('Value error, ')}"

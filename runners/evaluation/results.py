@@ -1,0 +1,242 @@
+"""What an evaluation found: ``results.json``, as plain data with a version, and the one line for a log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, computed_field, model_validator
+
+from runners.evaluation.baselines import Baseline
+from runners.evaluation.cases import Case
+from runners.evaluation.client import Reply
+from runners.evaluation.contamination import Contamination
+from runners.evaluation.scoring import Score
+from runners.evaluation.verdict import Comparison, Mean, Rate, judge_mean, judge_rate, percentile
+from runners.spec import EvaluateSpec, Strict
+
+#: passed: every bar held. not passed: one did not. not shown: all rates are above their bars, the sample cannot show it. The rest: not measured.
+Outcome = Literal["passed", "not passed", "not shown", "contaminated", "unfit", "incomplete"]
+EXIT_CODES: dict[Outcome, int] = {"passed": 0, "not passed": 1, "not shown": 1, "contaminated": 2, "unfit": 2, "incomplete": 2}
+#: Why a case did not pass; "wrong" is an answer that came back whole and failed a check.
+FAILURES = ("wrong", "truncated", "empty", "timeout", "error")
+
+
+class CaseResult(Strict):
+    """One case: what came back, how it was scored, how long it took."""
+
+    id: str
+    digest: str
+    category: str
+    difficulty: str
+    kind: str
+    question: str
+    passed: bool
+    failure: str = ""
+    answer: str
+    checks: tuple[dict[str, Any], ...] = ()
+    latency_ms: float
+    first_token_ms: float | None = None
+    completion_tokens: int | None = None
+    prompt_tokens: int | None = None
+    finish_reason: str | None = None
+    error: str = ""
+    attempts: tuple[dict[str, Any], ...] = ()
+    judged: dict[str, Any] | None = None
+
+
+class Latency(Strict):
+    """Times of the requests that brought an answer or ran into the time limit; other errors are counted, never averaged in."""
+
+    concurrency: int
+    mean: Mean | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    slowest_ms: float | None
+    first_token_mean_ms: float | None
+    first_token_p50_ms: float | None
+    first_token_p95_ms: float | None
+    first_token_p99_ms: float | None
+    tokens_per_s: float | None = Field(description="completion tokens of all requests over the time of the run")
+    tokens_per_s_per_request: float | None = Field(description="median over requests, after the first token")
+    requests_per_s: float | None
+    wall_s: float
+    retried: int
+
+
+class Verdict(Strict):
+    """The outcome, one sentence, and what led to it."""
+
+    outcome: Outcome
+    headline: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 not passed, 2 could not be measured."""
+        return EXIT_CODES[self.outcome]
+
+
+class EvaluationResult(Strict):
+    """Everything one evaluation found."""
+
+    version: Literal[1] = 1
+    verdict: Verdict
+    benchmark: dict[str, Any]
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    overall: Rate | None = None
+    categories: dict[str, Rate] = Field(default_factory=dict)
+    difficulties: dict[str, Rate] = Field(default_factory=dict)
+    kinds: dict[str, Rate] = Field(default_factory=dict)
+    failures: dict[str, int] = Field(default_factory=dict)
+    latency: Latency | None = None
+    contamination: Contamination
+    baselines: tuple[Baseline, ...] = ()
+    comparison: Comparison | None = None
+    compared_with: dict[str, Any] | None = None
+    judge: dict[str, Any] | None = None
+    cases: tuple[CaseResult, ...] = ()
+    started_at: str
+    finished_at: str
+    code: dict[str, Any] = Field(default_factory=dict)
+    machine: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived_is_not_read(cls, value: Any) -> Any:
+        return {key: part for key, part in value.items() if key != "line"} if isinstance(value, dict) else value
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's own way to write a property out
+    @property
+    def line(self) -> str:
+        """One line for a CI log."""
+        parts = [f"elson evaluate: {self.verdict.outcome.upper()}"]
+        if self.overall:
+            parts.append(f"{self.overall.passed}/{self.overall.cases} ({self.overall.rate:.1%}, 95 % {self.overall.low:.1%}-{self.overall.high:.1%})")
+        if self.latency and self.latency.mean and self.latency.p95_ms is not None:
+            parts.append(f"mean {self.latency.mean.mean:.0f} ms p95 {self.latency.p95_ms:.0f} ms at concurrency {self.latency.concurrency}")
+        parts += [f"{count} {name}" for name, count in self.failures.items() if count and name != "wrong"]
+        return " | ".join([*parts, self.verdict.headline])
+
+
+def case_result(case: Case, reply: Reply, scored: Score) -> CaseResult:
+    """Put a reply and its score together. Only a whole answer can pass."""
+    passed = reply.status == "answered" and scored.passed
+    failure = "" if passed else "wrong" if reply.status == "answered" else reply.status
+    return CaseResult(
+        id=case.id,
+        digest=case.digest,
+        category=case.category,
+        difficulty=case.difficulty,
+        kind=case.kind,
+        question=case.question,
+        passed=passed,
+        failure=failure,
+        answer=reply.text,
+        checks=tuple(check.to_json() for check in scored.checks),
+        latency_ms=reply.latency_ms,
+        first_token_ms=reply.first_token_ms,
+        completion_tokens=reply.completion_tokens,
+        prompt_tokens=reply.prompt_tokens,
+        finish_reason=reply.finish_reason,
+        error=reply.error,
+        attempts=tuple(vars(attempt) for attempt in reply.attempts),
+    )
+
+
+def rates(cases: Sequence[CaseResult], key: str, bar: float) -> dict[str, Rate]:
+    """Rates by category, difficulty or kind, in the order of their first case."""
+    groups: dict[str, list[bool]] = {}
+    for case in cases:
+        groups.setdefault(getattr(case, key), []).append(case.passed)
+    return {name: judge_rate(sum(passed), len(passed), bar) for name, passed in groups.items()}
+
+
+def failures(cases: Sequence[CaseResult]) -> dict[str, int]:
+    """How many cases failed in each way."""
+    return {name: sum(case.failure == name for case in cases) for name in FAILURES}
+
+
+def latency(cases: Sequence[CaseResult], *, concurrency: int, wall_s: float, bar_ms: float) -> Latency:
+    """Latency figures. A time-out counts with the time it took; a refused connection is no fast answer and is left out."""
+    timed = [case.latency_ms for case in cases if case.failure != "error"]
+    first = [case.first_token_ms for case in cases if case.first_token_ms is not None]
+    tokens = sum(case.completion_tokens or 0 for case in cases)
+    speeds = [
+        (case.completion_tokens - 1) / (case.latency_ms - case.first_token_ms) * 1000
+        for case in cases
+        if case.completion_tokens and case.completion_tokens > 1 and case.first_token_ms is not None and case.latency_ms > case.first_token_ms
+    ]
+    return Latency(
+        concurrency=concurrency,
+        mean=judge_mean(timed, bar_ms),
+        p50_ms=_or_none(percentile(timed, 0.5)),
+        p95_ms=_or_none(percentile(timed, 0.95)),
+        p99_ms=_or_none(percentile(timed, 0.99)),
+        slowest_ms=max(timed, default=None),
+        first_token_mean_ms=sum(first) / len(first) if first else None,
+        first_token_p50_ms=_or_none(percentile(first, 0.5)),
+        first_token_p95_ms=_or_none(percentile(first, 0.95)),
+        first_token_p99_ms=_or_none(percentile(first, 0.99)),
+        tokens_per_s=tokens / wall_s if tokens and wall_s else None,
+        tokens_per_s_per_request=_or_none(percentile(speeds, 0.5)),
+        requests_per_s=len(timed) / wall_s if timed and wall_s else None,
+        wall_s=wall_s,
+        retried=sum(len(case.attempts) > 1 for case in cases),
+    )
+
+
+def decide(
+    bars: EvaluateSpec,
+    overall: Rate,
+    categories: Mapping[str, Rate],
+    timing: Latency,
+    contamination: Contamination,
+    baselines: Sequence[Baseline],
+    *,
+    unknown_training_data: bool = False,
+) -> Verdict:
+    """The verdict over a complete run."""
+    if contamination.leaks:
+        return contaminated(contamination)
+    if unfit := [baseline for baseline in baselines if baseline.passes]:
+        named = "; ".join(f"“{baseline.name}” passes {baseline.result.passed} of {baseline.result.cases}" for baseline in unfit)
+        return Verdict(
+            outcome="unfit", headline=f"the benchmark is unfit: {named} without a model", reasons=("a benchmark that no model is needed for measures no model",)
+        )
+    failed = [f"overall {overall.sentence}"] if overall.outcome == "failed" else []
+    failed += [f"{name}: {rate.sentence}" for name, rate in categories.items() if rate.outcome == "failed"]
+    open_ = [f"overall {overall.sentence}"] if overall.outcome == "not shown" else []
+    open_ += [f"{name}: {rate.sentence}" for name, rate in categories.items() if rate.outcome == "not shown"]
+    if timing.mean is None:
+        failed.append("latency: no answer came back")
+    elif timing.mean.outcome != "passed":
+        (failed if timing.mean.outcome == "failed" else open_).append(f"latency: {timing.mean.sentence}")
+    if not contamination.pairs and not unknown_training_data:
+        open_.append("the training data is unknown, so contamination could not be checked")
+    small = [name for name, rate in categories.items() if rate.too_few]
+    alone = f"too few cases to show a rate above {bars.category_bar:.0%} by themselves and were held by their rate alone"
+    notes = (f"{len(small)} of {len(categories)} categories have {alone}",)
+    if failed:
+        return Verdict(outcome="not passed", headline=f"{len(failed)} bar(s) missed: {failed[0]}", reasons=(*failed, *open_))
+    if open_:
+        return Verdict(outcome="not shown", headline=open_[0], reasons=tuple(open_))
+    best = max(baselines, key=lambda baseline: baseline.result.passed, default=None)
+    beside = f"; the best answer without a model (“{best.name}”) passes {best.result.rate:.0%}" if best else ""
+    return Verdict(outcome="passed", headline=f"every bar held: overall {overall.rate:.1%}, at least {overall.low:.1%}{beside}", reasons=notes if small else ())
+
+
+def contaminated(found: Contamination) -> Verdict:
+    """The refusal when training questions stand in the benchmark."""
+    near = found.leaked - found.exact
+    headline = f"{found.leaked} of {found.cases} cases stand in the training data ({found.exact} word for word, {near} nearly): what they measure is memory"
+    return Verdict(
+        outcome="contaminated", headline=headline, reasons=("rebuild the dataset with `elson data build --drop-leaks` and train again, or replace these cases",)
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,95 @@
+"""Answers as they come, one JSON object a line in ``answers.jsonl``, so that nothing a server said is ever lost.
+
+``request.json`` beside it holds what every request shares. A run goes on in the same folder only with the same request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runners.errors import UserError
+from runners.evaluation.cases import Case
+from runners.evaluation.client import Attempt, Reply
+
+REQUEST, ANSWERS, RESULTS, REPORT = "request.json", "answers.jsonl", "results.json", "report.html"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply to a case, in which session of the run it came, and when in it (seconds)."""
+
+    case: str
+    digest: str
+    session: int
+    began_s: float
+    ended_s: float
+    reply: Reply
+
+
+class Store:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path, request: dict[str, Any], cases: tuple[Case, ...]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._agree(request)
+        wanted = {case.id: case.digest for case in cases}
+        self.answers = {a.case: a for a in self._read() if wanted.get(a.case) == a.digest}
+        self.session = 1 + max((answer.session for answer in self.answers.values()), default=0)
+        if len(self.answers) < len(wanted):
+            # Nobody was there: not an answer. Such cases are asked again, unless the run was finished with them in it.
+            self.answers = {name: a for name, a in self.answers.items() if not (a.reply.status == "error" and all(t.status is None for t in a.reply.attempts))}
+
+    def add(self, answer: Answer) -> None:
+        """Keep an answer, on disk before this returns."""
+        self.answers[answer.case] = answer
+        line = json.dumps({**vars(answer), "reply": answer.reply.to_json()}, ensure_ascii=False)
+        with (self.folder / ANSWERS).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds spent asking, without the time between sessions."""
+        sessions: dict[int, list[Answer]] = {}
+        for answer in self.answers.values():
+            sessions.setdefault(answer.session, []).append(answer)
+        return sum(max(a.ended_s for a in group) - min(a.began_s for a in group) for group in sessions.values())
+
+    def _agree(self, request: dict[str, Any]) -> None:
+        file = self.folder / REQUEST
+        if not file.exists():
+            file.write_text(json.dumps(request, indent=1, sort_keys=True))
+            return
+        try:
+            found = json.loads(file.read_text())
+        except ValueError:
+            found = {}
+        differing = sorted(key for key in found.keys() | request.keys() if found.get(key) != request.get(key))
+        if differing:
+            shown = "; ".join(f"{key}: {found.get(key)!r} there, {request.get(key)!r} now" for key in differing)[:600]
+            raise UserError(
+                f"{self.folder} holds another run ({shown})", "the same request, to go on with it", "pass another --out, or --fresh to throw that run away"
+            )
+
+    def _read(self) -> list[Answer]:
+        file = self.folder / ANSWERS
+        if not file.exists():
+            return []
+        data = file.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            # The process was killed while it wrote: that answer is asked again.
+            file.write_bytes(whole)
+        return [_answer(json.loads(line)) for line in whole.splitlines() if line.strip()]
+
+
+def _answer(row: dict[str, Any]) -> Answer:
+    reply = dict(row["reply"])
+    reply["attempts"] = tuple(Attempt(**attempt) for attempt in reply["attempts"])
+    return Answer(**{**row, "reply": Reply(**reply)})
