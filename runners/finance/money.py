@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 
 def future_value(present: float, rate: float, years: float, per_year: int = 1) -> float:
     """Value of ``present`` after ``years`` at nominal annual ``rate``: PV (1 + r/m)^(m t)."""
-    return present * (1 + rate / per_year) ** (per_year * years)
+    return float(present * (1 + rate / per_year) ** (per_year * years))
 
 
 def present_value(future: float, rate: float, years: float, per_year: int = 1) -> float:
     """What ``future`` is worth today: FV / (1 + r/m)^(m t)."""
-    return future / (1 + rate / per_year) ** (per_year * years)
+    return float(future / (1 + rate / per_year) ** (per_year * years))
 
 
 def continuous_value(present: float, rate: float, years: float) -> float:
@@ -74,7 +74,7 @@ def effective_rate(nominal: float, per_year: int) -> float:
 
 def nominal_rate(effective: float, per_year: int) -> float:
     """The nominal annual rate behind an effective one: m ((1 + e)^(1/m) - 1)."""
-    return per_year * ((1 + effective) ** (1 / per_year) - 1)
+    return float(per_year * ((1 + effective) ** (1 / per_year) - 1))
 
 
 def real_rate(nominal: float, inflation: float) -> float:
@@ -84,7 +84,7 @@ def real_rate(nominal: float, inflation: float) -> float:
 
 def growth_rate(start: float, end: float, years: float) -> float:
     """Compound annual growth rate: (end/start)^(1/t) - 1."""
-    return (end / start) ** (1 / years) - 1
+    return float((end / start) ** (1 / years) - 1)
 
 
 def doubling_years(rate: float) -> float:

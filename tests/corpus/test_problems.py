@@ -1,0 +1,61 @@
+"""Computed problems: many, distinct, in bounds, and repeatable."""
+
+import itertools
+import re
+from collections import Counter
+
+import pytest
+
+from runners.corpus import problems
+
+ROWS = problems.generate()
+
+
+def words(text):
+    return frozenset(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+def test_ids_questions_and_answers_are_unique():
+    for key in ("id", "question", "answer"):
+        repeated = [value for value, count in Counter(row[key] for row in ROWS).items() if count > 1]
+        assert not repeated, (key, repeated)
+
+
+def test_no_question_is_a_template_of_another():
+    sets = [words(row["question"]) for row in ROWS]
+    close = [(a["id"], b["id"]) for (a, x), (b, y) in itertools.combinations(zip(ROWS, sets, strict=True), 2) if len(x & y) >= 0.8 * len(x | y)]
+    assert not close
+
+
+def test_no_question_and_answer_is_a_near_duplicate_by_shingles():
+    def shingles(row):
+        tokens = re.findall(r"[a-z0-9']+", f"{row['question']} {row['answer']}".lower())
+        return frozenset(zip(tokens, tokens[1:], tokens[2:], strict=False))
+
+    for _, group in itertools.groupby(ROWS, key=lambda row: row["kind"]):
+        sets = [(row["id"], shingles(row)) for row in group]
+        assert not [(a, b) for (a, x), (b, y) in itertools.combinations(sets, 2) if len(x & y) >= 0.8 * len(x | y)]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
+def test_row_is_whole(row):
+    assert row["question"].strip() == row["question"] and len(row["question"]) >= 40
+    assert 200 <= len(row["answer"]) <= 900, len(row["answer"])
+    assert "**" in row["answer"], "the final figure is not marked"
+    assert row["answer"].rstrip()[-1] in ".!?)%*"
+    assert not re.search(r"[{}]|\bnan\b|\binf\b|None|-\$|\$-", row["question"] + row["answer"]), "a place was not filled, or a figure is odd"
+    assert row["source"] == "problems" and row["reference"] and 2020 <= row["as_of"] <= 2026
+
+
+def test_repeatable_and_another_seed_moves_the_numbers():
+    assert problems.generate() == ROWS
+    other = problems.generate(7)
+    assert other == problems.generate(7)
+    moved = sum(a["answer"] != b["answer"] for a, b in zip(ROWS, other, strict=True))
+    assert moved > 0.7 * len(ROWS)
+    assert all("{" not in row["question"] + row["answer"] for row in other)
+
+
+def test_a_kind_has_several_people_asking():
+    counts = Counter(row["kind"] for row in ROWS)
+    assert all(3 <= count <= 9 for count in counts.values()), counts
