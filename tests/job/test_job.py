@@ -1,0 +1,113 @@
+"""The job from end to end with the real parts, run twice, and killed at every boundary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from tests.job.conftest import Ended, Watch, job, left_behind
+
+
+def models(home: Path) -> dict[str, Path]:
+    """Published model folders by kind."""
+    registry = home / "bucket" / "models" / "registry"
+    found = {}
+    for file in registry.glob("*.json"):
+        entry = json.loads(file.read_text())
+        if entry["kind"] in ("dora", "merged", "qdora"):
+            assert entry["status"] == "ready"
+            found[entry["kind"]] = home / "bucket" / "models" / entry["name"]
+    return found
+
+
+def digests(home: Path, kind: str) -> dict[str, str]:
+    """SHA-256 of the weights of a published model."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in models(home)[kind].glob("*.safetensors")}
+
+
+def test_everything_is_published_with_record_and_manifest(whole: tuple[Path, Ended]) -> None:
+    home, _ = whole
+    found = models(home)
+    assert set(found) == {"dora", "merged", "qdora"}
+    for folder in found.values():
+        record, manifest = json.loads((folder / "record.json").read_text()), json.loads((folder / "manifest.json").read_text())
+        assert record["status"] == "complete"
+        assert record["parents"]["base_model"].startswith("base-")
+        on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"manifest.json"}
+        assert set(manifest["files"]) == on_disk
+
+
+def test_adapter_loads_in_stock_peft_files(whole: tuple[Path, Ended]) -> None:
+    config = json.loads((models(whole[0])["dora"] / "adapter_config.json").read_text())
+    assert config["use_dora"] is True
+
+
+def test_quantized_model_says_awq(whole: tuple[Path, Ended]) -> None:
+    config = json.loads((models(whole[0])["qdora"] / "config.json").read_text())["quantization_config"]
+    assert (config["quant_method"], config["bits"]) == ("awq", 4)
+
+
+def test_summary_tells_what_happened(whole: tuple[Path, Ended]) -> None:
+    summary = whole[1].summary
+    assert summary["training"]["after"] < summary["training"]["before"], "the loss falls"
+    assert all(gate["passed"] for gate in summary["gates"])
+    assert summary["evaluation"]["line"]
+
+
+def test_report_is_self_contained(whole: tuple[Path, Ended]) -> None:
+    page = Path(whole[1].summary["report"]).read_text()
+    assert "<svg" in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+    assert (Path(whole[1].summary["report"]).parent / "evaluation" / "report.html").exists()
+
+
+def test_no_process_is_left_and_no_secret_is_logged(whole: tuple[Path, Ended]) -> None:
+    home, ended = whole
+    assert left_behind(home) == []
+    assert not (home / "api-key").exists()
+    assert "Bearer" not in ended.stderr
+
+
+def test_second_run_finds_everything_done(whole: tuple[Path, Ended]) -> None:
+    home, first = whole
+    second = job(home)
+    assert second.code == 0, second.stderr[-3000:]
+    assert set(second.summary["skipped"]) == {"base", "train", "merge", "quantize", "evaluate"}
+    assert second.summary["run"] == first.summary["run"]
+
+
+def at(message: str, **fields: object) -> Watch:
+    return lambda row: str(row.get("message", "")).startswith(message) and all(row.get(key) == value for key, value in fields.items())
+
+
+def test_killed_at_each_boundary_and_inside_then_the_same_weights(whole: tuple[Path, Ended], tmp_path: Path) -> None:
+    """SIGKILL to the whole process group, again and again; what stands at the end is what an undisturbed run made, to the bit."""
+    moments: list[tuple[str, Watch]] = [
+        ("base begins", at("base: begins")),
+        ("base upload", at("upload tiny-random-qwen2")),
+        ("train begins", at("train: begins")),
+        ("first step", lambda row: row.get("message") == "train" and row.get("done", 0) >= 1),
+        ("a checkpoint leaves", at("checkpoint ")),
+        ("later step", lambda row: row.get("message") == "train" and row.get("done", 0) >= 10),
+        ("adapter upload", at("upload tiny-dora")),
+        ("merge begins", at("merge: begins")),
+        ("merged upload", at("upload tiny-merged")),
+        ("quantize begins", at("quantize: begins")),
+        ("quantize works", at("quantiz", stage="quantize")),
+        ("quantized upload", at("upload tiny-qdora")),
+    ]
+    killed = []
+    for name, moment in moments:
+        ended = job(tmp_path, "--until", "quantize", kill_when=moment)
+        assert left_behind(tmp_path) == [], name
+        if ended.code == -9:
+            killed.append(name)
+        else:
+            assert ended.code == 0, (name, ended.stderr[-3000:])
+    assert len(killed) >= 10, f"only killed at {killed}"
+    ended = job(tmp_path, "--until", "quantize")
+    assert ended.code == 0, ended.stderr[-3000:]
+    for kind in ("dora", "merged", "qdora"):
+        assert digests(tmp_path, kind) == digests(whole[0], kind), kind
