@@ -261,7 +261,7 @@ def _serve_and_measure(job: Run, served: registry.Entry, benchmark: Path, out: P
             except UserError as error:
                 raise UserError(error.found, error.expected, f"{error.fix}; the server's last words: {_tail(job.home / 'vllm.log')}") from None
         with job.watch.phase("evaluate"):
-            results = evaluate(job.spec, url, key, benchmark, job.work / "dataset", out, model_id=served.id)
+            results = evaluate(job.spec, url, key, benchmark, job.work / "dataset", out / "evaluation", model_id=served.id)
         if keep_serving:
             _keep(job, url, key, server)
     job.peak_mib["serve"] = peak.mib
