@@ -254,7 +254,10 @@ def _serve_and_measure(job: Run, served: registry.Entry, benchmark: Path, out: P
     program = str(environments.python("serve").parent / "vllm")
     log.event("serve: begins", model=served.name, url=url)
     command = [str(environments.python("serve")), program, *arguments]
-    with serve.running(command, {**QUIET_THREADS, **serve.vllm_environment(key, device="cpu", work=job.work)}, job.home / "vllm.log") as server, _Peak(server.pid) as peak:
+    with (
+        serve.running(command, {**QUIET_THREADS, **serve.vllm_environment(key, device="cpu", work=job.work)}, job.home / "vllm.log") as server,
+        _Peak(server.pid) as peak,
+    ):
         with job.watch.phase("serve: until the first completion"):
             try:
                 serve.wait_until_ready(url, key, job.spec.serve.served_model_name, timeout_s=job.spec.serve.ready_timeout_s, alive=server)
