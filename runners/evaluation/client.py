@@ -98,7 +98,7 @@ class Endpoint:
         limits = httpx.Limits(max_connections=concurrency + 4, max_keepalive_connections=concurrency + 4)
         self._http = httpx.AsyncClient(headers=headers, limits=limits, timeout=httpx.Timeout(settings.request_timeout_s), trust_env=False)
         self._url = f"{base_url(settings.api_url)}/chat/completions"
-        self._random = random.Random()  # noqa: S311 - spreads retries, hides nothing
+        self._random = random.Random()
 
     async def __aenter__(self) -> Endpoint:
         return self

@@ -48,7 +48,7 @@ class Kind:
 
     def rows(self, seed: int) -> list[dict[str, Any]]:
         """The kind's pairs; numbers as written for seed 0, moved otherwise."""
-        return [self._row(index, ask, random.Random(f"{seed}/{self.name}/{index}") if seed else None) for index, ask in enumerate(self.asks)]  # noqa: S311 - no secret
+        return [self._row(index, ask, random.Random(f"{seed}/{self.name}/{index}") if seed else None) for index, ask in enumerate(self.asks)]
 
     def _row(self, index: int, ask: Ask, rng: random.Random | None) -> dict[str, Any]:
         fields = [field.split(":") for field in self.fields.split()]
