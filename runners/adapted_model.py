@@ -44,7 +44,7 @@ def load_base(base: Path, precision: str, device: str, implementation: str = "sd
             "a model whose logits are a plain product (Qwen2, Llama, SmolLM2)",
             "choose another base model",
         )
-    return model
+    return model.requires_grad_(False)
 
 
 def with_new_adapter(model: Any, settings: TrainSpec, name: str) -> Any:

@@ -87,17 +87,16 @@ class FastDora(DoraLinearVariant):
             [..., out], ``m / ||W + sBA|| * (x W^T + s x A^T B^T) + bias``.
         """
         layer, lora_a, lora_b = module.get_base_layer(), module.lora_A[active_adapter], module.lora_B[active_adapter]
+        if layer.bias is not None and layer.bias.requires_grad:
+            return DoraLinearVariant.forward(module, active_adapter=active_adapter, x=x, result=result)
         dropout, scaling, bias = module.lora_dropout[active_adapter], module.scaling[active_adapter], layer.bias
         scale = module.lora_magnitude_vector[active_adapter].weight / self.norm(layer.weight, lora_a.weight, lora_b.weight, scaling)
-        base = result if bias is None else result - bias
         if isinstance(dropout, nn.Identity) or not module.training:
-            found = _scaled_sum(base, lora_b(lora_a(x) * scaling), scale)
-            return found if bias is None else found + bias
+            return _scaled_sum(result, lora_b(lora_a(x) * scaling), scale, bias)
         # With dropout peft takes the change of the base part on the dropped input as well.
         dropped = dropout(x)
         again = nn.functional.linear(dropped.to(layer.weight.dtype), layer.weight)
-        change: torch.Tensor = _scaled_sum(again, lora_b(lora_a(dropped) * scaling), scale) - again
-        return result + change
+        return result + (_scaled_sum(again, lora_b(lora_a(dropped) * scaling), scale, None) - again)
 
     @torch.no_grad()
     def norm(self, weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor, scaling: float) -> torch.Tensor:
@@ -158,11 +157,14 @@ def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 class _ScaledSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, base: torch.Tensor, low_rank: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, base: torch.Tensor, low_rank: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         total = base + low_rank
+        if bias is not None:
+            total -= bias
         ctx.save_for_backward(total, scale)
         ctx.dtypes = base.dtype, low_rank.dtype
-        return torch.mul(total, scale).to(base.dtype)
+        found = torch.mul(total, scale)
+        return (found if bias is None else found.add_(bias)).to(base.dtype)
 
     @staticmethod
     def backward(ctx: Any, *incoming: Any) -> Any:
@@ -171,10 +173,10 @@ class _ScaledSum(torch.autograd.Function):
         change = torch.mul(gradient, scale)
         base_dtype, low_rank_dtype = ctx.dtypes
         leading = list(range(gradient.dim() - 1))
-        return change.to(base_dtype), change.to(low_rank_dtype), (gradient * total).sum(leading, dtype=scale.dtype)
+        return change.to(base_dtype), change.to(low_rank_dtype), (gradient * total).sum(leading, dtype=scale.dtype), None
 
 
-def _scaled_sum(base: torch.Tensor, low_rank: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """``(base + low_rank) * scale``; the scale stays in fp32 (bf16 would swallow a magnitude's change of 0.1 %)."""
-    found: torch.Tensor = _ScaledSum.apply(base, low_rank, scale)
+def _scaled_sum(base: torch.Tensor, low_rank: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``(base + low_rank - bias) * scale + bias``, the bias frozen; the scale stays fp32 (bf16 would swallow a magnitude's change of 0.1 %)."""
+    found: torch.Tensor = _ScaledSum.apply(base, low_rank, scale, bias)
     return found
