@@ -197,6 +197,9 @@ def write(file: Path, document: str) -> None:
 
 
 def _is_number(cell: Any) -> bool:
+    """Whether a cell is a number, or one written out with its unit ("1,204 ms")."""
+    if isinstance(cell, str):
+        return not isinstance(cell, Html) and re.fullmatch(r"[-−+$]?\d[\d,.]*( ?(%|ms|s|min|h|[KMG]i?B|tokens/s))?", cell) is not None
     return isinstance(cell, (int, float)) and not isinstance(cell, bool)
 
 

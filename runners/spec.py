@@ -161,6 +161,15 @@ class ServeSpec(Strict):
     domain: str | None = None
 
 
+class JudgeSpec(Strict):
+    """A second model that reads answers by the case's rubric. It can take a pass away, never give one."""
+
+    api_url: str
+    model: str
+    max_tokens: int = Field(400, ge=50)
+    seed: int = 0
+
+
 class EvaluateSpec(Strict):
     """The benchmark and its bars."""
 
@@ -177,6 +186,7 @@ class EvaluateSpec(Strict):
     category_bar: Fraction = 0.70
     mean_latency_bar_ms: float = Field(2000.0, gt=0)
     max_cases: int | None = Field(None, description="the first so many cases of each category (demo); recorded as such")
+    judge: JudgeSpec | None = None
 
 
 class MachineSpec(Strict):

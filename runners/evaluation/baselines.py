@@ -14,8 +14,9 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
+from runners.corpus.words import words
 from runners.evaluation.cases import Case
-from runners.evaluation.contamination import Pair, normalised, said_by_user
+from runners.evaluation.contamination import Pair, said_by_user
 from runners.evaluation.numbers import quantities
 from runners.evaluation.scoring import score
 from runners.evaluation.verdict import Rate, judge_rate
@@ -48,7 +49,7 @@ def run(cases: Sequence[Case], pairs: Sequence[Pair], bar: float) -> list[Baseli
     """All baselines over all cases; those that need training pairs only when there are any."""
     answerers: list[tuple[str, str, Callable[[Case], str]]] = []
     if pairs:
-        by_question = BM25([pair.question for pair in pairs])
+        by_question = BM25([" ".join([*pair.earlier, pair.question]) for pair in pairs])
         by_text = BM25([f"{pair.question} {pair.answer}" for pair in pairs])
         stuffed = stuffing(pairs)
         answerers += [
@@ -109,7 +110,7 @@ def stuffing(pairs: Sequence[Pair]) -> dict[str, str]:
 
 
 def _stuffed(answers: Sequence[str]) -> str:
-    common = Counter(word for answer in answers for word in set(normalised(answer).split()) if not word.isdigit())
+    common = Counter(word for answer in answers for word in set(words(answer)) if not word.isdigit())
     figures = Counter(figure for answer in answers for figure in {answer[q.start : q.end].strip() for q in quantities(answer)})
     sentences = [word for word, _ in common.most_common(STUFFED_WORDS)]
     # A full stop between figures, so that the list is not taken for alternatives: the stuffing gets every chance.
@@ -117,4 +118,4 @@ def _stuffed(answers: Sequence[str]) -> str:
 
 
 def _stems(text: str) -> list[str]:
-    return [stem(word) for word in normalised(text).split()]
+    return [stem(word) for word in words(text)]

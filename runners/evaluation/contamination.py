@@ -1,16 +1,13 @@
 """Whether the benchmark's questions stand in the training data, word for word or nearly.
 
-A conversation is compared by all that its user said. Near means a Jaccard similarity of the word sets at or above the spec's
-``data.leak_jaccard``. Every pair of questions is compared, exactly, through an index of rare words: 100 cases against 100,000 pairs take
-about a second. Left out: leaks of an answer alone, and paraphrases that share few words.
+The rule is the one by which ``elson data build`` refuses or drops leaks (``runners/corpus/leaks.py``: the same words, the case's question inside a
+longer one, or word sets at a Jaccard similarity of ``data.leak_jaccard``), applied again here, because what counts is the dataset that the served
+model was trained on, not the one that was meant. Left out: leaks of an answer alone, and paraphrases that share few words.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +18,13 @@ from runners.spec import Strict
 
 
 class Pair(Strict):
-    """One training pair: its id, its category, all that the user said, and the answer."""
+    """One training pair: its id, its category, the question, what the user said before it, and the answer."""
 
     id: str
     category: str
     question: str
     answer: str
+    earlier: tuple[str, ...] = ()
 
 
 class Leak(Strict):
@@ -34,7 +32,7 @@ class Leak(Strict):
 
     case: str
     pair: str
-    kind: Literal["exact", "near"]
+    kind: Literal["verbatim", "contained", "near"]
     similarity: float
     question: str
     training_question: str
@@ -52,7 +50,7 @@ class Contamination(Strict):
     @property
     def exact(self) -> int:
         """Cases that stand word for word in the training data."""
-        return len({leak.case for leak in self.leaks if leak.kind == "exact"})
+        return len({leak.case for leak in self.leaks if leak.kind == "verbatim"})
 
     @property
     def leaked(self) -> int:
@@ -61,44 +59,24 @@ class Contamination(Strict):
 
 
 def check(cases: Sequence[Case], pairs: Sequence[Pair], *, threshold: float, dataset: str | None) -> Contamination:
-    """Compare every case with every training pair; of each case the most similar pair is kept."""
-    bags = [words(pair.question) for pair in pairs]
-    index: dict[str, list[int]] = defaultdict(list)
-    for number, bag in enumerate(bags):
-        for word in bag:
-            index[word].append(number)
-    leaks = []
-    for case in cases:
-        asked = said_by_user(case)
-        found = _nearest(words(asked), bags, index, threshold)
-        if found:
-            number, similarity = found
-            kind: Literal["exact", "near"] = "exact" if normalised(asked) == normalised(pairs[number].question) else "near"
-            leaks.append(Leak(case=case.id, pair=pairs[number].id, kind=kind, similarity=similarity, question=asked, training_question=pairs[number].question))
-    return Contamination(dataset=dataset, pairs=len(pairs), cases=len(cases), threshold=threshold, leaks=tuple(leaks))
+    """Compare every case with every training pair; of each case the worst leak is kept."""
+    from runners.corpus.leaks import Benchmark
+
+    texts = [(pair, said) for pair in pairs for said in (pair.question, *pair.earlier)]
+    questions = Benchmark(tuple(case.id for case in cases), tuple(case.question for case in cases), threshold)
+    worst: dict[int, Leak] = {}
+    for hit in questions.hits([said for _, said in texts]):
+        case, (pair, said) = cases[hit.case], texts[hit.text]
+        kind: Any = hit.match
+        leak = Leak(case=case.id, pair=pair.id, kind=kind, similarity=hit.jaccard, question=case.question, training_question=said)
+        found = worst.get(hit.case)
+        if found is None or (_ORDER[leak.kind], -leak.similarity) < (_ORDER[found.kind], -found.similarity):
+            worst[hit.case] = leak
+    leaks = tuple(worst[number] for number in sorted(worst))
+    return Contamination(dataset=dataset, pairs=len(pairs), cases=len(cases), threshold=threshold, leaks=leaks)
 
 
-def _nearest(bag: frozenset[str], bags: Sequence[frozenset[str]], index: dict[str, list[int]], threshold: float) -> tuple[int, float] | None:
-    """(number, similarity) of the most similar bag at or above the threshold.
-
-    A bag that is similar enough shares at least threshold * len(bag) words, so it has one of any len(bag) - that + 1: the rarest are looked up.
-    """
-    if not bag:
-        return None
-    rarest = sorted(bag, key=lambda word: (len(index.get(word, ())), word))[: len(bag) - max(1, -int(-threshold * len(bag) // 1)) + 1]
-    candidates = {number for word in rarest for number in index.get(word, ())}
-    best = max(((len(bag & bags[n]) / len(bag | bags[n]), -n) for n in candidates), default=(0.0, 0))
-    return (-best[1], best[0]) if best[0] >= threshold else None
-
-
-def normalised(text: str) -> str:
-    """Lower case, compatibility forms, words only, single spaces."""
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("’", "")))
-
-
-def words(text: str) -> frozenset[str]:
-    """The set of words of a text, normalised."""
-    return frozenset(normalised(text).split())
+_ORDER = {"verbatim": 0, "contained": 1, "near": 2}
 
 
 def said_by_user(case: Case) -> str:
@@ -121,6 +99,6 @@ def read_pairs(place: Path) -> tuple[Pair, ...]:
 
 def _pair(row: dict[str, Any], number: int) -> Pair:
     asked = row.get("question") or " ".join(filter(None, [row.get("instruction"), row.get("input")]))
-    earlier = " ".join(turn["content"] for turn in row.get("history") or () if turn.get("role") == "user")
+    earlier = tuple(turn["content"] for turn in row.get("history") or () if turn.get("role") == "user")
     answer = row["answer"] if "answer" in row else row["output"]
-    return Pair(id=str(row.get("id", f"row-{number}")), category=str(row.get("category", "")), question=f"{earlier} {asked}".strip(), answer=str(answer))
+    return Pair(id=str(row.get("id", f"row-{number}")), category=str(row.get("category", "")), question=asked, answer=str(answer), earlier=earlier)

@@ -232,7 +232,8 @@ def decide(
 def contaminated(found: Contamination) -> Verdict:
     """The refusal when training questions stand in the benchmark."""
     near = found.leaked - found.exact
-    headline = f"{found.leaked} of {found.cases} cases stand in the training data ({found.exact} word for word, {near} nearly): what they measure is memory"
+    how = f"{found.exact} word for word, {near} nearly or inside a longer question"
+    headline = f"{found.leaked} of {found.cases} cases stand in the training data ({how}): what they measure is memory"
     return Verdict(
         outcome="contaminated", headline=headline, reasons=("rebuild the dataset with `elson data build --drop-leaks` and train again, or replace these cases",)
     )
