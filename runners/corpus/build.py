@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from runners import log
-from runners.corpus import checks, dedupe, leaks, sources, split, statistics
+from runners.corpus import dedupe, leaks, sources, split, statistics
 from runners.corpus.dedupe import LEAKED, STAYS, Duplicates
 from runners.corpus.leaks import Benchmark, Hit
-from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, Settings, estimated_tokens, prepared
-from runners.corpus.sources import Raw, Source, Sources
-from runners.corpus.words import Sets, joined
+from runners.corpus.reading import Corpus, read
 from runners.errors import UserError
 from runners.record import MANIFEST, RECORD, Manifest, ManifestFile, Record, Stopwatch, account, describe
 from runners.spec import STAGE_VERSIONS, Spec, digest
@@ -47,39 +44,6 @@ class BuildResult:
     folder: Path
     statistics: dict[str, Any]
     record: Record
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Everything read, as columns over the pairs; the rows themselves stand in ``rows`` on disk, one a line, ``lengths`` bytes each."""
-
-    rows: Path
-    lengths: Any
-    columns: dict[str, Any]
-    sources: list[str]
-    categories: list[str]
-    question_sets: Sets
-    pair_sets: Sets
-    hits: list[Hit]
-    rejects: list[dict[str, Any]]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def lines(self) -> Iterator[bytes]:
-        """The serialised rows, in order, each with its line end."""
-        with self.rows.open("rb") as file:
-            yield from file
-
-    def some(self, wanted: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """A few rows, parsed, by index."""
-        ends = np.cumsum(self.lengths, dtype=np.int64)
-        found = {}
-        with self.rows.open("rb") as file:
-            for index in sorted(set(wanted)):
-                file.seek(int(ends[index]) - int(self.lengths[index]))
-                found[index] = json.loads(file.read(int(self.lengths[index])))
-        return found
 
 
 def build(spec: Spec, root: Path, out: Path, processes: int | None = None) -> BuildResult:
@@ -123,107 +87,32 @@ def build(spec: Spec, root: Path, out: Path, processes: int | None = None) -> Bu
     return _finish(spec, out, partial, facts, watch)
 
 
-def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchmark | None, processes: int) -> Corpus:
-    """Read every source into columns; rows and shingles go to files in ``work``."""
-    limits = checks.load_limits(root / spec.data.dated_limits)
-    checker = checks.Checker(spec.train.max_tokens - _system_tokens(spec), spec.data.short_answer_characters, spec.data.long_answer_characters, limits)
-    settings = Settings(checker, benchmark, wanted.categories == "domains", frozenset(spec.data.refuse))
-    gathered = _Gathered(work)
-    with gathered, log.progress("read", sum(1 for _ in wanted.sources), "sources") as meter:
-        for part in prepared(_batches(wanted, root, spec, meter), settings, processes):
-            gathered.add(part)
-    return gathered.corpus()
+def inspect(spec: Spec, root: Path) -> list[dict[str, Any]]:
+    """What is wrong with the sources: rejects, findings, repeats, conflicts and leaks, each with its file and line; nothing is written.
+
+    A near-duplicate is no mistake of its author's and is left to the build. Raises UserError as :func:`build` does for sources that are not there.
+    """
+    wanted = sources.load(root / spec.data.sources)
+    benchmark = leaks.load(root / spec.data.benchmark, spec.data.leak_jaccard) if spec.data.benchmark else None
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = read(spec, wanted, root, Path(folder), benchmark, os.cpu_count() or 1)
+        found = [{"file": row["file"], "line": row["line"], "kind": "rejected", "detail": row["reason"]} for row in corpus.rejects]
+        conflicts = statistics.conflicts(corpus.columns) if len(corpus) else []
+        bits = corpus.columns["findings"] if len(corpus) else np.zeros(0, np.int32)
+        rows = corpus.some([*np.flatnonzero(bits).tolist(), *(hit.text for hit in corpus.hits), *(i for members, _ in conflicts for i in members)])
+    for index in np.flatnonzero(bits).tolist():
+        found += [_problem(rows[index], name, rows[index]["question"]) for name in statistics.names(int(bits[index]))]
+    for members, figures in conflicts:
+        others = ", ".join(f"{rows[i]['origin']['file']}:{rows[i]['origin']['line']}" for i in members[1:])
+        found.append(_problem(rows[members[0]], "conflict", f"{'other figures' if figures else 'another answer'} in {others}: {rows[members[0]]['question']}"))
+    ids = benchmark.ids if benchmark else ()
+    for hit in corpus.hits:
+        found.append(_problem(rows[hit.text], "leak", f"case {ids[hit.case]} ({hit.match}, {hit.jaccard:.2f}): {rows[hit.text]['question']}"))
+    return found
 
 
-def _system_tokens(spec: Spec) -> int:
-    """Room for the system prompt and the template's own tokens."""
-    return estimated_tokens(spec.chat.system_prompt) + 16
-
-
-def _batches(wanted: Sources, root: Path, spec: Spec, meter: log.Progress) -> Iterator[Batch]:
-    for rank, source in enumerate(wanted.sources):
-        waiting: list[Raw] = []
-        for raw in _rows(source, root, spec):
-            waiting.append(raw)
-            if len(waiting) == BATCH_ROWS:
-                yield Batch(source, rank, tuple(waiting))
-                waiting = []
-        if waiting:
-            yield Batch(source, rank, tuple(waiting))
-        meter.advance(note=source.name)
-
-
-def _rows(source: Source, root: Path, spec: Spec) -> Iterator[Raw]:
-    """Every row of a source, of whatever kind."""
-    if source.kind == "problems":
-        from runners.corpus import problems
-
-        yield from (Raw("runners/corpus/problems.py", number, row) for number, row in enumerate(problems.generate(), 1))
-        return
-    for path in sources.files(source, root):
-        name = sources.shown(path, root)
-        if source.kind == "qa":
-            yield from sources.qa_rows(path, name)
-        elif source.kind == "catalogue":
-            from runners.corpus import catalogue
-
-            yield from catalogue.rows(path, name)
-        else:
-            from runners.corpus import extract
-
-            yield from extract.rows(path, name, source)
-
-
-class _Gathered:
-    """Batches, put together: columns in memory, rows and shingles in files."""
-
-    def __init__(self, work: Path) -> None:
-        self.rows, self.items = work / "rows.jsonl", work / "shingles"
-        self.lengths, self.columns, self.sets, self.sizes = list[Any](), dict[str, list[Any]](), list[Sets](), list[Any]()
-        self.sources, self.categories = dict[str, int](), dict[str, int]()
-        self.hits, self.rejects, self.count = list[Hit](), list[dict[str, Any]](), 0
-
-    def __enter__(self) -> None:
-        self.stack = ExitStack()
-        self.row_file, self.item_file = (self.stack.enter_context(path.open("wb")) for path in (self.rows, self.items))
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-    def add(self, part: Prepared) -> None:
-        """Append one batch."""
-        self.row_file.write(part.lines)
-        self.item_file.write(part.pair_sets.items.tobytes())
-        self.lengths.append(part.lengths)
-        self.sizes.append(part.pair_sets.sizes)
-        self.sets.append(part.question_sets)
-        named = {"source": _codes(part.sources, self.sources), "category": _codes(part.categories, self.categories)}
-        for name, column in {**part.columns, **named}.items():
-            self.columns.setdefault(name, []).append(column)
-        self.hits += [hit._replace(text=hit.text + self.count) for hit in part.hits]
-        self.rejects += part.rejects
-        self.count += len(part.lengths)
-
-    def corpus(self) -> Corpus:
-        """The whole of it."""
-        offsets = np.zeros(self.count + 1, np.int64)
-        np.cumsum(np.concatenate([np.zeros(0, np.int64), *self.sizes]), out=offsets[1:])
-        items = np.memmap(self.items, np.uint32, "r") if self.items.stat().st_size else np.empty(0, np.uint32)
-        return Corpus(
-            self.rows,
-            np.concatenate([np.zeros(0, np.int32), *self.lengths]),
-            {name: np.concatenate(parts) for name, parts in self.columns.items()},
-            list(self.sources),
-            list(self.categories),
-            joined(self.sets),
-            Sets(offsets, items),
-            self.hits,
-            self.rejects,
-        )
-
-
-def _codes(names: list[str], known: dict[str, int]) -> Any:
-    return np.array([known.setdefault(name, len(known)) for name in names], np.int32)
+def _problem(row: dict[str, Any], kind: str, detail: str) -> dict[str, Any]:
+    return {"file": row["origin"]["file"], "line": row["origin"]["line"], "kind": kind, "detail": detail}
 
 
 def _priority(corpus: Corpus) -> Any:

@@ -81,7 +81,7 @@ def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
     count = 0
     for found in pairs(text, begin, str(facts.get("subject", ""))):
         count += 1
-        origin = {"heading": list(found.path), "span": [found.start, found.end]} | ({"converted": True} if converted else {})
+        origin: dict[str, Any] = {"file": name, "heading": list(found.path), "span": [found.start, found.end]} | ({"converted": True} if converted else {})
         row = {"question": found.question, "answer": found.answer, "origin": origin, **carried}
         yield Raw(name, text.count("\n", 0, found.start) + 1, row | {"category": category})
     if not count:

@@ -9,12 +9,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
+from runners.corpus.categorize import OFF_TOPIC, Categorizer
 from runners.corpus.checks import FINDINGS, Checker
 from runners.corpus.leaks import Benchmark, Hit
 from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, Rejected, pair_of
@@ -35,6 +36,7 @@ class Settings:
     benchmark: Benchmark | None
     only_domains: bool
     refuse: frozenset[str]
+    categorizer: Categorizer | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,26 @@ def _pair(raw: Raw, source: Source, settings: Settings) -> Pair:
         except (ValueError, RecursionError) as error:
             raise Rejected(f"the line is not JSON: {str(error)[:150]}") from None
     pair = pair_of(value, source=source.name, category=source.category, categories=source.categories, fields=source.fields)
+    if pair.category == UNKNOWN and settings.categorizer:
+        pair = _categorized(pair, settings.categorizer)
     if settings.only_domains and pair.category not in DOMAINS:
-        what = "there is no category" if pair.category == UNKNOWN else f"the category {pair.category!r} is none of the 18 domains"
+        what = (
+            "there is no category, and the text is not clearly of one domain"
+            if pair.category == UNKNOWN
+            else f"the category {pair.category!r} is none of the 18 domains"
+        )
         raise Rejected(f"{what}; name one in the row, or map it under `categories` of source {source.name}")
     origin = {"file": raw.file, "line": raw.line} | dict(pair.extra.get("origin") or {})
     return Pair(pair.question, pair.answer, pair.category, pair.source, pair.history, {**pair.extra, "origin": origin, "licence": source.licence})
+
+
+def _categorized(pair: Pair, categorizer: Categorizer) -> Pair:
+    """A pair that came without a category, with the one its words speak of, if they do so clearly."""
+    heading = " ".join((pair.extra.get("origin") or {}).get("heading", ())) if isinstance(pair.extra.get("origin"), dict) else ""
+    verdict = categorizer.classify(f"{pair.question} {heading}", pair.answer)
+    if verdict.unsure or verdict.domain == OFF_TOPIC:
+        return pair
+    return replace(pair, category=verdict.domain, extra={**pair.extra, "category_by": f"taxonomy, {verdict.confidence:g}"})
 
 
 def _reject(raw: Raw, source: Source, reason: str) -> dict[str, Any]:

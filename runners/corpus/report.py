@@ -15,7 +15,7 @@ from runners.corpus.pairs import DOMAINS
 from runners.page import Html, Tile
 
 if TYPE_CHECKING:
-    from runners.corpus.build import Corpus
+    from runners.corpus.reading import Corpus
 
 #: The goal of this project's own corpus, and the least a domain should have.
 TARGET_PAIRS, TARGET_PER_DOMAIN = 1_200, 25
@@ -159,7 +159,7 @@ def _findings(corpus: Corpus, facts: dict[str, Any]) -> Html:
     marked = np.flatnonzero(bits)
     shown = marked[np.lexsort((marked, bits[marked] & -bits[marked]))][:_ROWS_SHOWN]
     rows = corpus.some(shown.tolist())
-    cells = [[", ".join(_names(int(bits[i]))), rows[int(i)]["question"], _cut(rows[int(i)]["answer"]), rows[int(i)]["source"]] for i in shown]
+    cells = [[", ".join(statistics.names(int(bits[i]))), rows[int(i)]["question"], _cut(rows[int(i)]["answer"]), rows[int(i)]["source"]] for i in shown]
     more = page.details(
         "Pairs with findings", page.table(["Finding", "Question", "Answer", "Source"], cells, caption=_shown(len(cells), len(marked)), search=True)
     )
@@ -183,15 +183,11 @@ def _pairs(corpus: Corpus, reasons: Any, validation: Any) -> Html:
             rows[i]["category"],
             rows[i]["source"],
             _stays(reasons[i]) or ("validation" if validation[i] else "training"),
-            ", ".join(_names(int(corpus.columns["findings"][i]))),
+            ", ".join(statistics.names(int(corpus.columns["findings"][i]))),
         ]
         for i in range(count)
     ]
     return page.table(["Question", "Answer", "Category", "Source", "Where", "Findings"], cells, caption=_shown(count, len(corpus)), search=True)
-
-
-def _names(bits: int) -> list[str]:
-    return [name for place, name in enumerate(FINDINGS) if bits >> place & 1]
 
 
 def _stays(reason: int) -> str:

@@ -33,6 +33,11 @@ def findings(bits: Any) -> dict[str, int]:
     return {name: int((bits >> place & 1).sum()) for place, name in enumerate(FINDINGS)}
 
 
+def names(bits: int) -> list[str]:
+    """Names of the findings stored in one pair's bits."""
+    return [name for place, name in enumerate(FINDINGS) if bits >> place & 1]
+
+
 def duplicates(found: Duplicates, columns: dict[str, Any]) -> dict[str, Any]:
     """Repeats and clusters by both notions, over all pairs read."""
     return {
