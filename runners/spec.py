@@ -120,6 +120,7 @@ class TrainSpec(Strict):
 class MergeSpec(Strict):
     """Adapter into base, and the parity gate between the two."""
 
+    publish: bool = Field(False, description="keep the merged model (29.5 GB of a 14B) in the bucket; a DoRA server merges by itself")
     probe_examples: int = Field(16, ge=1)
     max_mean_kl: float = Field(0.01, gt=0)
     min_top1_agreement: Fraction = 0.96
@@ -292,7 +293,7 @@ def train_id(spec: Spec) -> str:
 
 def merge_id(spec: Spec) -> str:
     """Id of the merged model that a resolved spec makes."""
-    return "merged-" + digest(["merge", STAGE_VERSIONS["merge"], train_id(spec), spec.merge.model_dump(mode="json")])
+    return "merged-" + digest(["merge", STAGE_VERSIONS["merge"], train_id(spec), spec.merge.model_dump(mode="json", exclude={"publish"})])
 
 
 def quantize_id(spec: Spec) -> str:

@@ -37,7 +37,7 @@ def train(spec_uri: str, work: Path) -> None:
 @click.command()
 @stage_options
 def merge(spec_uri: str, work: Path) -> None:
-    """Merge the adapter into its base model, past the parity gate, and publish the result.
+    """Merge the adapter into its base model, past the parity gate; the result stays in the work folder (and is published if the spec says so).
 
     \b
     Examples:
@@ -52,9 +52,8 @@ def merge(spec_uri: str, work: Path) -> None:
 
 
 @click.command()
-@click.option("--merged", type=click.Path(path_type=Path), help="The merged model, if it is on this machine already.")
 @stage_options
-def quantize(spec_uri: str, work: Path, merged: Path | None) -> None:
+def quantize(spec_uri: str, work: Path) -> None:
     """Quantize the merged model to 4 bits, past the quality gate, and publish it.
 
     \b
@@ -66,7 +65,7 @@ def quantize(spec_uri: str, work: Path, merged: Path | None) -> None:
     log.configure("quantize")
     work.mkdir(parents=True, exist_ok=True)
     with _gates_shown():
-        click.echo(stages.quantize(stages.load_spec(spec_uri), work, merged).name)
+        click.echo(stages.quantize(stages.load_spec(spec_uri), work).name)
 
 
 class _gates_shown:  # noqa: N801  # reads as a statement

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from runners import checkpoints, layout, log, registry, storage
+from runners import checkpoint_bucket, layout, log, registry, storage
 from runners.errors import UserError
-from runners.record import RECORD, Stopwatch, account
+from runners.record import RECORD, Record, Stopwatch, account
 from runners.registry import Entry
 from runners.spec import BucketSpec, Spec, merge_id, model_name, quantize_id, train_id
 
@@ -48,8 +48,8 @@ def train(spec: Spec, work: Path) -> Entry:
     watch = Stopwatch()
     with watch.phase("download"):
         base, dataset = _base(spec, work), _dataset(spec, work)
-        resume = checkpoints.newest(spec.buckets, stage_id, work)
-    with checkpoints.Uploads(spec.buckets, stage_id) as uploads:
+        resume = checkpoint_bucket.newest(spec.buckets, stage_id, work)
+    with checkpoint_bucket.Uploads(spec.buckets, stage_id) as uploads:
         result = stage.train(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
     parents = {"base_model": spec.base_model.id or "", "dataset": spec.dataset.id or ""}
     entry = _publish(spec, "train", "dora", work / "adapter", name, stage_id, watch, result, parents)
@@ -58,28 +58,34 @@ def train(spec: Spec, work: Path) -> Entry:
     return entry
 
 
-def merge(spec: Spec, work: Path, *, publish: bool = True) -> Path:
-    """Merge the adapter into the base, past the parity gate; returns the merged folder. Published where ``names.merged`` or a profile asks."""
-    name, stage_id = model_name(spec, "merged"), merge_id(spec)
-    merged = work / "merged"
-    if done := registry.complete(spec.buckets, name, stage_id):
+def merge(spec: Spec, work: Path) -> Path:
+    """Merge the adapter into the base, past the parity gate; returns the merged folder, whose record is written last.
+
+    Published only where ``merge.publish`` says so: quantization on the same machine reads the folder, and nobody else needs 29.5 GB.
+    """
+    name, stage_id, merged = model_name(spec, "merged"), merge_id(spec), work / "merged"
+    done = registry.complete(spec.buckets, name, stage_id) if spec.merge.publish else None
+    if done:
         storage.download(registry.folder_of(spec.buckets, _said(done)), merged, label=f"download {name}")
         return merged
-    from runners import merge as stage
+    if not _is_made(merged, stage_id):
+        from runners import merge as stage
 
-    watch = Stopwatch()
-    with watch.phase("download"):
-        base, dataset, adapter = _base(spec, work), _dataset(spec, work), _adapter(spec, work)
-    result = stage.merge(spec, base, adapter, dataset, work)
-    parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
-    if publish:
-        _publish(spec, "merge", "merged", merged, name, stage_id, watch, result, parents)
+        watch = Stopwatch()
+        with watch.phase("download"):
+            base, dataset, adapter = _base(spec, work), _dataset(spec, work), _adapter(spec, work)
+        result = stage.merge(spec, base, adapter, dataset, work)
+        parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
+        _write_record(spec, "merge", merged, name, stage_id, watch, result, parents)
+    if spec.merge.publish:
+        parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
+        registry.publish(spec.buckets, merged, name=name, stage_id=stage_id, kind="merged", parents=parents)
     return merged
 
 
-def quantize(spec: Spec, work: Path, merged: Path | None = None) -> Entry:
+def quantize(spec: Spec, work: Path) -> Entry:
     """Quantize the merged model and publish it; nothing is done when it is there."""
-    name, stage_id = model_name(spec, "qdora"), quantize_id(spec)
+    name, stage_id, merged = model_name(spec, "qdora"), quantize_id(spec), work / "merged"
     if done := registry.complete(spec.buckets, name, stage_id):
         return _said(done)
     from runners import quantize as stage
@@ -87,9 +93,14 @@ def quantize(spec: Spec, work: Path, merged: Path | None = None) -> Entry:
     watch = Stopwatch()
     with watch.phase("download"):
         dataset = _dataset(spec, work)
-        if merged is None:
-            entry = registry.usable(spec.buckets, model_name(spec, "merged"))
-            merged = work / "merged"
+        if not _is_made(merged, merge_id(spec)):
+            entry = registry.complete(spec.buckets, model_name(spec, "merged"), merge_id(spec))
+            if entry is None:
+                raise UserError(
+                    f"the merged model {merge_id(spec)} is neither in {merged} nor in the bucket",
+                    "the merge stage's result",
+                    "elson merge with the same spec and work folder",
+                )
             storage.download(registry.folder_of(spec.buckets, entry), merged, label=f"download {entry.name}")
     result = stage.quantize(spec, merged, dataset, work)
     parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "merged": merge_id(spec), "dataset": spec.dataset.id or ""}
@@ -109,11 +120,24 @@ def publish_base(buckets: BucketSpec, folder: Path, name: str) -> Entry:
 
 
 def _publish(spec: Spec, stage: str, kind: Any, folder: Path, name: str, stage_id: str, watch: Stopwatch, result: Any, parents: dict[str, str]) -> Entry:
+    _write_record(spec, stage, folder, name, stage_id, watch, result, parents)
+    return registry.publish(spec.buckets, folder, name=name, stage_id=stage_id, kind=kind, parents=parents)
+
+
+def _write_record(spec: Spec, stage: str, folder: Path, name: str, stage_id: str, watch: Stopwatch, result: Any, parents: dict[str, str]) -> None:
+    """The record is the last file of a result: who finds it finds all of it."""
     watch.phases.extend(result.phases)
     gates = tuple(getattr(result, "gates", ()))
     record = account(stage, stage_id, watch, name=name, parents=parents, spec=spec.model_dump(mode="json"), metrics=result.metrics, gates=gates)
-    (folder / RECORD).write_text(record.model_dump_json(indent=1))
-    return registry.publish(spec.buckets, folder, name=name, stage_id=stage_id, kind=kind, parents=parents)
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(record.model_dump_json(indent=1))
+    partial.rename(folder / RECORD)
+
+
+def _is_made(folder: Path, stage_id: str) -> bool:
+    """Whether a stage's whole result stands in a folder of this machine."""
+    file = folder / RECORD
+    return file.exists() and Record.model_validate_json(file.read_text()).id == stage_id
 
 
 def _base(spec: Spec, work: Path) -> Path:
