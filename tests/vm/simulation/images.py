@@ -1,7 +1,7 @@
 """The project's Dockerfiles, built without a network on a local base that stands where the real one stands, and put into the registry.
 
-The base is this machine's Python and C library in the places of Docker's ``python`` image. Its packages are not installed again (15 GB of CUDA wheels): the lock is an empty file,
-and a ``.pth`` names the folder where the simulated toolkit mounts this machine's environment of the stage.
+The base is this machine's Python and C library in the places of Docker's ``python`` image. Its packages are not installed again
+(15 GB of CUDA wheels): the lock is an empty file, and a ``.pth`` names the folder where the simulated toolkit mounts this machine's environment of the stage.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.vm.simulation.world import REGISTRY_FILES
 _STORE = golden.STATE / "containers"
 _RUN = golden.STATE / "containers.run"
 _REPOSITORY = "us-docker.pkg.dev/proj/elson"
-_PROGRAMS = "sh bash cat cp ls mkdir rm chmod chown env id sleep true false grep sed head uname".split()
+_PROGRAMS = ["sh", "bash", "cat", "cp", "ls", "mkdir", "rm", "chmod", "chown", "env", "id", "sleep", "true", "false", "grep", "sed", "head", "uname"]
 _VLLM = "#!/usr/local/bin/python3\nfrom vllm.entrypoints.cli.main import main\n\nmain()\n"
 
 
@@ -178,7 +178,7 @@ def _libraries(binary: Path) -> list[str]:
     return re.findall(r"=> (/\S+)", shown)
 
 
-class _registry:  # noqa: N801  # reads as a statement
+class _registry:  # reads as a statement
     """A registry on loopback that writes the files which the worlds' registries serve."""
 
     def __enter__(self) -> int:

@@ -61,7 +61,14 @@ def apt_repository(folder: Path) -> None:
     (package / "DEBIAN").mkdir(parents=True)
     (package / "usr/bin").mkdir(parents=True)
     repository.mkdir(parents=True)
-    control = "Package: nvidia-container-toolkit\nVersion: 1.18.0-1\nArchitecture: amd64\nMaintainer: simulation <s@example.org>\nDescription: stands in for the toolkit\n"
+    fields = {
+        "Package": "nvidia-container-toolkit",
+        "Version": "1.18.0-1",
+        "Architecture": "amd64",
+        "Maintainer": "simulation <s@example.org>",
+        "Description": "a stand-in",
+    }
+    control = "".join(f"{key}: {value}\n" for key, value in fields.items())
     (package / "DEBIAN/control").write_text(control)
     (package / "usr/bin/nvidia-ctk").write_text(_TOOLKIT)
     (package / "usr/bin/nvidia-ctk").chmod(0o755)
@@ -73,7 +80,7 @@ def apt_repository(folder: Path) -> None:
     release = f"Origin: simulation\nSuite: stable\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n {hashlib.sha256(index).hexdigest()} {len(index)} Packages\n"
     (repository / "Release").write_text(release)
     # gpg-agent's socket has a path limit of 108 characters, so its home is short-lived and short.
-    home = Path(f"/tmp/elson-gpg-{os.getpid()}")  # noqa: S108
+    home = Path(f"/tmp/elson-gpg-{os.getpid()}")
     home.mkdir(mode=0o700)
     gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet"]
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.vm.simulation import namespace
 
-TOKEN = "ya29.simulated"  # noqa: S105 - a made-up token
+TOKEN = "ya29.simulated"
 Answer = tuple[int, bytes, dict[str, str]]
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import shutil
 import socket
 import ssl
@@ -257,7 +256,7 @@ def opened(name: str) -> Iterator[World]:
 def remove_what_a_killed_run_left(name: str = "") -> None:
     """End what still runs in our namespaces, unmount what is mounted below our state; all of it, or one world's."""
     if Path("/run/netns").is_dir():
-        for network in os.listdir("/run/netns"):
+        for network in (path.name for path in Path("/run/netns").iterdir()):
             if network.startswith(PREFIX) and (not name or network == f"{PREFIX}-{name}"[:30]):
                 namespace.remove(network)
     below = str(golden.STATE / "worlds" / name) if name else str(golden.STATE)
