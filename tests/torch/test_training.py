@@ -170,7 +170,8 @@ RUN = """
 import sys, json
 from pathlib import Path
 from runners import spec, train
-train.train(spec.parse(json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), save_checkpoint=lambda step, _: print(step, flush=True))
+settings, folders = spec.parse(json.loads(sys.argv[1])), [Path(name) for name in sys.argv[2:]]
+train.train(settings, *folders, save_checkpoint=lambda step, _: print(step, flush=True))
 """
 
 

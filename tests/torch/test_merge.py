@@ -1,0 +1,95 @@
+"""Merging tensor by tensor equals peft's own merge, and the gate sees what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from runners import gates, merge, train
+from runners.errors import UserError
+from runners.spec import Spec
+
+MakeSpec = Callable[..., Spec]
+
+
+@pytest.fixture(scope="module", params=["dora", "lora"])
+def adapter(request: pytest.FixtureRequest, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train.train(make_spec(adapter=request.param, epochs=2), base, dataset, tmp_path_factory.mktemp(request.param)).adapter
+
+
+def test_equals_pefts_merge(adapter: Path, base: Path, tmp_path: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    expected = PeftModel.from_pretrained(plain, str(adapter)).merge_and_unload(safe_merge=True).state_dict()
+    found = load_file(merge.merge_streaming(base, adapter, tmp_path / "merged") / "model.safetensors")
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert tensor.dtype == torch.bfloat16
+        # Both are within half a step of bf16 (2^-9) of the same number.
+        assert torch.allclose(tensor.float(), expected[name].bfloat16().float(), rtol=2**-7, atol=1e-6), name
+
+
+def test_a_model_in_several_files(adapter: Path, base: Path, tmp_path: Path) -> None:
+    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    whole.save_pretrained(tmp_path / "sharded", max_shard_size="300KB")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(base / name, tmp_path / "sharded" / name)
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
+    one = AutoModelForCausalLM.from_pretrained(merge.merge_streaming(base, adapter, tmp_path / "one")).state_dict()
+    many = AutoModelForCausalLM.from_pretrained(merge.merge_streaming(tmp_path / "sharded", adapter, tmp_path / "many")).state_dict()
+    assert one.keys() == many.keys() and all(torch.equal(one[name], many[name]) for name in one)
+
+
+def test_the_gate_passes_and_says_how_far(adapter: Path, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path) -> None:
+    result = merge.merge(make_spec(), base, adapter, dataset, tmp_path)
+    assert [gate.passed for gate in result.gates] == [True, True]
+    assert result.metrics["merged_mean_kl"] < 1e-3 and result.metrics["probe_tokens"] > 100
+    assert (result.merged / "tokenizer.json").exists() and (result.merged / "chat_template.jinja").exists()
+    assert json.loads((result.merged / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def edited(adapter: Path, dest: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
+    shutil.copytree(adapter, dest)
+    save_file(change(load_file(adapter / "adapter_model.safetensors")), dest / "adapter_model.safetensors")
+    return dest
+
+
+def test_a_missing_magnitude_vector_is_named(adapter: Path, base: Path, tmp_path: Path) -> None:
+    broken = edited(
+        adapter, tmp_path / "broken", lambda tensors: {n: t for n, t in tensors.items() if "magnitude" not in n and "layers.1.mlp.up_proj.lora_B" not in n}
+    )
+    with pytest.raises(UserError, match=r"lacks (15|1) tensors"):
+        merge.merge_streaming(base, broken, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merge_without_magnitudes_fails_the_gate(
+    adapter: Path, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script that knows LoRA only would merge it: the gate says by how much."""
+    if "lora" in str(adapter.parent.name):
+        pytest.skip("a LoRA adapter has no magnitudes to leave out")
+    loud = edited(adapter, tmp_path / "loud", lambda tensors: {n: t * 1.2 if "magnitude" in n else t for n, t in tensors.items()})
+    real = merge.merged_weight
+    monkeypatch.setattr(merge, "merged_weight", lambda w, layer, s: real(w, {n: t for n, t in layer.items() if "magnitude" not in n}, s))
+    with pytest.raises(gates.GateFailed, match="mean KL, merged against adapter is") as failed:
+        merge.merge(make_spec(), base, loud, dataset, tmp_path)
+    assert not failed.value.gates[0].passed and failed.value.metrics["merged_mean_kl"] > 0.01
+
+
+def test_an_adapter_of_another_model_is_refused(adapter: Path, base: Path, tmp_path: Path) -> None:
+    other = edited(adapter, tmp_path / "other", lambda tensors: {n.replace("layers.1", "layers.7"): t for n, t in tensors.items()})
+    with pytest.raises(UserError, match=r"has no model\.layers\.7"):
+        merge.merge_streaming(base, other, tmp_path / "merged")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    odd = shutil.copytree(adapter, tmp_path / "odd")
+    (odd / "adapter_config.json").write_text(json.dumps({**config, "rank_pattern": {"q_proj": 3}}))
+    with pytest.raises(UserError, match="rank_pattern"):
+        merge.merge_streaming(base, odd, tmp_path / "merged")
