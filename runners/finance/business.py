@@ -131,3 +131,8 @@ def diluted_share(share: float, new_shares_fraction: Sequence[float]) -> float:
 def debt_service_coverage(operating_income: float, debt_service: float) -> float:
     """Net operating income per principal and interest due in the year."""
     return operating_income / debt_service
+
+
+def allocate(price: float, standalone: Sequence[float]) -> list[float]:
+    """Transaction price over performance obligations by relative stand-alone price (ASC 606-10-32-31; IFRS 15.76)."""
+    return [price * part / sum(standalone) for part in standalone]

@@ -74,3 +74,20 @@ FDIC_LIMIT, NCUA_LIMIT, SIPC_LIMIT, SIPC_CASH_LIMIT = 250_000, 250_000, 500_000,
 
 #: Standard mileage rate for business, dollars per mile (Notices 2024-08, 2025-5).
 MILEAGE = {2024: 0.67, 2025: 0.70}
+
+#: Most that a consumer bears for unauthorized transfers: told within two business days, within 60 days of the statement (12 CFR 1005.6(b)).
+REGULATION_E_TIERS = (50, 500)
+#: Years a negative item may stay on a consumer report (15 USC 1681c).
+REPORT_YEARS = {"late payment": 7, "bankruptcy": 10}
+#: 529 to Roth IRA: lifetime dollars, years open (IRC 529(c)(3)(E)).
+ROLLOVER_529_LIFETIME, ROLLOVER_529_YEARS = 35_000, 15
+#: IRC 408(d)(8), as indexed (Notices 2023-75, 2024-80).
+QUALIFIED_CHARITABLE_DISTRIBUTION = {2024: 105_000, 2025: 108_000}
+#: Days to file a currency transaction report (31 CFR 1010.306(a)(1)) and the amount that cash must exceed (1010.311).
+CTR_DAYS, CTR_AMOUNT = 15, 10_000
+#: Dollars of 13(f) securities, days after the quarter (17 CFR 240.13f-1).
+FORM_13F = (100_000_000, 45)
+#: Income of a natural person alone, with a spouse or partner (17 CFR 230.501(a)(6)).
+ACCREDITED_INCOME = (200_000, 300_000)
+#: Hours and least months (CFA Institute); hours on the standard and the apprenticeship pathway (CFP Board).
+CFA_EXPERIENCE, CFP_EXPERIENCE = (4_000, 36), (6_000, 4_000)

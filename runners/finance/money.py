@@ -129,3 +129,8 @@ def solve(function: Callable[[float], float], low: float, high: float) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def at_index(amount: float, index_then: float, index_now: float) -> float:
+    """Amount of equal buying power at another level of a price index (BLS, CPI escalation)."""
+    return amount * index_now / index_then

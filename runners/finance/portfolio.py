@@ -111,3 +111,8 @@ def gordon_value(next_dividend: float, required: float, growth: float) -> float:
     if required <= growth:
         raise ValueError(f"the model needs a required return {required} above growth {growth}")
     return next_dividend / (required - growth)
+
+
+def split_adjusted_return(before: float, after: float, new_per_old: float, dividend: float = 0.0) -> float:
+    """Holder's return over a split: what an old share became, with any dividend per old share, over what it was."""
+    return (after * new_per_old + dividend) / before - 1

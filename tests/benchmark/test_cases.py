@@ -1,0 +1,192 @@
+"""The project's own benchmark: every figure recomputed, every check failable, nothing given away, nothing in the corpus."""
+
+import math
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runners.corpus import problems
+from runners.evaluation import baselines, cases
+from runners.evaluation.cases import ChoiceCheck, DeclineCheck, FactCheck, ForbiddenCheck, NumberCheck
+from runners.evaluation.numbers import quantities
+from runners.evaluation.scoring import score, value_in
+from runners.evaluation.wording import Text
+from runners.finance import (
+    bonds,
+    business,
+    classification,
+    education,
+    identifiers,
+    insurance,
+    lending,
+    limits,
+    money,
+    options,
+    portfolio,
+    retirement,
+    tax,
+    trading,
+)
+
+ROOT = Path(__file__).parents[2]
+BENCHMARK = cases.load(ROOT / "data" / "benchmark")
+by_id = pytest.mark.parametrize("case", BENCHMARK.cases, ids=lambda case: case.id)
+
+#: What the finance functions, or the dated limits, say each number of a case is, in the order of its number checks. Percent checks are in percent.
+ANSWERS = {
+    "retirement-rmd-at-75": [retirement.required_distribution(410_000, 75)],
+    "retirement-catch-up-61": [retirement.saver_limit(2025, 61)],
+    "retirement-claim-at-62": [2400 * retirement.claiming_factor(-60)],
+    "retirement-roth-phase-out": [tax.roth_ira_limit(156_000, "single", 2025, age=38)],
+    "retirement-missed-rmd": [retirement.missed_distribution_tax(100, False), retirement.missed_distribution_tax(100, True)],
+    "tax-single-2025": [tax.income_tax(85_000, "single", 2025)],
+    "tax-self-employment": [tax.self_employment_tax(80_000, 2025)],
+    "tax-gains-straddle": [tax.gains_tax(40_000, 20_000, "single", 2025)],
+    "tax-niit-joint": [tax.net_investment_income_tax(72_000, 300_000, "joint")],
+    "tax-loss-carryover": [*tax.after_loss_offset(4_000, 15_000)[1:]],
+    "estate-gift-splitting": [2 * 3 * limits.GIFT_EXCLUSION[2025]],
+    "estate-tax-2025-death": [tax.estate_tax(16_000_000, 2025)],
+    "estate-stepped-up-basis": [97_000 - 90_000],
+    "estate-ten-year-rule": [2023 + 10],
+    "investing-real-return": [100 * money.real_rate(0.08, 0.03)],
+    "investing-two-assets": [100 * portfolio.two_asset_volatility(0.6, 0.18, 0.06, 0.2)],
+    "investing-duration-move": [-100 * bonds.price_change(7.2, 0, 0.0075)],
+    "investing-up-and-down": [10_000 * 1.5 * 0.6, -100 * portfolio.geometric_mean([0.5, -0.4])],
+    "investing-fee-drag": [money.future_value(100_000, 0.0695, 30) - money.future_value(100_000, 0.06, 30)],
+    "markets-put-call-parity": [options.put_from_call(4.80, 52, 50, 0.5, 0.04)],
+    "markets-black-scholes-call": [options.black_scholes(100, 105, 0.25, 0.05, 0.30)],
+    "markets-bill-price": [bonds.bill_price(10_000, 0.042, 91)],
+    "markets-forward-rate": [100 * bonds.forward_rate(0.04, 1, 0.046, 2)],
+    "trading-kelly": [100 * trading.kelly(0.55, 1.2)],
+    "trading-ten-day-var": [trading.parametric_var(2_500_000, 0.011, 0.99, 10)],
+    "trading-margin-call": [trading.margin_call_price(60, 0.5, 0.30)],
+    "trading-slippage": [trading.slippage_bps(80, 80.14, 1)],
+    "trading-position-size": [trading.position_size(48_000, 0.01, 36.50, 34.90)],
+    "banking-apy": [100 * money.effective_rate(0.044, 365)],
+    "banking-joint-coverage": [630_000 - 2 * limits.FDIC_LIMIT + 310_000 - limits.FDIC_LIMIT],
+    "banking-lost-card": [limits.REGULATION_E_TIERS[0]],
+    "banking-cd-ladder": [25_000 * 0.045 * 180 / 365],
+    "credit-mortgage-payment": [lending.monthly_payment(375_000, 0.065, 360)],
+    "credit-back-end-ratio": [100 * lending.debt_to_income([2_100, 450, 300], 7_500)],
+    "credit-card-months": [math.ceil(money.periods_to_repay(5_000, 0.02, 200))],
+    "credit-pmi-threshold": [0.80 * 350_000, 0.78 * 350_000],
+    "credit-negative-items": [limits.REPORT_YEARS["late payment"], limits.REPORT_YEARS["bankruptcy"]],
+    "insurance-coinsurance-clause": [insurance.coinsurance_payment(200_000, 600_000, 1_000_000, 0.8, 5_000)],
+    "insurance-patient-share": [insurance.patient_cost(18_000, 1_500, 0.2, 6_000)],
+    "insurance-life-needs": [insurance.life_needs(50_000, 18, 0.02, 210_000, 120_000, 160_000)],
+    "education-opportunity-credit": [*education.american_opportunity_credit(3_200)],
+    "education-future-cost": [education.future_cost(28_000, 0.04, 12)],
+    "education-superfunding": [education.superfunding_limit(2025, donors=2)],
+    "education-529-rollover": [limits.ROLLOVER_529_LIFETIME, limits.ROLLOVER_529_YEARS],
+    "education-monthly-saving": [education.monthly_saving(120_000, 10_000, 0.06, 15)],
+    "business-break-even": [business.break_even_units(42_000, 24, 10)],
+    "business-macrs-second-year": [business.macrs_deduction(60_000, 5, 2)],
+    "business-wacc": [100 * business.wacc(700, 300, 0.11, 0.06, 0.25)],
+    "business-s-corporation": [tax.self_employment_tax(120_000, 2025) - tax.s_corporation_payroll_tax(70_000, 2025)],
+    "business-npv-machine": [money.npv(0.10, [-90_000] + [26_000] * 5)],
+    "wealth-monthly-goal": [education.monthly_saving(750_000, 0, 0.06, 20)],
+    "wealth-net-worth": [480_000 + 215_000 + 32_000 + 26_000 - 305_000 - 11_000 - 4_500],
+    "wealth-safe-harbor-spending": [retirement.nest_egg(96_000 - 36_000, 0.04)],
+    "wealth-qcd": [limits.QUALIFIED_CHARITABLE_DISTRIBUTION[2025]],
+    "compliance-cash-report": [limits.CTR_DAYS],
+    "compliance-13f": [*limits.FORM_13F],
+    "compliance-accredited-income": [*limits.ACCREDITED_INCOME],
+    "credentials-cfa-experience": [*limits.CFA_EXPERIENCE],
+    "credentials-cfp-experience": [*limits.CFP_EXPERIENCE],
+    "standards-price-allocation": [business.allocate(1_000, [700, 500])[0]],
+    "standards-iban-check": [int(identifiers.iban_check_digits("NL", "ABNA0417164300"))],
+    "data-annualised-growth": [100 * money.effective_rate(4 * 0.008, 4)],
+    "data-index-deflation": [money.at_index(52_000, 251.1, 305.7)],
+    "data-split-return": [100 * portfolio.split_adjusted_return(180, 61.50, 3)],
+    "technology-precision-recall": [100 * value for value in classification.precision_and_recall(40, 10, 20)],
+    "literacy-rule-of-72": [72 / 6],
+    "literacy-emergency-gap": [insurance.emergency_fund(3_150, 6) - 7_400],
+    "literacy-budget-split": [0.20 * 5_240, 0.30 * 5_240],
+}
+
+
+def words(text):
+    return frozenset(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+def asked(case):
+    """All that the model is shown: earlier turns and the question, without the choices (one of them has to be the answer)."""
+    return "\n".join([turn.content for turn in case.history] + [case.question])
+
+
+def corpus():
+    """(place, question) of everything a model may be trained on."""
+    rows = [(f"problems {row['id']}", row["question"]) for row in problems.generate()]
+    for file in sorted((ROOT / "data" / "qa").glob("**/*.yaml")):
+        loaded = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        listed = loaded if isinstance(loaded, list) else next((v for v in loaded.values() if isinstance(v, list)), [])
+        rows += [(file.name, row["question"]) for row in listed]
+    for file in sorted((ROOT / "data" / "guides").glob("**/*.md")):
+        rows += [(file.name, line.lstrip("# ").strip()) for line in file.read_text().splitlines() if line.startswith("#")]
+    return rows
+
+
+def test_size_spread_and_kinds():
+    categories = Counter(case.category for case in BENCHMARK.cases)
+    assert set(categories) == set(cases.CATEGORIES)
+    assert len(BENCHMARK.cases) >= 100 and min(categories.values()) >= 4
+    difficulties, kinds = Counter(c.difficulty for c in BENCHMARK.cases), Counter(c.kind for c in BENCHMARK.cases)
+    assert min(difficulties.values()) >= 8 and kinds["decline"] >= 8 and kinds["multiple_choice"] >= 12
+    assert sum(bool(case.history) for case in BENCHMARK.cases) >= 6
+    letters = Counter(check.choice for case in BENCHMARK.cases for check in case.checks if isinstance(check, ChoiceCheck))
+    assert max(letters.values()) <= 0.4 * letters.total(), "always choosing one letter must not pay"
+
+
+@by_id
+def test_numbers_are_what_the_code_computes(case):
+    checks = [check for check in case.checks if isinstance(check, NumberCheck)]
+    assert len(checks) == len(ANSWERS.get(case.id, [])), "every number check has a computed answer"
+    for check, computed in zip(checks, ANSWERS.get(case.id, []), strict=True):
+        assert computed == pytest.approx(check.number, abs=max(check.margin, 1e-6)), check.name
+        assert abs(computed - check.number) <= max(check.margin / 2, 0.005), "the stated number is off centre"
+
+
+@by_id
+def test_the_question_gives_nothing_away(case):
+    text = Text(asked(case))
+    for check in case.checks:
+        if isinstance(check, NumberCheck):
+            given = [
+                quantity
+                for quantity in quantities(asked(case))
+                if (value := value_in(check, quantity)) is not None and abs(value - check.number) <= check.margin
+            ]
+            assert not given, f"{check.name} stands in the question"
+        elif isinstance(check, FactCheck | DeclineCheck):
+            assert not [wording for wording in check.accepted if text.mentions(wording)], f"{check.name}: an accepted wording stands in the question"
+
+
+@by_id
+def test_a_case_is_more_than_one_lucky_word(case):
+    kinds = {type(check) for check in case.checks}
+    assert kinds & {NumberCheck, ChoiceCheck} or len(case.checks) >= 2
+
+
+@by_id
+def test_all_its_wordings_at_once_do_not_pass(case):
+    """Stuffing what is accepted and what is forbidden into one answer must fail wherever words alone decide."""
+    if any(isinstance(check, NumberCheck | ChoiceCheck) for check in case.checks):
+        return
+    said = [w for c in case.checks for w in (c.wordings if isinstance(c, ForbiddenCheck) else getattr(c, "accepted", ()))]
+    assert not score(case, ". ".join(said) + ".").passed
+
+
+def test_no_case_is_close_to_the_corpus():
+    rows = [(place, words(question)) for place, question in corpus()]
+    for case in BENCHMARK.cases:
+        mine = words(case.question)
+        close = [place for place, other in rows if len(mine & other) >= 0.7 * len(mine | other)]
+        assert not close, (case.id, close)
+
+
+def test_answers_that_need_no_model_pass_nothing():
+    for baseline in baselines.run(BENCHMARK.cases, [], 0.8):
+        assert baseline.result.rate <= 0.02, (baseline.name, baseline.passed_cases)
