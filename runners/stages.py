@@ -68,6 +68,7 @@ def merge(spec: Spec, work: Path) -> Path:
     if done:
         storage.download(registry.folder_of(spec.buckets, _said(done)), merged, label=f"download {name}")
         return merged
+    parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
     if not _is_made(merged, stage_id):
         from runners import merge as stage
 
@@ -75,10 +76,8 @@ def merge(spec: Spec, work: Path) -> Path:
         with watch.phase("download"):
             base, dataset, adapter = _base(spec, work), _dataset(spec, work), _adapter(spec, work)
         result = stage.merge(spec, base, adapter, dataset, work)
-        parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
         _write_record(spec, "merge", merged, name, stage_id, watch, result, parents)
     if spec.merge.publish:
-        parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
         registry.publish(spec.buckets, merged, name=name, stage_id=stage_id, kind="merged", parents=parents)
     return merged
 
