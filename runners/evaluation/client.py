@@ -1,7 +1,7 @@
 """Ask an OpenAI-compatible endpoint, streamed, and time it on the monotonic clock.
 
-The clock runs around the request alone: from just before its bytes are handed over to the arrival of the last event. Bytes are stamped as
-they arrive and read only after the stream has ended, so parsing is in nobody's latency. Lost connections, 429 and 5xx are tried again
+The clock runs around the request alone: from just before its bytes are handed over to the arrival of the last one. Bytes are stamped as
+they arrive and read only after the stream has ended (``wire.py``), so parsing is in nobody's latency. Lost connections, 429 and 5xx are tried again
 a bounded number of times with growing, jittered pauses; what the attempts took is kept and counted, the pauses are ours and are not.
 """
 
@@ -12,13 +12,12 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
-import httpx
-
 from runners.errors import CannotMeasure
+from runners.evaluation.wire import Response, Wire, WireError
 
 Status = Literal["answered", "truncated", "empty", "timeout", "error"]
 _AGAIN = frozenset([408, 425, 429, 500, 502, 503, 504])
@@ -37,7 +36,6 @@ class Settings:
     seed: int
     request_timeout_s: float
     max_retries: int
-    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,44 +76,35 @@ class Reply:
         return asdict(self)
 
 
-@dataclass
-class _Stream:
-    """Chunks of one response with the time each arrived."""
-
-    stamped: list[tuple[float, bytes]] = field(default_factory=list)
-    status: int | None = None
-    retry_after_s: float | None = None
-
-
 class Endpoint:
-    """A connection pool to one server. ``async with Endpoint(...) as server: await server.ask(messages)``."""
+    """One server. ``async with Endpoint(...) as server: await server.ask(messages)``. Raises CannotMeasure for an address that is none."""
 
-    def __init__(self, settings: Settings, api_key: str | None, concurrency: int = 1) -> None:
+    def __init__(self, settings: Settings, api_key: str | None) -> None:
         self.settings = settings
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
-        limits = httpx.Limits(max_connections=concurrency + 4, max_keepalive_connections=concurrency + 4)
-        self._http = httpx.AsyncClient(headers=headers, limits=limits, timeout=httpx.Timeout(settings.request_timeout_s), trust_env=False)
-        self._url = f"{base_url(settings.api_url)}/chat/completions"
+        headers = {"Accept": "text/event-stream, application/json", "User-Agent": "elson"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        try:
+            self._wire = Wire(base_url(settings.api_url), headers)
+        except WireError as error:
+            raise CannotMeasure(str(error), "an address such as http://127.0.0.1:8000", "pass another --api-url or key") from None
         self._random = random.Random()
 
     async def __aenter__(self) -> Endpoint:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._http.aclose()
+        self._wire.close()
 
     async def models(self) -> list[str]:
         """Names that the server serves. Raises CannotMeasure when it does not answer or refuses the key."""
         url = f"{base_url(self.settings.api_url)}/models"
         try:
-            answer = await self._http.get(url, timeout=self.settings.request_timeout_s)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                answer = await self._wire.request("GET", "/models")
+        except (WireError, TimeoutError) as error:
             raise unreachable(self.settings.api_url, error) from None
-        refuse_status(answer.status_code, url, answer.text)
+        refuse_status(answer.status, url, answer.text)
         try:
-            return [str(row["id"]) for row in answer.json()["data"]]
+            return [str(row["id"]) for row in json.loads(answer.text)["data"]]
         except (ValueError, KeyError, TypeError):
             raise CannotMeasure(
                 f"{url} answered {answer.text[:100]!r}", "an OpenAI list of models", "check --api-url: is this an OpenAI-compatible server?"
@@ -123,112 +112,98 @@ class Endpoint:
 
     async def ask(self, messages: Sequence[Mapping[str, str]], *, ends_at: float = float("inf"), extra: Mapping[str, Any] | None = None) -> Reply:
         """One question, with retries, until ``ends_at`` on the monotonic clock. Never raises for what the server does wrong, but for 401, 403 and 404."""
-        body = {
-            "model": self.settings.model,
-            "messages": list(messages),
-            "max_tokens": self.settings.max_tokens,
-            "temperature": self.settings.temperature,
-            "seed": self.settings.seed,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **({"stop": list(self.settings.stop)} if self.settings.stop else {}),
-            **(extra or {}),
-        }
-        content = json.dumps(body).encode()
+        content = json.dumps(self.body(messages) | dict(extra or {})).encode()
         attempts: list[Attempt] = []
         paused = 0.0
         while True:
-            timeout = min(self.settings.request_timeout_s, ends_at - time.monotonic())
-            reply, again_after = await self._attempt(content, max(0.001, timeout))
+            timeout_s = min(self.settings.request_timeout_s, ends_at - time.monotonic())
+            reply, again_after_s = await self._attempt(content, max(0.001, timeout_s))
             attempts += reply.attempts
-            out_of_time = time.monotonic() >= ends_at
-            if again_after is None or len(attempts) > self.settings.max_retries or out_of_time:
+            if again_after_s is None or len(attempts) > self.settings.max_retries or time.monotonic() >= ends_at:
                 took = sum(attempt.ms for attempt in attempts)
                 return replace(reply, latency_ms=round(took, 3), attempts=tuple(attempts), pauses_ms=round(paused * 1000, 1))
-            pause = min(MAX_PAUSE_S, max(again_after, self._random.uniform(0, 0.5 * 2 ** len(attempts))), max(0.0, ends_at - time.monotonic()))
+            pause = min(pause_s(len(attempts), again_after_s, self._random), max(0.0, ends_at - time.monotonic()))
             paused += pause
             await asyncio.sleep(pause)
 
+    def body(self, messages: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """The request as sent."""
+        shared = self.settings
+        fixed = {"model": shared.model, "max_tokens": shared.max_tokens, "temperature": shared.temperature, "seed": shared.seed}
+        return fixed | {"messages": list(messages), "stream": True, "stream_options": {"include_usage": True}}
+
     async def _attempt(self, content: bytes, timeout_s: float) -> tuple[Reply, float | None]:
-        """(reply of one try, seconds after which to try again or None)."""
-        request = self._http.build_request("POST", self._url, content=content, headers={"Content-Type": "application/json"})
-        stream, problem, kind = _Stream(), "", "error"
-        begin = time.monotonic()
+        """(reply of one try, seconds to wait at least before the next or None when there should be none)."""
+        began = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._receive(request, stream)
+                response = await self._wire.request("POST", "/chat/completions", content)
         except TimeoutError:
-            problem, kind = f"no complete answer within {timeout_s:.1f} s", "timeout"
-        except httpx.HTTPError as error:
-            problem = f"{type(error).__name__}: {error}".rstrip(": ")
-        took = (time.monotonic() - begin) * 1000
-        if not problem and stream.status != 200:
-            text = b"".join(chunk for _, chunk in stream.stamped).decode(errors="replace")
-            refuse_status(stream.status or 0, self._url, text)
-            problem = f"HTTP {stream.status}: {text[:200]}"
-        if problem:
-            reply = Reply("timeout" if kind == "timeout" else "error", "", took, error=problem, attempts=(Attempt(round(took, 3), stream.status, problem),))
-            again = kind != "timeout" and (stream.status is None or stream.status == 200 or stream.status in _AGAIN)
-            return reply, (stream.retry_after_s or 0.0) if again else None
-        return _read(stream, begin)
-
-    async def _receive(self, request: httpx.Request, stream: _Stream) -> None:
-        response = await self._http.send(request, stream=True)
-        stream.status = response.status_code
-        try:
-            stream.retry_after_s = float(response.headers.get("retry-after", "0"))
-        except ValueError:
-            stream.retry_after_s = None
-        try:
-            async for chunk in response.aiter_raw():
-                stream.stamped.append((time.monotonic(), chunk))
-        finally:
-            await response.aclose()
+            return _failed("timeout", (time.monotonic() - began) * 1000, None, f"no complete answer within {timeout_s:.1f} s"), None
+        except WireError as error:
+            return _failed("error", (time.monotonic() - began) * 1000, None, str(error)), 0.0
+        if response.status == 200:
+            return _read(response)
+        refuse_status(response.status, f"{base_url(self.settings.api_url)}/chat/completions", response.text)
+        reply = _failed("error", (response.ended - began) * 1000, response.status, f"HTTP {response.status}: {response.text[:200]}")
+        return reply, _retry_after_s(response) if response.status in _AGAIN else None
 
 
-def _read(stream: _Stream, begin: float) -> tuple[Reply, float | None]:
-    """Read the events of a finished stream."""
+def pause_s(attempt: int, at_least_s: float, source: random.Random) -> float:
+    """Seconds before the next try: uniform between 0 and a bound that doubles ("full jitter"), no less than the server asked for, at most MAX_PAUSE_S."""
+    return min(MAX_PAUSE_S, max(at_least_s, source.uniform(0, 0.5 * 2**attempt)))
+
+
+def _retry_after_s(response: Response) -> float:
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "0")))
+    except ValueError:
+        return 0.0  # the other form, a date, is rare, and the jitter does without it
+
+
+def _failed(status: Status, took_ms: float, http_status: int | None, problem: str) -> Reply:
+    return Reply(status, "", took_ms, error=problem, attempts=(Attempt(round(took_ms, 3), http_status, problem),))
+
+
+def _read(response: Response) -> tuple[Reply, float | None]:
+    """Read the events of a finished stream (server-sent events, one JSON object each, then [DONE])."""
     text: list[str] = []
     usage: dict[str, Any] = {}
     finish = served = first = None
-    last, pending, ended, chunks, complaint = begin, b"", False, 0, ""
-    for at, data in stream.stamped:
+    pending, ended, complaint = b"", False, ""
+    for at, data in response.body:
         *lines, pending = (pending + data).split(b"\n")
         for line in lines:
-            if not line.startswith(b"data:"):
+            payload = line[5:].strip() if line.startswith(b"data:") else b""
+            if not payload:
                 continue
-            payload = line[5:].strip()
             if payload == b"[DONE]":
-                ended, last = True, at
+                ended = True
                 continue
             try:
                 event = json.loads(payload)
-            except ValueError:
-                complaint = f"an event that is no JSON: {payload[:80]!r}"
-                continue
-            if not isinstance(event, dict):
+                choices = event.get("choices") or []
+            except (ValueError, AttributeError):
+                complaint = f"an event that is no JSON object: {payload[:80]!r}"
                 continue
             if "error" in event:
                 complaint = f"the server reported: {str(event['error'])[:200]}"
             served, usage = event.get("model") or served, event.get("usage") or usage
-            for choice in (event.get("choices") or [])[:1]:
+            for choice in choices[:1]:
                 if piece := (choice.get("delta") or {}).get("content"):
                     text.append(piece)
-                    chunks += 1
-                    first, last = first or at, at
+                    first = first or at
                 finish = choice.get("finish_reason") or finish
-    took = ((last if last > begin else stream.stamped[-1][0] if stream.stamped else begin) - begin) * 1000
-    answer = "".join(text)
+    took, answer = (response.ended - response.began) * 1000, "".join(text)
     if complaint or not (ended or finish):
-        problem = complaint or "the stream broke off before its end"
-        return Reply("error", answer, took, error=problem, attempts=(Attempt(round(took, 3), 200, problem),)), 0.0
+        return replace(_failed("error", took, 200, complaint or "the stream ended without an end"), text=answer), 0.0
     status: Status = "truncated" if finish == "length" else "answered" if answer.strip() else "empty"
     reply = Reply(
         status,
         answer,
         took,
-        first_token_ms=round((first - begin) * 1000, 3) if first else None,
-        completion_tokens=usage.get("completion_tokens") or chunks,
+        first_token_ms=round((first - response.began) * 1000, 3) if first else None,
+        completion_tokens=usage.get("completion_tokens") or len(text),
         prompt_tokens=usage.get("prompt_tokens"),
         finish_reason=finish,
         served_model=served,

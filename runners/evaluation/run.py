@@ -122,7 +122,7 @@ def throw_away(out: Path) -> None:
 async def _measured(request: Request, prepared: Prepared, started_at: str) -> EvaluationResult:
     bars = request.spec.evaluate
     settings = Settings(request.api_url, "", bars.max_tokens, bars.temperature, bars.seed, bars.request_timeout_s, bars.max_retries)
-    async with Endpoint(settings, request.api_key, bars.concurrency) as server:
+    async with Endpoint(settings, request.api_key) as server:
         served = await server.models()
         server.settings = settings = Settings(**{**asdict(settings), "model": choose(served, request.model, request.spec.serve.served_model_name)})
         shared = shared_request(request, settings, prepared.benchmark)
@@ -156,7 +156,7 @@ def choose(served: Sequence[str], wanted: str | None, usual: str) -> str:
 def shared_request(request: Request, settings: Settings, benchmark: Benchmark) -> dict[str, Any]:
     """What every request of the run shares, as recorded and as compared when a run goes on."""
     shared = asdict(settings)
-    shared |= {"stop": list(settings.stop), "benchmark": benchmark.digest, "model_id": request.model_id, "concurrency": request.spec.evaluate.concurrency}
+    shared |= {"benchmark": benchmark.digest, "model_id": request.model_id, "concurrency": request.spec.evaluate.concurrency}
     return shared | {"system_prompt": request.spec.chat.system_prompt, "max_cases": request.spec.evaluate.max_cases, "streamed": True}
 
 

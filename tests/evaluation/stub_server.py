@@ -49,6 +49,7 @@ class Play:
     finish: str = "stop"
     key: str | None = None
     tokens_per_chunk: int = 1
+    clocked: bool = False
     seen: list[dict[str, Any]] = field(default_factory=list)
     reported: list[float] = field(default_factory=list)
 
@@ -121,10 +122,12 @@ class StubServer:
                 # Against the clock, not by naps that add up: the time to answer is known.
                 await asyncio.sleep(max(0.0, begin + self.play.first_token_s + (number + 1) * self.play.token_s - time.monotonic()))
         await self._chunk(writer, _event({"delta": {}, "index": 0, "finish_reason": self.play.finish}))
-        await self._chunk(
-            writer, {"model": "stub", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(pieces) * self.play.tokens_per_chunk}}
-        )
-        self.play.reported.append(time.monotonic() - begin)
+        took = (time.monotonic() - begin) * 1000
+        self.play.reported.append(took)
+        # A clocked server tells in its last event how long it took by its own clock.
+        name = f"{took:.6f}" if self.play.clocked else "stub"
+        usage = {"prompt_tokens": 9, "completion_tokens": len(pieces) * self.play.tokens_per_chunk}
+        await self._chunk(writer, {"model": name, "choices": [], "usage": usage})
         await self._chunk(writer, None)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
@@ -195,8 +198,11 @@ def main() -> None:
     parser.add_argument("--play", choices=["perfect", "wrong", "injected", "empty"], default="perfect")
     parser.add_argument("--first-token-s", type=float, default=0.0)
     parser.add_argument("--token-s", type=float, default=0.0)
+    parser.add_argument("--clocked", type=int, help="answer so many words, and tell the time it took as the model's name")
     options = parser.parse_args()
-    play = Play({"perfect": perfect, "wrong": wrong, "injected": injected, "empty": empty}[options.play], options.first_token_s, options.token_s)
+    plays = {"perfect": perfect, "wrong": wrong, "injected": injected, "empty": empty}
+    answer = (lambda case, asked: " ".join(["word"] * options.clocked)) if options.clocked else plays[options.play]
+    play = Play(answer, options.first_token_s, options.token_s, clocked=bool(options.clocked))
 
     async def serve() -> None:
         benchmark = load(options.benchmark) if options.benchmark else None
