@@ -174,7 +174,7 @@ class JudgeSpec(Strict):
 class EvaluateSpec(Strict):
     """The benchmark and its bars."""
 
-    benchmark: str = "data/benchmark/cases.yaml"
+    benchmark: str = "data/benchmark"
     concurrency: int = Field(4, ge=1)
     max_tokens: int = Field(512, ge=1)
     temperature: float = 0.0

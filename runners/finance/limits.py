@@ -91,3 +91,5 @@ FORM_13F = (100_000_000, 45)
 ACCREDITED_INCOME = (200_000, 300_000)
 #: Hours and least months (CFA Institute); hours on the standard and the apprenticeship pathway (CFP Board).
 CFA_EXPERIENCE, CFP_EXPERIENCE = (4_000, 36), (6_000, 4_000)
+#: Child tax credit a child (IRC 24(h); for 2025 P.L. 119-21, s. 70104).
+CHILD_CREDIT = {2024: 2_000, 2025: 2_200}

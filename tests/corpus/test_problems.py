@@ -43,7 +43,7 @@ def test_row_is_whole(row):
     assert 200 <= len(row["answer"]) <= 900, len(row["answer"])
     assert "**" in row["answer"], "the final figure is not marked"
     assert row["answer"].rstrip()[-1] in ".!?)%*"
-    assert not re.search(r"[{}]|\bnan\b|\binf\b|None|-\$|\$-", row["question"] + row["answer"]), "a place was not filled, or a figure is odd"
+    assert not re.search(r"[{}]|\bnan\b|\binf\b|None|\$-", row["question"] + row["answer"]), "a place was not filled, or a figure is odd"
     assert row["source"] == "problems" and row["reference"] and 2020 <= row["as_of"] <= 2026
 
 
