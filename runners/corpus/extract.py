@@ -38,7 +38,7 @@ _GENERIC = re.compile(
     r"(?:the )?(?:introduction|overview|background|summary|conclusions?|mechanisms?|applications?|architectures?|implications?(?: for .*)?|mathematics"
     r"|phenomenon|examples?|details|process|benefits|advantages|disadvantages|drawbacks|risks?|costs?|limits?|steps|how it works|key (?:terms|points|facts)"
     r"|definitions?|terms|types|uses?|pros|cons|pros and cons|requirements|eligibility|rules|exceptions?|deadlines?|penalt(?:y|ies)|thesis|trade|value|size"
-    r"|quality|options|general|basics|other|notes?|strategy|strategies|pricing methods|standards)$",
+    r"|quality|(?:table|figure|exhibit) \d+|options|general|basics|other|notes?|strategy|strategies|pricing methods|standards)$",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(
@@ -46,9 +46,19 @@ _QUESTION = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TERM = re.compile(
-    r"(?:\*\*|__)(?P<term>[^*_\n]{2,120}?)(?P<inside>[:.]?)(?:\*\*|__)(?P<after>\s*(?:\([^)\n]{1,60}\))?\s*(?:[:–—]|-\s|\.\s)?)\s*(?P<text>.*)", re.DOTALL
+    r"(?:\*\*|__)(?P<term>[^*\n]{2,120}?)(?P<inside>[:.]?)(?:\*\*|__)(?P<after>\s*(?:\([^)\n]{1,60}\))?\s*(?:[:–—]|-\s|\.\s)?)\s*(?P<text>.*)", re.DOTALL
 )
 _PLAIN_TERM = re.compile(r"(?P<term>[A-Z][^:.\n*]{1,80}?)(?::\s+|\s+[–—]\s+)(?P<text>[A-Z0-9\"“].*)", re.DOTALL)
+
+
+#: Words that keep their capital wherever they stand.
+_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        "Roth Medicare Medicaid Social Security Treasury Congress American America Coverdell Keogh Black Scholes Merton Litterman Kelly Sharpe Monte Carlo"
+        " Federal Reserve Fed States Internal Revenue Service Pell Basel Dodd Frank Volcker Sarbanes Oxley Uniform English Markowitz Fama French",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -272,9 +282,16 @@ def _is_plural(term: str) -> bool:
 
 
 def _lowered(title: str) -> str:
-    """The first letter in lower case, unless the first word is a name or an abbreviation."""
-    first = title.split(" ", 1)[0]
-    return title if len(first) > 1 and any(letter.isupper() or letter.isdigit() for letter in first[1:]) else title[:1].lower() + title[1:]
+    """A title as it stands inside a sentence: its first word in lower case; all of them in a title in title case; names and abbreviations never."""
+    bare = re.sub(r"\(.*?\)", "", title)
+    in_title_case = not any(len(word) > 4 and word.islower() for word in bare.split())
+    start = r"(?<![\w(’'])" if in_title_case else r"^"
+    return re.sub(start + r"[A-Z](?=[a-z]+(?![^(]*\)))", lambda match: _lower_unless_named(title, match), title)
+
+
+def _lower_unless_named(title: str, match: re.Match[str]) -> str:
+    word = re.match(r"\w+", title[match.start() :])
+    return match.group() if word and word.group() in _NAMES else match.group().lower()
 
 
 def _term(title: str) -> str:

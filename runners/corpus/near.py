@@ -215,9 +215,8 @@ class _Join:
             return np.ones(len(active), bool)
         label = self.labels[owners]
         # The last position before each key's end where the label changes: beyond it all are one cluster.
-        changes = np.flatnonzero(label[1:] != label[:-1]) + 1
-        at = np.searchsorted(changes, end_of[active], side="left") - 1
-        last_change = np.where(at >= 0, changes[np.maximum(at, 0)], 0)
+        changes = np.concatenate([[0], np.flatnonzero(label[1:] != label[:-1]) + 1])
+        last_change = changes[np.searchsorted(changes, end_of[active], side="left") - 1]
         return (last_change > active + step) | (label[active] != label[end_of[active] - 1])
 
     def _join(self, pairs: Any) -> None:
