@@ -228,8 +228,9 @@ def test_nothing_left_is_an_error_with_the_rejects(tmp_path: Path) -> None:
 
 
 def test_a_pair_without_category_gets_the_one_its_words_speak_of(tmp_path: Path) -> None:
-    root = project(tmp_path / "in", [{"question": "How does a revocable living trust avoid probate?", "answer": "Property in the trust passes under its terms, without the probate court."},
-                                     {"question": "What is the thing?", "answer": "It is a thing, as such, and there is not much more to say."}])  # fmt: skip
+    clear = {"question": "How does a revocable living trust avoid probate?", "answer": "Property in the trust passes under its terms, without the court."}
+    unclear = {"question": "What is the thing?", "answer": "It is a thing, as such, and there is not much more to say."}
+    root = project(tmp_path / "in", [clear, unclear])
     (root / "data").mkdir()
     (root / "data" / "taxonomy.yaml").write_bytes((Path(__file__).parents[2] / "data" / "taxonomy.yaml").read_bytes())
     result = build(spec(), root, tmp_path / "out")

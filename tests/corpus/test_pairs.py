@@ -137,7 +137,8 @@ def written(folder: Path, name: str, text: str | bytes) -> Path:
         ("d.csv", '﻿question,answer,category\nWhat is an IRA?,"An account, with “rules”.",retirement\nAnd a 401(k)?,"A plan.\nTwo lines.",\n'),
         (
             "e.yaml",
-            "- question: What is an IRA?\n  answer: An account, with “rules”.\n  category: retirement\n- question: And a 401(k)?\n  answer: |\n    A plan.\n    Two lines.\n",
+            "- question: What is an IRA?\n  answer: An account, with “rules”.\n  category: retirement\n"
+            "- question: And a 401(k)?\n  answer: |\n    A plan.\n    Two lines.\n",
         ),
     ],
 )
