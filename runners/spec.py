@@ -191,24 +191,52 @@ class EvaluateSpec(Strict):
 
 
 class MachineSpec(Strict):
-    """The one VM of a stack."""
+    """The group of one VM of a stack. Machine types are those of ``runners/planning/machines.py``."""
 
+    role: Literal["train", "serve"] = "train"
     machine_type: str
     provisioning_model: Literal["SPOT", "STANDARD", "FLEX_START"] = "SPOT"
     region: str = "us-central1"
-    zones: tuple[str, ...] = ()
+    zones: tuple[str, ...] = Field((), description="left out, every zone of the region that is known to have the machine")
+    subnet: str = Field("train", description="a subnet of the foundation; two stacks that reach the internet through NAT need two")
+    image: str = Field(
+        "projects/ubuntu-os-accelerator-images/global/images/family/ubuntu-accelerator-2404-amd64-with-nvidia-580",
+        description="boot image; `elson images bake` makes one that boots minutes sooner",
+    )
+    image_is_baked: bool = Field(False, description="the boot image holds docker, the toolkit and the containers")
     disk_gb: int = Field(200, ge=20)
-    deadline_minutes: int = Field(120, ge=5)
+    deadline_minutes: int = Field(120, ge=5, description="training: from the first start, over all attempts")
+    max_run_minutes: int = Field(150, ge=10, le=10_080, description="the platform deletes a VM that lived this long, whatever it does")
     max_attempts: int = Field(5, ge=1)
+    preemption_notice_s: Literal[0, 120] = Field(120, description="warning before a spot VM is taken")
+
+
+class SubnetSpec(Strict):
+    """A private range of the foundation's network."""
+
+    name: Name
+    cidr: str
 
 
 class FoundationSpec(Strict):
     """What every other stack stands on; made once, kept by destroy."""
 
     region: str = "us-central1"
+    billing_account: str | None = Field(None, description="012345-6789AB-CDEF01; without it there is no budget, and the plan says so")
     budget_usd_per_month: float = Field(50.0, gt=0)
+    budget_alert_fractions: tuple[Fraction, ...] = (0.5, 0.9, 1.0)
+    stop_at_budget_fraction: Fraction = Field(1.0, description="the function resizes every group to 0 when the month's cost reaches this share")
     alert_emails: tuple[str, ...] = ()
     operators: tuple[str, ...] = Field((), description="members that may reach the server through IAP, e.g. user:me@x.org")
+    subnets: tuple[SubnetSpec, ...] = (
+        SubnetSpec(name="train", cidr="10.20.0.0/24"),
+        SubnetSpec(name="serve", cidr="10.20.1.0/24"),
+        SubnetSpec(name="serve-spot", cidr="10.20.2.0/24"),
+    )
+    gateway_port: int = Field(8000, ge=1024, le=65535, description="serve.port of the stacks that IAP and the health checks reach")
+    keep_images: int = Field(5, ge=1, description="versions of each container image that the registry keeps")
+    checkpoint_days: int = Field(14, ge=1, description="age at which scratch objects (checkpoints, uploads, job logs) expire")
+    soft_delete_days: int = Field(30, ge=7, le=90, description="how long a deleted model can be brought back")
 
 
 class EnvironmentDigests(Strict):

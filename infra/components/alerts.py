@@ -1,0 +1,71 @@
+"""Mails about what a VM wrote into Cloud Logging: preempted, failed, past its deadline, and a VM that could not be stopped."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_gcp as gcp
+
+from infra.components.services import Services
+from runners.spec import FoundationSpec
+
+#: name -> (title, filter on the VM agent's lines, what to do). The agent logs every decision with the status it leads to (runners/vm/state.py).
+EVENTS = {
+    "preempted": ("a VM was preempted", 'jsonPayload.status="preempted"', "Nothing: the group makes another VM, which resumes from the last checkpoint."),
+    "failed": (
+        "a job failed",
+        'jsonPayload.status="failed"',
+        "Read the reason with `elson status JOB`; when it is mended: `elson retry JOB`, then `pulumi up`.",
+    ),
+    "deadline": (
+        "a job passed its deadline",
+        'jsonPayload.status="deadline"',
+        "The VM has deleted itself. Raise machine.deadline_minutes or look for what was slow.",
+    ),
+    "unstoppable": (
+        "a VM could not delete itself",
+        'jsonPayload.message:"could not end this VM"',
+        "Set the group to 0 by hand: `pulumi destroy -s STACK`. Then look at the roles of its service account.",
+    ),
+}
+
+
+class Alerts(pulumi.ComponentResource):
+    """Channels, log-based policies, and a counter for each event."""
+
+    def __init__(self, project: str, spec: FoundationSpec, after: Services) -> None:
+        super().__init__("elson:infra:Alerts", "alerts")
+        first = pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self))
+        made = [
+            gcp.monitoring.NotificationChannel(f"mail-{address}", display_name=f"elson: {address}", type="email", labels={"email_address": address}, opts=first)
+            for address in spec.alert_emails
+        ]
+        self.channels = [channel.name for channel in made]
+        for name, (title, condition, what_to_do) in EVENTS.items():
+            selected = f'logName="projects/{project}/logs/elson" AND {condition}'
+            gcp.logging.Metric(
+                f"count-{name}",
+                name=f"elson/{name}",
+                description=title,
+                filter=selected,
+                metric_descriptor=gcp.logging.MetricMetricDescriptorArgs(metric_kind="DELTA", value_type="INT64", unit="1"),
+                opts=first,
+            )
+            gcp.monitoring.AlertPolicy(
+                f"alert-{name}",
+                display_name=f"elson: {title}",
+                combiner="OR",
+                severity="WARNING" if name == "preempted" else "ERROR",
+                conditions=[
+                    gcp.monitoring.AlertPolicyConditionArgs(
+                        display_name=title, condition_matched_log=gcp.monitoring.AlertPolicyConditionConditionMatchedLogArgs(filter=selected)
+                    )
+                ],
+                alert_strategy=gcp.monitoring.AlertPolicyAlertStrategyArgs(
+                    auto_close="86400s",
+                    notification_rate_limit=gcp.monitoring.AlertPolicyAlertStrategyNotificationRateLimitArgs(period="300s"),
+                ),
+                documentation=gcp.monitoring.AlertPolicyDocumentationArgs(content=what_to_do, mime_type="text/markdown"),
+                notification_channels=self.channels,
+                opts=first,
+            )
+        self.register_outputs({})

@@ -1,0 +1,38 @@
+"""The month's budget: mails at its fractions, and a message to the function that stops everything.
+
+Google's figures lag by hours, so it is the last of three stops, not the first.
+"""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_gcp as gcp
+
+from runners.spec import FoundationSpec
+
+
+class Budget(pulumi.ComponentResource):
+    """A budget on this project alone."""
+
+    def __init__(self, spec: FoundationSpec, account: str, number: pulumi.Output[str], topic: pulumi.Output[str], channels: list[pulumi.Output[str]]) -> None:
+        super().__init__("elson:infra:Budget", "budget")
+        amount = spec.budget_usd_per_month
+        gcp.billing.Budget(
+            "budget",
+            billing_account=account,
+            display_name="elson",
+            budget_filter=gcp.billing.BudgetBudgetFilterArgs(
+                projects=[pulumi.Output.format("projects/{0}", number)], calendar_period="MONTH", credit_types_treatment="EXCLUDE_ALL_CREDITS"
+            ),
+            amount=gcp.billing.BudgetAmountArgs(
+                specified_amount=gcp.billing.BudgetAmountSpecifiedAmountArgs(currency_code="USD", units=str(int(amount)), nanos=round(amount % 1 * 1e9))
+            ),
+            threshold_rules=[
+                gcp.billing.BudgetThresholdRuleArgs(threshold_percent=fraction, spend_basis="CURRENT_SPEND") for fraction in spec.budget_alert_fractions
+            ],
+            all_updates_rule=gcp.billing.BudgetAllUpdatesRuleArgs(
+                pubsub_topic=topic, schema_version="1.0", monitoring_notification_channels=channels, disable_default_iam_recipients=False
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({})

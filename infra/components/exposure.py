@@ -1,0 +1,36 @@
+"""A server that named ranges may reach: a stable address and one firewall rule. Everybody else goes through IAP."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_gcp as gcp
+
+from infra.components.foundation_reference import FoundationReference
+from infra.plan import GroupPlan
+
+
+class Exposure(pulumi.ComponentResource):
+    """Static address, and who may come."""
+
+    address: pulumi.Output[str]
+
+    def __init__(self, stack: str, plan: GroupPlan, foundation: FoundationReference) -> None:
+        super().__init__("elson:infra:Exposure", stack)
+        mine = pulumi.ResourceOptions(parent=self)
+        access = plan.access
+        assert access is not None  # noqa: S101 - the caller saw it
+        reserved = gcp.compute.Address("address", name=f"elson-{stack}", region=plan.region, address_type="EXTERNAL", network_tier="PREMIUM", opts=mine)
+        gcp.compute.Firewall(
+            "clients",
+            name=f"elson-{stack}-clients",
+            description="the gateway, from the ranges of serve.allowed_cidrs",
+            network=foundation["network"],
+            direction="INGRESS",
+            source_ranges=list(access.ranges),
+            target_service_accounts=[foundation["serviceAccounts"].apply(lambda accounts: accounts["serve"])],
+            allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=[str(access.port)])],
+            log_config=gcp.compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA"),
+            opts=mine,
+        )
+        self.address = reserved.address
+        self.register_outputs({"address": self.address})

@@ -1,0 +1,51 @@
+"""What the foundation stack offers the others, and what to do when it is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pulumi
+
+from runners.spec import Spec
+
+STACK = "foundation"
+
+
+class FoundationReference:
+    """Outputs of the foundation. A missing one ends the program with the command that makes it."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._buckets = spec.buckets
+        self._name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{STACK}"
+        self._reference = pulumi.StackReference(self._name)
+        # Registered so that the program waits for it: the engine's own words for a missing stack name no command.
+        there: Any = asyncio.ensure_future(self._there())
+        pulumi.Output.from_input(there)
+
+    async def _there(self) -> bool:
+        try:
+            outputs = await self._reference.outputs.future()
+        except Exception:
+            pulumi.log.error(self._missing("it has never been made"))
+            raise
+        if outputs is None:
+            return False
+        for key, ours in (("modelsBucket", self._buckets.models), ("scratchBucket", self._buckets.scratch)):
+            theirs = outputs.get(key)
+            if theirs != ours:
+                raise pulumi.RunError(self._missing(f"its {key} is {theirs!r}, and this stack's is {ours!r}"))
+        return True
+
+    def _missing(self, why: str) -> str:
+        return f"the stack {self._name} is not usable: {why}\n  expected: a foundation of this project\n  fix:      pulumi up -s {STACK}"
+
+    def __getitem__(self, key: str) -> pulumi.Output[Any]:
+        """One output."""
+
+        def pick(outputs: dict[str, Any]) -> Any:
+            if key not in outputs:
+                raise pulumi.RunError(self._missing(f"it has no output {key}"))
+            return outputs[key]
+
+        return self._reference.outputs.apply(pick)

@@ -1,0 +1,162 @@
+"""A regional group of one VM: spec object, template, health check, group.
+
+A standalone spot VM never comes back; a group of one makes it again when there is capacity, in another zone if need be. The group's name carries the
+stage's id, so another spec replaces it (the finished one stands at 0 in the cloud and at 1 in the state).
+Left out on purpose: stateful addresses and disks, which would tie the VM to one zone.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pulumi
+import pulumi_gcp as gcp
+
+from infra.components.foundation_reference import FoundationReference
+from infra.plan import GroupPlan
+from runners.planning.machines import Machine
+from runners.vm import payload
+
+
+class Group(pulumi.ComponentResource):
+    """Spec, template, health check and group."""
+
+    group_name: pulumi.Output[str]
+    spec_uri: pulumi.Output[str]
+
+    def __init__(self, stack: str, plan: GroupPlan, foundation: FoundationReference, address: pulumi.Output[str] | None) -> None:
+        super().__init__("elson:infra:Group", stack)
+        mine = pulumi.ResourceOptions(parent=self)
+        spec = gcp.storage.BucketObject(
+            "spec",
+            bucket=foundation["scratchBucketName"],
+            name=plan.spec_name,
+            content=json.dumps(plan.spec.model_dump(mode="json"), indent=1, sort_keys=True),
+            content_type="application/json",
+            opts=mine,
+        )
+        template = self._template(plan, foundation, address, spec)
+        self.group = self._group(plan, template)
+        self.group_name = self.group.name
+        self.spec_uri = pulumi.Output.format("{0}/{1}", foundation["scratchBucket"], spec.name)
+        self.register_outputs({"group_name": self.group_name, "spec_uri": self.spec_uri})
+
+    def _template(
+        self, plan: GroupPlan, foundation: FoundationReference, address: pulumi.Output[str] | None, spec: gcp.storage.BucketObject
+    ) -> gcp.compute.RegionInstanceTemplate:
+        metadata = pulumi.Output.all(foundation["apiKeySecret"], foundation["scratchBucket"]).apply(
+            lambda values: payload.metadata() | plan.metadata(values[0], values[1])
+        )
+        external = [gcp.compute.RegionInstanceTemplateNetworkInterfaceAccessConfigArgs(nat_ip=address, network_tier="PREMIUM")] if address else []
+        scheduling = plan.scheduling
+        return gcp.compute.RegionInstanceTemplate(
+            "template",
+            name=plan.template_name,
+            region=plan.region,
+            machine_type=plan.machine.gce_type,
+            can_ip_forward=False,
+            labels=dict(plan.labels),
+            metadata=metadata,
+            disks=[
+                gcp.compute.RegionInstanceTemplateDiskArgs(
+                    source_image=plan.image, boot=True, auto_delete=True, disk_type=plan.machine.disk_type, disk_size_gb=plan.disk_gb, labels=dict(plan.labels)
+                )
+            ],
+            guest_accelerators=_accelerators(plan.machine),
+            network_interfaces=[
+                gcp.compute.RegionInstanceTemplateNetworkInterfaceArgs(
+                    subnetwork=foundation["subnets"].apply(lambda subnets: subnets[plan.subnet]),
+                    nic_type="GVNIC",  # what accelerator machines need for their full bandwidth
+                    access_configs=external,
+                )
+            ],
+            scheduling=gcp.compute.RegionInstanceTemplateSchedulingArgs(
+                provisioning_model=scheduling.provisioning_model,
+                preemptible=scheduling.preemptible,
+                automatic_restart=scheduling.automatic_restart,
+                on_host_maintenance=scheduling.on_host_maintenance,
+                instance_termination_action=scheduling.termination_action,
+                max_run_duration=gcp.compute.RegionInstanceTemplateSchedulingMaxRunDurationArgs(seconds=scheduling.max_run_s),
+                preemption_notice_duration=gcp.compute.RegionInstanceTemplateSchedulingPreemptionNoticeDurationArgs(seconds=scheduling.notice_s)
+                if scheduling.notice_s
+                else None,
+            ),
+            service_account=gcp.compute.RegionInstanceTemplateServiceAccountArgs(
+                email=foundation["serviceAccounts"].apply(lambda accounts: accounts[plan.role]),
+                scopes=["https://www.googleapis.com/auth/cloud-platform"],  # what it may do is decided by its roles alone
+            ),
+            # Secure boot stays off: a driver module that is not signed for it would not load, and the VM would cost money without its GPU.
+            shielded_instance_config=gcp.compute.RegionInstanceTemplateShieldedInstanceConfigArgs(
+                enable_vtpm=True, enable_integrity_monitoring=True, enable_secure_boot=False
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[spec]),
+        )
+
+    def _group(self, plan: GroupPlan, template: gcp.compute.RegionInstanceTemplate) -> gcp.compute.RegionInstanceGroupManager:
+        repair = plan.repair
+        check = self._health_check(plan)
+        healing = (
+            gcp.compute.RegionInstanceGroupManagerAutoHealingPoliciesArgs(health_check=check.self_link, initial_delay_sec=repair.initial_delay_s or 0)
+            if check
+            else None
+        )
+        return gcp.compute.RegionInstanceGroupManager(
+            "group",
+            name=plan.name,
+            region=plan.region,
+            base_instance_name=plan.name,
+            target_size=plan.size,
+            distribution_policy_zones=list(plan.zones),
+            distribution_policy_target_shape=repair.target_shape,
+            target_size_policies=[gcp.compute.RegionInstanceGroupManagerTargetSizePolicyArgs(mode=repair.size_mode)],
+            versions=[gcp.compute.RegionInstanceGroupManagerVersionArgs(instance_template=template.self_link)],
+            auto_healing_policies=healing,
+            instance_lifecycle_policy=gcp.compute.RegionInstanceGroupManagerInstanceLifecyclePolicyArgs(
+                default_action_on_failure=repair.on_failure,
+                force_update_on_repair="YES",
+                on_repair=gcp.compute.RegionInstanceGroupManagerInstanceLifecyclePolicyOnRepairArgs(allow_changing_zone=repair.change_zone),
+            ),
+            # Surge and unavailability are counted per zone: a second VM is never started beside the first.
+            update_policy=gcp.compute.RegionInstanceGroupManagerUpdatePolicyArgs(
+                type=repair.update_type,
+                minimal_action="REPLACE",
+                replacement_method="RECREATE",
+                instance_redistribution_type="NONE",
+                max_surge_fixed=0,
+                max_unavailable_fixed=max(1, len(plan.zones)),
+            ),
+            # A stockout is waited for by the group, not by this command.
+            wait_for_instances=False,
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+
+    def _health_check(self, plan: GroupPlan) -> gcp.compute.HealthCheck | None:
+        repair = plan.repair
+        if repair.health_port is None:
+            return None
+        plain = None if repair.health_over_tls else gcp.compute.HealthCheckHttpHealthCheckArgs(port=repair.health_port, request_path="/health")
+        tls = (
+            gcp.compute.HealthCheckHttpsHealthCheckArgs(port=repair.health_port, request_path="/health", host=repair.health_host)
+            if repair.health_over_tls
+            else None
+        )
+        return gcp.compute.HealthCheck(
+            "health",
+            name=f"{plan.name}-health",
+            description="the gateway says 200 only while completions come back",
+            check_interval_sec=20,
+            timeout_sec=10,
+            healthy_threshold=1,
+            unhealthy_threshold=6,
+            http_health_check=plain,
+            https_health_check=tls,
+            log_config=gcp.compute.HealthCheckLogConfigArgs(enable=True),
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+        )
+
+
+def _accelerators(machine: Machine) -> list[gcp.compute.RegionInstanceTemplateGuestAcceleratorArgs]:
+    """Cards of a general machine type; accelerator-optimized types bring theirs."""
+    if not machine.attached:
+        return []
+    return [gcp.compute.RegionInstanceTemplateGuestAcceleratorArgs(type=machine.accelerator.type, count=machine.count)]

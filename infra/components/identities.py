@@ -1,0 +1,107 @@
+"""Who may do what: one service account a role, each with the least it needs, none with a key file.
+
+A training VM may add to the models bucket and change its registry, but delete or overwrite no model. What IAM cannot narrow down: the right to end one's own
+group holds for every group of the project, since conditions on names are not known to work for group methods.
+"""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_gcp as gcp
+
+from infra.components.buckets import Buckets
+from infra.components.images import Images
+from infra.components.secrets import Secrets
+from infra.components.services import Services
+
+#: deleteInstances and resize of a group; the group's own agent does the rest.
+STOP_PERMISSIONS = (
+    "compute.instanceGroupManagers.get",
+    "compute.instanceGroupManagers.list",
+    "compute.instanceGroupManagers.update",
+    "compute.instances.get",
+    "compute.instances.delete",
+)
+
+
+class Identities(pulumi.ComponentResource):
+    """Accounts for training, serving, building and stopping, and their roles."""
+
+    def __init__(self, project: str, buckets: Buckets, images: Images, secrets: Secrets, after: Services) -> None:
+        super().__init__("elson:infra:Identities", "identities")
+        self._project, self._mine = project, pulumi.ResourceOptions(parent=self)
+        first = pulumi.ResourceOptions.merge(after.first, self._mine)
+        self.trainer, self.server, self.builder, self.stopper = (
+            gcp.serviceaccount.Account(role, account_id=f"elson-{role}", display_name=text, opts=first)
+            for role, text in (
+                ("train", "elson: trains and publishes"),
+                ("serve", "elson: serves"),
+                ("build", "elson: builds images"),
+                ("stop", "elson: stops every group when the budget is used up"),
+            )
+        )
+        stop_role = gcp.projects.IAMCustomRole(
+            "stop-role",
+            role_id="elsonStop",
+            title="elson: end a group",
+            description="take instances out of a managed group, or resize it to 0",
+            permissions=list(STOP_PERMISSIONS),
+            stage="GA",
+            opts=first,
+        )
+        for name, account in (("train", self.trainer), ("serve", self.server)):
+            self._vm(name, account, images, stop_role.name)
+        self._on_project("stop-stop", self.stopper, stop_role.name)
+        self._on_project("build-logs", self.builder, "roles/logging.logWriter")
+        self._training(buckets)
+        self._serving(buckets, secrets)
+        self._building(buckets, images)
+        self.emails = pulumi.Output.all(train=self.trainer.email, serve=self.server.email, build=self.builder.email)
+        self.register_outputs({"emails": self.emails})
+
+    def _vm(self, name: str, account: gcp.serviceaccount.Account, images: Images, stop_role: pulumi.Output[str]) -> None:
+        self._on_project(f"{name}-logs", account, "roles/logging.logWriter")
+        self._on_project(f"{name}-metrics", account, "roles/monitoring.metricWriter")
+        self._on_project(f"{name}-stop", account, stop_role)
+        self._on_images(f"{name}-images", account, images, "roles/artifactregistry.reader")
+
+    def _training(self, buckets: Buckets) -> None:
+        self._on_bucket("train-reads-models", self.trainer, buckets.models, "roles/storage.objectViewer")
+        self._on_bucket("train-adds-models", self.trainer, buckets.models, "roles/storage.objectCreator")
+        # Overwriting needs the right to delete: granted for the registry and for reports alone.
+        self._on_bucket("train-changes-registry", self.trainer, buckets.models, "roles/storage.objectUser", prefixes=("registry/", "runs/"))
+        self._on_bucket("train-uses-scratch", self.trainer, buckets.scratch, "roles/storage.objectUser")
+
+    def _serving(self, buckets: Buckets, secrets: Secrets) -> None:
+        self._on_bucket("serve-reads-models", self.server, buckets.models, "roles/storage.objectViewer")
+        self._on_bucket("serve-reads-specs", self.server, buckets.scratch, "roles/storage.objectViewer", prefixes=("specs/", "jobs/"))
+        self._on_bucket("serve-keeps-its-job", self.server, buckets.scratch, "roles/storage.objectUser", prefixes=("jobs/",))
+        gcp.secretmanager.SecretIamMember(
+            "serve-reads-key", secret_id=secrets.secret.id, role="roles/secretmanager.secretAccessor", member=_member(self.server), opts=self._mine
+        )
+
+    def _building(self, buckets: Buckets, images: Images) -> None:
+        self._on_images("build-images", self.builder, images, "roles/artifactregistry.writer")
+        self._on_bucket("build-uses-scratch", self.builder, buckets.scratch, "roles/storage.objectUser", prefixes=("builds/", "functions/"))
+
+    def _on_project(self, name: str, account: gcp.serviceaccount.Account, role: pulumi.Input[str]) -> None:
+        gcp.projects.IAMMember(name, project=self._project, role=role, member=_member(account), opts=self._mine)
+
+    def _on_images(self, name: str, account: gcp.serviceaccount.Account, images: Images, role: str) -> None:
+        there = images.repository
+        gcp.artifactregistry.RepositoryIamMember(
+            name, project=self._project, location=there.location, repository=there.name, role=role, member=_member(account), opts=self._mine
+        )
+
+    def _on_bucket(self, name: str, account: gcp.serviceaccount.Account, bucket: gcp.storage.Bucket, role: str, prefixes: tuple[str, ...] = ()) -> None:
+        condition = None
+        if prefixes:
+            tests = bucket.name.apply(
+                lambda there: " || ".join(f'resource.name.startsWith("projects/_/buckets/{there}/objects/{prefix}")' for prefix in prefixes)
+            )
+            condition = gcp.storage.BucketIAMMemberConditionArgs(title=f"only {', '.join(prefixes)}", expression=tests)
+        gcp.storage.BucketIAMMember(name, bucket=bucket.name, role=role, member=_member(account), condition=condition, opts=self._mine)
+
+
+def _member(account: gcp.serviceaccount.Account) -> pulumi.Output[str]:
+    return pulumi.Output.format("serviceAccount:{0}", account.email)

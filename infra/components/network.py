@@ -1,0 +1,66 @@
+"""A network of our own: private subnets with a way to Google's APIs, no way in but IAP and the health checkers, and those to the gateway only.
+
+No SSH rule: a VM's state, logs and progress are read from the bucket and from Cloud Logging.
+"""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_gcp as gcp
+
+from infra.components.services import Services
+from infra.plan import HEALTH_CHECK_RANGES, HTTPS_PORT, IAP_RANGE
+from runners.spec import FoundationSpec
+
+
+class Network(pulumi.ComponentResource):
+    """Network, subnets, firewall, and who may use IAP."""
+
+    link: pulumi.Output[str]
+
+    def __init__(self, project: str, spec: FoundationSpec, server: gcp.serviceaccount.Account, after: Services) -> None:
+        super().__init__("elson:infra:Network", "network")
+        mine = pulumi.ResourceOptions(parent=self)
+        network = gcp.compute.Network(
+            "network",
+            name="elson",
+            auto_create_subnetworks=False,
+            routing_mode="REGIONAL",
+            opts=pulumi.ResourceOptions.merge(after.first, mine),
+        )
+        made = {
+            subnet.name: gcp.compute.Subnetwork(
+                f"subnet-{subnet.name}",
+                name=f"elson-{subnet.name}",
+                network=network.id,
+                region=spec.region,
+                ip_cidr_range=subnet.cidr,
+                private_ip_google_access=True,
+                log_config=gcp.compute.SubnetworkLogConfigArgs(aggregation_interval="INTERVAL_10_MIN", flow_sampling=0.1, metadata="EXCLUDE_ALL_METADATA"),
+                opts=mine,
+            )
+            for subnet in spec.subnets
+        }
+        ports = [str(spec.gateway_port), str(HTTPS_PORT)]
+        for name, text, ranges in (
+            ("iap", "operators, through Identity-Aware Proxy, to the gateway", [IAP_RANGE]),
+            ("health", "Google's health checkers, to the gateway", list(HEALTH_CHECK_RANGES)),
+        ):
+            gcp.compute.Firewall(
+                name,
+                name=f"elson-{name}",
+                description=text,
+                network=network.id,
+                direction="INGRESS",
+                source_ranges=ranges,
+                target_service_accounts=[server.email],
+                allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=ports)],
+                log_config=gcp.compute.FirewallLogConfigArgs(metadata="EXCLUDE_ALL_METADATA"),
+                opts=mine,
+            )
+        only = gcp.projects.IAMMemberConditionArgs(title="only the gateway", expression=" || ".join(f"destination.port == {port}" for port in ports))
+        for member in spec.operators:
+            gcp.projects.IAMMember(f"operator-{member}", project=project, role="roles/iap.tunnelResourceAccessor", member=member, condition=only, opts=mine)
+        self.link = network.id
+        self.subnets = pulumi.Output.all(**{name: subnet.self_link for name, subnet in made.items()})
+        self.register_outputs({"link": self.link})

@@ -1,0 +1,28 @@
+"""The APIs of the project that anything here uses. They stay on when the stack goes: turning one off would break what others built on it."""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_gcp as gcp
+
+SERVICES = (
+    "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "compute", "eventarc", "iam", "iap", "logging", "monitoring", "pubsub", "run",
+    "secretmanager", "serviceusage", "storage",
+)  # fmt: skip
+
+
+class Services(pulumi.ComponentResource):
+    """One resource an API; other components wait for all of them."""
+
+    def __init__(self, *, billing: bool) -> None:
+        super().__init__("elson:infra:Services", "services")
+        names = (*SERVICES, "billingbudgets", "cloudbilling") if billing else SERVICES
+        self.enabled = [
+            gcp.projects.Service(name, service=f"{name}.googleapis.com", disable_on_destroy=False, opts=pulumi.ResourceOptions(parent=self)) for name in names
+        ]
+        self.register_outputs({})
+
+    @property
+    def first(self) -> pulumi.ResourceOptions:
+        """Options of whatever needs the APIs."""
+        return pulumi.ResourceOptions(depends_on=list(self.enabled))

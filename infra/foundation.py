@@ -1,0 +1,51 @@
+"""The stack everything else stands on: what is kept, who may do what, and what watches the money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi_gcp as gcp
+
+from infra.components.alerts import Alerts
+from infra.components.buckets import Buckets
+from infra.components.budget import Budget
+from infra.components.dashboard import Dashboard
+from infra.components.identities import Identities
+from infra.components.images import Images
+from infra.components.network import Network
+from infra.components.secrets import Secrets
+from infra.components.services import Services
+from infra.components.stop import Stop
+from runners.planning.stacks import Stack
+
+
+def build(stack: Stack) -> dict[str, Any]:
+    """Declare the foundation; returns its outputs, which the other stacks read."""
+    spec = stack.spec.foundation
+    assert spec is not None  # noqa: S101 - from_config saw it
+    services = Services(billing=spec.billing_account is not None)
+    number = gcp.organizations.get_project_output(project_id=stack.project).number
+    buckets = Buckets(stack.spec.buckets, spec, after=services)
+    images = Images(spec, after=services)
+    secrets = Secrets(after=services)
+    identities = Identities(stack.project, buckets, images, secrets, after=services)
+    network = Network(stack.project, spec, identities.server, after=services)
+    stop = Stop(stack.project, number, spec, buckets, identities, after=services)
+    alerts = Alerts(stack.project, spec, after=services)
+    if spec.billing_account:
+        Budget(spec, spec.billing_account, number, stop.topic, alerts.channels)
+    Dashboard(stack.project)
+    return {
+        "project": stack.project,
+        "region": spec.region,
+        "modelsBucket": stack.spec.buckets.models,
+        "scratchBucket": stack.spec.buckets.scratch,
+        "scratchBucketName": buckets.scratch.name,
+        "images": images.url,
+        "network": network.link,
+        "subnets": network.subnets,
+        "serviceAccounts": identities.emails,
+        "apiKeySecret": secrets.api_key,
+        "stopTopic": stop.topic,
+        "next": "elson key rotate; elson images build; elson base publish; elson data build --publish",
+    }

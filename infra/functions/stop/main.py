@@ -1,0 +1,70 @@
+"""Resize every elson group of this project to 0 when the budget's message says that the month's money is used up.
+
+Deployed as a Cloud Function on the budget's Pub/Sub topic. Google sends the cost several times a day; a message below the limit does nothing. Raising makes
+Pub/Sub deliver the message again, so a group that could not be resized is tried again.
+"""
+
+import base64
+import json
+import os
+import urllib.request
+from typing import Any
+
+COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/compute/v1")
+METADATA = os.environ.get("ELSON_METADATA_URL", "http://metadata.google.internal/computeMetadata/v1")
+PREFIX = "elson-"
+
+
+def stop(event: Any) -> None:
+    """Handle one message. ``event`` is a CloudEvent whose data carries the budget's notification in base64."""
+    notice = json.loads(base64.b64decode(event.data["message"]["data"]))
+    if not is_used_up(notice, float(os.environ.get("ELSON_STOP_FRACTION", "1.0"))):
+        _say("INFO", "within the budget", cost=notice.get("costAmount"), budget=notice.get("budgetAmount"))
+        return
+    project, failed = os.environ["ELSON_PROJECT"], []
+    token = _token()
+    for scope, name in groups(_call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?maxResults=500&returnPartialSuccess=true", token)):
+        try:
+            _call("POST", f"{COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{name}/resize?size=0", token)
+            _say("WARNING", "budget used up: group resized to 0", group=name, scope=scope, cost=notice["costAmount"], budget=notice["budgetAmount"])
+        except OSError as error:
+            failed.append(name)
+            _say("ERROR", "a group could not be resized", group=name, problem=str(error))
+    if failed:
+        raise RuntimeError(f"not stopped: {', '.join(failed)}")
+
+
+def is_used_up(notice: dict[str, Any], fraction: float) -> bool:
+    """Whether the month's cost has reached the share of the budget that stops everything. A message without figures stops nothing."""
+    cost, budget = notice.get("costAmount"), notice.get("budgetAmount")
+    if cost is None or not budget:
+        return False
+    return bool(cost >= budget * fraction)
+
+
+def groups(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """(``regions/R`` or ``zones/Z``, name) of our groups that are not at 0 already."""
+    found = []
+    for scope, part in answer.get("items", {}).items():
+        for group in part.get("instanceGroupManagers", []):
+            if group["name"].startswith(PREFIX) and group.get("targetSize", 0) > 0:
+                found.append((scope, group["name"]))
+    return found
+
+
+def _token() -> str:
+    request = urllib.request.Request(f"{METADATA}/instance/service-accounts/default/token", headers={"Metadata-Flavor": "Google"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(json.load(answer)["access_token"])
+
+
+def _call(method: str, url: str, token: str) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Length": "0"}
+    request = urllib.request.Request(url, method=method, headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        parsed: dict[str, Any] = json.load(answer)
+    return parsed
+
+
+def _say(severity: str, message: str, **fields: Any) -> None:
+    print(json.dumps({"severity": severity, "message": message, **fields}), flush=True)  # noqa: T201 - Cloud Logging reads stdout

@@ -1,0 +1,63 @@
+"""A stack with a machine: plan, refuse or warn, then a group of one VM that ends by itself. Nothing here outlives ``pulumi destroy``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pulumi
+
+from infra.components.egress import Egress
+from infra.components.exposure import Exposure
+from infra.components.foundation_reference import FoundationReference
+from infra.components.group import Group
+from infra.plan import GroupPlan, plan_group
+from runners.planning import stacks, tables
+from runners.planning.machines import load_prices
+from runners.planning.plan import Plan, make_plan
+from runners.planning.stacks import Found, Stack
+
+
+def build(stack: Stack) -> dict[str, Any]:
+    """Declare the stack; returns its outputs. Raises UserError for whatever the plan refuses."""
+    found = stacks.look_up(stack.spec)
+    wanted = found.spec.machine
+    assert wanted is not None  # noqa: S101 - from_config saw it
+    plan = make_plan(stack.name, found.spec, load_prices(wanted.region), shape=found.shape, corpus=found.corpus, answers=found.answers, format=found.format)
+    _say(plan, found)
+    group = plan_group(stack.name, found, plan.accept())
+    foundation = FoundationReference(stack.spec)
+    if group is None:
+        return {"status": "complete", "job": found.job_id, "artifact": found.done.name if found.done else ""}
+    return _declare(stack, group, plan, foundation)
+
+
+def _declare(stack: Stack, group: GroupPlan, plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+    exposure = Exposure(stack.name, group, foundation) if group.access and group.access.is_open else None
+    if group.needs_nat and group.size:
+        Egress(stack.name, group, foundation)
+    made = Group(stack.name, group, foundation, address=exposure.address if exposure else None)
+    outputs: dict[str, Any] = {
+        "status": "asked for" if group.size else "stopped",
+        "job": group.job_id,
+        "group": made.group_name,
+        "region": group.region,
+        "spec": made.spec_uri,
+        "watch": f"elson status {group.job_id}",
+        "usd_per_hour": round(plan.money.usd_per_hour, 3),
+        "usd_at_most": round(plan.money.usd_at_most, 2),
+    }
+    if group.role == "serve":
+        outputs |= {"model": group.spec.serve.model, "model_id": group.spec.serve.model_id}
+        outputs["address"] = exposure.address if exposure else "through IAP: see infra/README.md"
+    return outputs
+
+
+def _say(plan: Plan, found: Found) -> None:
+    for line in tables.summary(plan):
+        pulumi.log.info(line)
+    for warning in plan.warnings:
+        pulumi.log.warn(str(warning))
+    if found.done:
+        pulumi.log.info(f"{found.done.name} ({found.done.id}) is complete: there is nothing to run, and nothing is spent")
+    if found.over:
+        pulumi.log.warn(f"the job {found.job_id} is over ({found.over}); the group stays at 0. When it is mended: elson retry {found.job_id}, then pulumi up")

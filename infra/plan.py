@@ -1,0 +1,195 @@
+"""What the cloud is asked to make, decided before anything is declared: a spec in, a frozen plan out. Pure; every ``if spot`` lives here.
+
+What the job needs and costs, and whether it can work at all, is ``runners/planning``. Components only write these decisions down.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from runners import layout
+from runners.errors import UserError
+from runners.planning.machines import Machine, machine
+from runners.planning.plan import Plan
+from runners.planning.stacks import Found
+from runners.spec import MachineSpec, Spec, digest, spec_digest
+
+#: Google's health checkers, and the range IAP connects from.
+HEALTH_CHECK_RANGES = ("35.191.0.0/16", "130.211.0.0/22")
+IAP_RANGE = "35.235.240.0/20"
+HTTPS_PORT = 443
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """How a VM is bought and how it ends by the platform's hand."""
+
+    provisioning_model: str
+    preemptible: bool
+    max_run_s: int
+    notice_s: int | None
+    termination_action: str = "DELETE"
+    on_host_maintenance: str = "TERMINATE"
+    automatic_restart: bool = False
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What the group does about a VM that is lost or unhealthy. ``initial_delay_s`` is set for servers only."""
+
+    on_failure: str
+    change_zone: str
+    target_shape: str
+    size_mode: str
+    update_type: str
+    health_port: int | None = None
+    health_over_tls: bool = False
+    health_host: str | None = None
+    initial_delay_s: int | None = None
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who reaches the server besides IAP. No ranges: no external address at all."""
+
+    ranges: tuple[str, ...]
+    port: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the VM has an external, static address."""
+        return bool(self.ranges)
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """A regional group of one VM."""
+
+    name: str
+    job_id: str
+    role: str
+    size: int
+    machine: Machine
+    region: str
+    zones: tuple[str, ...]
+    subnet: str
+    image: str
+    disk_gb: int
+    scheduling: Scheduling
+    repair: Repair
+    access: Access | None
+    spec: Spec
+    labels: tuple[tuple[str, str], ...]
+    needs_nat: bool
+
+    @property
+    def spec_name(self) -> str:
+        """The spec's object in the scratch bucket."""
+        return layout.spec(self.spec.buckets, spec_digest(self.spec)).removeprefix(self.spec.buckets.scratch + "/")
+
+    @property
+    def template_name(self) -> str:
+        """Templates cannot be changed: another content has another name."""
+        from runners.vm import payload
+
+        return f"{self.name}-{digest([repr(self), self.metadata('', ''), payload.metadata()])[:8]}"
+
+    def metadata(self, secret: str, scratch: str) -> dict[str, str]:
+        """The VM's values; the constant part comes from ``runners.vm.payload``. ``scratch`` is unused when empty (for digests)."""
+        stages = ("train", "quantize") if self.role == "train" else ("serve", "gateway")
+        images = {stage: getattr(self.spec.environments, stage) for stage in stages}
+        values = {
+            "elson-role": self.role,
+            "elson-job-id": self.job_id,
+            "elson-group": self.name,
+            "elson-region": self.region,
+            "elson-spec-uri": f"{scratch or self.spec.buckets.scratch}/{self.spec_name}",
+            "elson-images": json.dumps(images, sort_keys=True),
+            "enable-guest-attributes": "TRUE",
+            "enable-oslogin": "TRUE",
+            "block-project-ssh-keys": "TRUE",
+            "serial-port-enable": "FALSE",
+        }
+        return values | ({"elson-secret": secret} if self.role == "serve" else {})
+
+
+def plan_group(stack: str, found: Found, plan: Plan) -> GroupPlan | None:
+    """The group of a train or serve stack; None when its artifact is complete, so that the same spec again spends nothing."""
+    if found.done:
+        return None
+    wanted = found.spec.machine
+    if wanted is None:
+        raise UserError(f"{stack} has no machine", "a stack that trains or serves", "edit the stack file")
+    spec = _with_planned_dtype(found.spec, plan)
+    return GroupPlan(
+        name=f"elson-{wanted.role}-{found.job_id.rsplit('-', 1)[-1][:8]}",
+        job_id=found.job_id,
+        role=wanted.role,
+        # A job that ended without an artifact stays ended, also under `pulumi up --refresh`, until somebody says otherwise.
+        size=0 if found.over else 1,
+        machine=machine(wanted.machine_type),
+        region=wanted.region,
+        zones=wanted.zones or machine(wanted.machine_type).zones_in(wanted.region),
+        subnet=wanted.subnet,
+        image=wanted.image,
+        disk_gb=wanted.disk_gb,
+        scheduling=plan_scheduling(wanted),
+        repair=plan_repair(wanted, spec),
+        access=plan_access(spec) if wanted.role == "serve" else None,
+        spec=spec,
+        labels=(("elson-stack", stack), ("elson-role", wanted.role), ("elson-job", found.job_id)),
+        # A baked image fetches nothing but what private Google access reaches.
+        needs_nat=not wanted.image_is_baked and not (wanted.role == "serve" and plan_access(spec).is_open),
+    )
+
+
+def plan_scheduling(wanted: MachineSpec) -> Scheduling:
+    """Spot VMs get their notice; flex-start and standard ones are not preempted. All are deleted when their time is up."""
+    spot = wanted.provisioning_model == "SPOT"
+    return Scheduling(
+        provisioning_model=wanted.provisioning_model,
+        preemptible=spot,
+        max_run_s=wanted.max_run_minutes * 60,
+        notice_s=wanted.preemption_notice_s or None if spot else None,
+    )
+
+
+def plan_repair(wanted: MachineSpec, spec: Spec) -> Repair:
+    """A lost VM is made again, in another zone if need be; a server also when it answers no completion.
+
+    Flex-start is asked for in bulk mode, as the platform wants it, in one zone, and is not repaired: its VM either runs to its end or is asked for anew.
+    """
+    flex = wanted.provisioning_model == "FLEX_START"
+    serving = wanted.role == "serve"
+    boot_s = 120 if wanted.image_is_baked else 600
+    return Repair(
+        on_failure="DO_NOTHING" if flex else "REPAIR",
+        change_zone="NO" if flex else "YES",
+        target_shape="ANY_SINGLE_ZONE" if flex else "ANY",
+        size_mode="BULK" if flex else "INDIVIDUAL",
+        # A training VM takes a new template when it is made again; a server is replaced at once.
+        update_type="PROACTIVE" if serving else "OPPORTUNISTIC",
+        health_port=service_port(spec) if serving else None,
+        health_over_tls=bool(spec.serve.domain) and serving,
+        health_host=spec.serve.domain if serving else None,
+        # At most an hour by the API; a server that is not ready by then has counted its own attempts.
+        initial_delay_s=min(3600, spec.serve.ready_timeout_s + boot_s) if serving else None,
+    )
+
+
+def plan_access(spec: Spec) -> Access:
+    """Named ranges, or everybody where the spec says so twice (``open_to_the_internet`` and a domain, which spec.py holds together)."""
+    return Access(("0.0.0.0/0",) if spec.serve.open_to_the_internet else spec.serve.allowed_cidrs, service_port(spec))
+
+
+def service_port(spec: Spec) -> int:
+    """443 with a certificate when there is a domain, else the gateway's own port."""
+    return HTTPS_PORT if spec.serve.domain else spec.serve.port
+
+
+def _with_planned_dtype(spec: Spec, plan: Plan) -> Spec:
+    # On a card without bf16 vLLM's "auto" would follow the model's config into a refusal.
+    if plan.serving is None or plan.serving.dtype == "bfloat16":
+        return spec
+    return spec.model_copy(update={"serve": spec.serve.model_copy(update={"dtype": plan.serving.dtype})})

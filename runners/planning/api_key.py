@@ -1,0 +1,39 @@
+"""The servers' key: made here, written to Secret Manager, shown nowhere. Not Pulumi's business, whose state would remember it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from runners.errors import UserError
+
+_BYTES = 32
+
+
+def rotate(project: str, secret: str, keep: int, client: Any = None) -> tuple[str, list[str]]:
+    """Add a version with a new random key and disable all but ``keep`` of the earlier ones. Returns (new version, disabled versions). Raises UserError."""
+    from google.api_core import exceptions
+    from google.auth.exceptions import GoogleAuthError
+
+    name = f"projects/{project}/secrets/{secret}"
+    try:
+        client = client or _client()
+        made = client.add_secret_version(request={"parent": name, "payload": {"data": secrets.token_urlsafe(_BYTES).encode()}})
+        earlier = [version.name for version in client.list_secret_versions(request={"parent": name, "filter": "state:ENABLED"}) if version.name != made.name]
+        # Newest first, as the service lists them.
+        disabled = earlier[keep:]
+        for version in disabled:
+            client.disable_secret_version(request={"name": version})
+    except exceptions.NotFound:
+        raise UserError(f"there is no secret {name}", "the foundation stack", "pulumi up -s foundation") from None
+    except exceptions.PermissionDenied as error:
+        raise UserError(f"no access to {name}: {error.message}", "roles/secretmanager.admin on it", "ask the project's owner") from None
+    except GoogleAuthError as error:
+        raise UserError(f"no Google credentials: {error}", "application default credentials", "gcloud auth application-default login") from None
+    return str(made.name), disabled
+
+
+def _client() -> Any:
+    from google.cloud import secretmanager
+
+    return secretmanager.SecretManagerServiceClient()

@@ -1,0 +1,131 @@
+"""Serving on one machine: what fits, how many tokens of cache are left, how fast an answer can be at best, and what would meet a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runners.planning.machines import MACHINES, Machine
+from runners.planning.shape import GIB, Format, Shape, bytes_read_per_token, resident_bytes
+from runners.spec import ServeSpec
+
+#: Activations, CUDA graphs and the runtime on each card; not measured here.
+OVERHEAD_GIB = 1.6
+#: A decoding step is (bytes / bandwidth) / REACHED + OVERHEAD: fitted to 29 tokens/s on an L4 and 1.5 s for 140 tokens on an A100-40, neither measured here.
+BANDWIDTH_REACHED, STEP_OVERHEAD_MS = 0.945, 4.8
+#: Two all-reduces a block over PCIe for each further card, 30 us each; not measured.
+_ALL_REDUCE_MS = 0.03
+#: Share of the data sheet's FLOP/s in prefill.
+_PREFILL_UTILISATION = 0.4
+#: Drafting and verifying cost about a quarter of a step more.
+_SPECULATION_COST = 1.25
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a request looks like: the mean answer of the corpus has 614 characters, 140 tokens."""
+
+    prompt_tokens: int = 150
+    answer_tokens: int = 140
+
+
+ANSWERS = Answers()
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """What serving takes and gives on a machine. GiB are per card."""
+
+    format: Format
+    dtype: str
+    cards: int
+    weights_gib: float
+    overhead_gib: float
+    cache_gib: float
+    usable_gib: float
+    cache_tokens: int
+    floor_ms: float
+    expected_ms: float
+    floor_step_ms: float
+    expected_step_ms: float
+    prefill_ms: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether anything is left for the cache."""
+        return self.cache_tokens > 0
+
+    @property
+    def floor_tokens_per_s(self) -> float:
+        """Tokens a second of one stream at the very best."""
+        return 1000 / self.floor_step_ms
+
+    @property
+    def expected_tokens_per_s(self) -> float:
+        """Tokens a second of one stream to expect."""
+        return 1000 / self.expected_step_ms
+
+
+def plan_serving(shape: Shape, format: Format, machine: Machine, spec: ServeSpec, answers: Answers, group_size: int = 128) -> ServingPlan:
+    """Divide the cards' memory and the step's bytes; every card holds 1/tensor_parallel of the weights."""
+    cards = spec.tensor_parallel
+    usable = machine.accelerator.memory_gib * spec.gpu_memory_fraction
+    weights = resident_bytes(shape, format, group_size) / GIB / cards
+    cache = usable - weights - OVERHEAD_GIB
+    per_token = shape.kv_bytes_per_token / (2 if spec.kv_cache_dtype == "fp8" else 1) / cards
+    floor_step = bytes_read_per_token(shape, format, group_size) / cards / (machine.accelerator.bandwidth_gb_s * 1e6)
+    step = expected_step_ms(floor_step, shape, cards)
+    prefill = (
+        2 * (shape.linear_parameters + shape.embedding_parameters) * answers.prompt_tokens / (machine.accelerator.tflops * cards * _PREFILL_UTILISATION * 1e9)
+    )
+    return ServingPlan(
+        format=format,
+        dtype=spec.dtype if spec.dtype != "auto" else ("bfloat16" if machine.accelerator.has_bf16 else "float16"),
+        cards=cards,
+        weights_gib=weights,
+        overhead_gib=OVERHEAD_GIB,
+        cache_gib=max(cache, 0.0),
+        usable_gib=usable,
+        cache_tokens=max(0, int(cache * GIB / per_token)),
+        floor_ms=floor_step * answers.answer_tokens,
+        expected_ms=step * answers.answer_tokens + prefill,
+        floor_step_ms=floor_step,
+        expected_step_ms=step,
+        prefill_ms=prefill,
+    )
+
+
+def expected_step_ms(floor_step_ms: float, shape: Shape, cards: int) -> float:
+    """A step to expect from a step's floor."""
+    return floor_step_ms / BANDWIDTH_REACHED + STEP_OVERHEAD_MS + 2 * shape.layers * _ALL_REDUCE_MS * (cards - 1)
+
+
+def what_would_meet(target_ms: float, shape: Shape, format: Format, plan: ServingPlan, machine: Machine, spec: ServeSpec, answers: Answers) -> tuple[str, ...]:
+    """Ways to a mean latency of ``target_ms``, each with its number."""
+    left = target_ms - plan.prefill_ms
+    ways = []
+    if left > 0:
+        tokens = int(left / plan.expected_step_ms)
+        ways.append(f"answers of about {tokens} tokens instead of {answers.answer_tokens}")
+        floor = bytes_read_per_token(shape, format, head_bytes_per_parameter=0.52) / plan.cards / (machine.accelerator.bandwidth_gb_s * 1e6)
+        accepted = expected_step_ms(floor, shape, plan.cards) * answers.answer_tokens / left * _SPECULATION_COST
+        ways.append(f"speculative decoding with about {accepted:.1f} accepted tokens a step and an int4 output layer")
+    faster = []
+    for other in MACHINES.values():
+        if other.count > 2 or other.accelerator.capability < machine.accelerator.capability[:1]:
+            continue
+        parallel = spec.model_copy(update={"tensor_parallel": other.count})
+        there = plan_serving(shape, format, other, parallel, answers)
+        if there.fits and there.expected_ms <= target_ms:
+            faster.append(f"{other.name} ({other.accelerator.name}: about {there.expected_ms / 1000:.1f} s)")
+    if faster:
+        ways.append("a card with more bandwidth: " + ", ".join(faster))
+    return tuple(ways)
+
+
+def cards_needed(shape: Shape, format: Format, machine: Machine, spec: ServeSpec) -> int | None:
+    """The least power of two of this machine's cards that hold the weights and one sequence of full length; None if eight do not."""
+    for cards in (1, 2, 4, 8):
+        there = plan_serving(shape, format, machine, spec.model_copy(update={"tensor_parallel": cards}), Answers())
+        if there.cache_tokens >= spec.max_model_tokens:
+            return cards
+    return None

@@ -1,0 +1,171 @@
+"""Stack files: where they stand, what they say, and what the bucket adds to it (ids, the corpus, the shape of the model, whether it is done).
+
+infra/stacks/Pulumi.<stack>.yaml:  config: {gcp:project: …, elson:spec: {…}}
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runners import layout, registry, storage
+from runners.errors import UserError
+from runners.planning.serving import ANSWERS, Answers
+from runners.planning.shape import QWEN2_14B, Format, Shape
+from runners.planning.training import ASSUMED_CORPUS, Corpus
+from runners.registry import Entry
+from runners.spec import BucketSpec, Spec, digest, model_name, parse, quantize_id
+
+FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
+#: Characters a token, template and system prompt aside: 614 characters are 140 tokens.
+_CHARACTERS_PER_TOKEN = 614 / 140
+#: Role markers of the chat template.
+_TEMPLATE_TOKENS = 20
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a stack file says."""
+
+    name: str
+    project: str
+    spec: Spec
+
+    @property
+    def role(self) -> str:
+        """``foundation``, ``train`` or ``serve``."""
+        return "foundation" if self.spec.foundation else self.spec.machine.role if self.spec.machine else "none"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A spec with every id in it, and what the bucket says about its job. ``done`` is the artifact if it is there; ``over`` why the job ended without one."""
+
+    spec: Spec
+    job_id: str
+    format: Format = "awq"
+    shape: Shape = QWEN2_14B
+    corpus: Corpus = ASSUMED_CORPUS
+    answers: Answers = ANSWERS
+    done: Entry | None = None
+    over: str = ""
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """Stacks that have a file."""
+    return sorted(file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in folder.glob("Pulumi.*.yaml"))
+
+
+def load(name: str, folder: Path = FOLDER) -> Stack:
+    """Read a stack file. Raises UserError when it is not there or not valid."""
+    file = folder / f"Pulumi.{name}.yaml"
+    if not file.exists():
+        raise UserError(f"there is no stack {name}", f"one of {', '.join(names(folder))}", f"elson plan -s {(names(folder) or ['train-h100'])[0]}")
+    values: dict[str, Any] = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
+    project = values.get("gcp:project") or os.environ.get("GOOGLE_CLOUD_PROJECT") or ""
+    return from_config(name, project, values.get("elson:spec") or {}, str(file))
+
+
+def from_config(name: str, project: str, values: dict[str, Any], source: str) -> Stack:
+    """A stack from its configuration; bucket names follow from the project unless they are set."""
+    defaults = {"buckets": {"models": f"gs://{project}-elson-models", "scratch": f"gs://{project}-elson-scratch"}} if project else {}
+    spec = parse({**defaults, **values}, source)
+    if (spec.foundation is None) == (spec.machine is None):
+        raise UserError(f"{source} has {'both' if spec.machine else 'neither'} foundation and machine", "one of the two under elson:spec", f"edit {source}")
+    return Stack(name, project, spec)
+
+
+def look_up(spec: Spec) -> Found:
+    """Ask the bucket what a train or serve spec stands for. Reads only. Raises UserError for a name that is not there, with the command that makes it."""
+    _bucket_must_answer(spec.buckets)
+    return _serving(spec) if spec.machine and spec.machine.role == "serve" else _training(spec)
+
+
+def _training(spec: Spec) -> Found:
+    missing = [stage for stage in ("train", "quantize") if not getattr(spec.environments, stage)]
+    if missing:
+        raise UserError(f"environments.{missing[0]} is not set: no image was built", "an image pinned by digest", "elson images build")
+    resolved = registry.resolve(spec)
+    job_id, name = quantize_id(resolved), model_name(resolved, "qdora")
+    entry = registry.read(spec.buckets, name)
+    if entry and entry.status != "building" and entry.id != job_id:
+        registry.complete(spec.buckets, name, job_id)  # raises: the name is another's
+    done = entry if entry and entry.status == "ready" else None
+    return Found(
+        resolved,
+        job_id,
+        shape=_shape(spec.buckets, layout.model(spec.buckets, spec.base_model.name)),
+        corpus=read_corpus(resolved),
+        done=done,
+        over="" if done else _over(spec.buckets, job_id),
+    )
+
+
+def _serving(spec: Spec) -> Found:
+    missing = [stage for stage in ("serve", "gateway") if not getattr(spec.environments, stage)]
+    if missing:
+        raise UserError(f"environments.{missing[0]} is not set: no image was built", "an image pinned by digest", "elson images build")
+    entry = registry.to_serve(spec.buckets, spec.serve.model)
+    if entry.kind == "dora":
+        entry = _merged_of(spec.buckets, entry)
+    serve = spec.serve.model_copy(update={"model": entry.name, "model_id": entry.id})
+    resolved = spec.model_copy(update={"serve": serve})
+    inputs = [entry.id, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
+    format: Format = "awq" if entry.kind == "qdora" else "bf16"
+    return Found(resolved, f"serve-{digest(inputs)}", format, _shape(spec.buckets, registry.folder_of(spec.buckets, entry)))
+
+
+def _merged_of(buckets: BucketSpec, adapter: Entry) -> Entry:
+    """vLLM refuses DoRA adapters (vllm#10849): the adapter's merged model is what is served."""
+    for entry in registry.entries(buckets):
+        if entry.kind == "merged" and entry.status == "ready" and entry.parents.get("adapter") == adapter.id:
+            return entry
+    raise UserError(
+        f"{adapter.name} is a DoRA adapter, which vLLM cannot serve, and its merged model is not published",
+        "a merged model whose parent it is",
+        "set names.merged in the training stack and run it again, or serve its qdora",
+    )
+
+
+def _over(buckets: BucketSpec, job_id: str) -> str:
+    """Why a job ended without an artifact, or an empty text."""
+    from runners.vm.decide import OVER
+
+    found = storage.read_json(f"{layout.job(buckets, job_id)}/state.json")
+    state = found[0] if found else {}
+    return f"{state['status']}: {state.get('reason', '')}" if state.get("status") in OVER else ""
+
+
+def _bucket_must_answer(buckets: BucketSpec) -> None:
+    bucket = storage.split(buckets.models)[0]
+    try:
+        with storage.explained(buckets.models):
+            storage.client().get_bucket(bucket, timeout=30)
+    except FileNotFoundError:
+        raise UserError(f"the bucket {bucket} is not there", "the foundation stack", "pulumi up -s foundation") from None
+
+
+def _shape(buckets: BucketSpec, folder: str) -> Shape:
+    """The shape in a model's config.json; the 14B's where there is none to read."""
+    found = storage.read_json(f"{folder}/config.json")
+    return Shape.of_config(found[0]) if found else QWEN2_14B
+
+
+def read_corpus(spec: Spec) -> Corpus:
+    """Examples and mean tokens of a resolved spec's dataset, tokens estimated from characters."""
+    import json
+
+    name = f"{layout.dataset(spec.buckets, spec.dataset.id or '')}/train.jsonl"
+    found = storage.read(name)
+    if found is None:
+        return replace(ASSUMED_CORPUS, source=f"assumed: {name} could not be read")
+    rows = [json.loads(line) for line in found[0].decode().splitlines() if line.strip()]
+    characters = [
+        len(spec.chat.system_prompt) + len(row["question"]) + len(row["answer"]) + sum(len(turn["content"]) for turn in row.get("history", [])) for row in rows
+    ]
+    mean = sum(characters) / max(1, len(characters)) / _CHARACTERS_PER_TOKEN + _TEMPLATE_TOKENS
+    return Corpus(len(rows), round(mean, 1), f"{spec.dataset.name} ({spec.dataset.id}), tokens estimated from characters")

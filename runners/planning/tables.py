@@ -1,0 +1,163 @@
+"""A plan as text: lines for `pulumi preview`, tables for a terminal, Markdown for the README, JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from runners.planning.plan import Notice, Plan
+
+Row = tuple[str, ...]
+
+
+def summary(plan: Plan) -> list[str]:
+    """Two or three lines that say what will happen and what it costs."""
+    host, wanted = plan.machine, plan.spec.machine
+    model = wanted.provisioning_model if wanted else ""
+    lines = [f"{plan.stack}: {host.count} x {host.accelerator.name} ({host.name}, {model}), ${plan.money.usd_per_hour:.2f}/h, prices of {plan.money.priced_at}"]
+    if plan.role == "train" and plan.corpus and plan.memory:
+        lines.append(
+            f"{plan.steps} optimizer steps on {plan.corpus.examples} examples, {plan.memory.total_gb:.0f} of {plan.memory_limit_gb:.0f} GB, "
+            f"about {minutes(plan.expected_s)}, ${plan.money.usd_expected:.2f}; at most ${plan.money.usd_at_most:.2f} at its deadline"
+        )
+    if plan.serving:
+        served = plan.serving
+        lines.append(
+            f"{served.format} weights {served.weights_gib:.1f} GiB a card, cache for {served.cache_tokens:,} tokens, "
+            f"{served.expected_tokens_per_s:.0f} tokens/s, an answer in about {served.expected_ms / 1000:.1f} s; "
+            f"${plan.money.usd_per_hour * 24:.2f} a day if it never idles"
+        )
+    return lines
+
+
+def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
+    """(title, headers, rows) of each table."""
+    tables: list[tuple[str, Row, list[Row]]] = []
+    if plan.memory and plan.memory_limit_gb:
+        memory = plan.memory
+        rows: list[Row] = [
+            ("weights (bf16, frozen)", _gb(memory.weights_gb)),
+            ("adapter, gradient, Adam (fp32)", _gb(memory.adapter_gb)),
+            (f"activations of {memory.micro_batch_tokens:,} tokens{', checkpointed' if memory.checkpointing else ''}", _gb(memory.activations_gb)),
+            ("logits", _gb(memory.logits_gb)),
+            (f"together, of {plan.memory_limit_gb:.0f} GB", _gb(memory.total_gb)),
+        ]
+        tables.append(("Memory of the card, training", ("part", "GB"), rows))
+    if plan.serving:
+        served = plan.serving
+        parts: list[Row] = [
+            (f"weights ({served.format}, {served.dtype})", f"{served.weights_gib:.2f}"),
+            ("overhead", f"{served.overhead_gib:.2f}"),
+            (f"cache, {served.cache_tokens:,} tokens", f"{served.cache_gib:.2f}"),
+            ("usable", f"{served.usable_gib:.2f}"),
+        ]
+        tables.append((f"Memory of each of {served.cards} cards, serving", ("part", "GiB"), parts))
+        tables.append(
+            (
+                f"Latency of one answer ({plan.answers.prompt_tokens} tokens in, {plan.answers.answer_tokens} out, one stream)",
+                ("", "floor", "to expect"),
+                [
+                    ("ms a token", f"{served.floor_step_ms:.2f}", f"{served.expected_step_ms:.1f}"),
+                    ("tokens a second", f"{served.floor_tokens_per_s:.1f}", f"{served.expected_tokens_per_s:.1f}"),
+                    ("answer, s", f"{served.floor_ms / 1000:.2f}", f"{served.expected_ms / 1000:.2f}"),
+                ],
+            )
+        )
+    disk = [(name, _gb(size)) for name, size in plan.disk]
+    given = plan.spec.machine.disk_gb if plan.spec.machine else 0
+    tables.append(("Disk", ("part", "GB"), [*disk, (f"with a tenth free, of {given} GB", _gb(plan.disk_needed_gb))]))
+    phases = [(phase.name, f"{phase.floor_s:.0f}", f"{phase.expected_s:.0f}") for phase in plan.phases]
+    tables.append(("Time, s", ("phase", "floor", "to expect"), [*phases, ("together", f"{plan.floor_s:.0f}", f"{plan.expected_s:.0f}")]))
+    tables.append((f"Money, prices of {plan.money.priced_at} ({plan.money.source})", ("what", "USD"), money_rows(plan)))
+    return tables
+
+
+def money_rows(plan: Plan) -> list[Row]:
+    """What it costs, in the order a person asks."""
+    money, wanted = plan.money, plan.spec.machine
+    limit = 0 if wanted is None else wanted.deadline_minutes if plan.role == "train" else wanted.max_run_minutes
+    rows = [("an hour", f"{money.usd_per_hour:.2f}")]
+    if plan.role == "train":
+        rows.append((f"the job, about {minutes(plan.expected_s)}", f"{money.usd_expected:.2f}"))
+        rows.append((f"at most, {limit} minutes at the dearest price seen", f"{money.usd_at_most:.2f}"))
+    else:
+        rows.append(("a day that never idles", f"{24 * money.usd_per_hour:.2f}"))
+        rows.append((f"at most for one VM, {limit / 60:.0f} h at the dearest price seen", f"{money.usd_at_most:.2f}"))
+    return [*rows, ("a month of the models in the bucket", f"{money.storage_usd_per_month:.2f}")]
+
+
+def cost_table(plans: Sequence[Plan]) -> str:
+    """The README's cost table, in Markdown."""
+    lines = ["| stack | machine | USD an hour | a usual run | at most | stops by itself |", "|---|---|---:|---|---|---|"]
+    for plan in plans:
+        wanted, money = plan.spec.machine, plan.money
+        assert wanted is not None  # noqa: S101 - every plan has a machine
+        machine = f"{plan.machine.name}, {wanted.provisioning_model.lower().replace('_', '-')}"
+        if plan.role == "train":
+            usual, ends = f"${money.usd_expected:.2f} in {minutes(plan.expected_s)}", "done, failed, or at its deadline"
+            most = f"${money.usd_at_most:.2f} ({wanted.deadline_minutes} min)"
+        else:
+            usual, ends = f"${money.usd_per_hour * 2:.2f} for 2 h of use", f"after {plan.spec.serve.idle_minutes} idle minutes"
+            most = f"${money.usd_at_most:.2f} ({wanted.max_run_minutes / 60:.0f} h)"
+        lines.append(f"| `{plan.stack}` | {machine} | {money.usd_per_hour:.2f} | {usual} | {most} | {ends} |")
+    dates = {f"{plan.money.priced_at} ({plan.money.source})" for plan in plans}
+    return "\n".join([*lines, "", f"Prices of {', '.join(sorted(dates))}; `elson prices refresh` reads them anew."]) + "\n"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Everything, as plain data."""
+    wanted = plan.spec.machine
+    return {
+        "stack": plan.stack,
+        "role": plan.role,
+        "machine": {"name": plan.machine.name, "cards": plan.machine.count, "provisioning_model": wanted.provisioning_model if wanted else None},
+        "steps": plan.steps,
+        "corpus": asdict(plan.corpus) if plan.corpus else None,
+        "training_memory": ({**asdict(plan.memory), "total_gb": plan.memory.total_gb, "limit_gb": plan.memory_limit_gb}) if plan.memory else None,
+        "serving": asdict(plan.serving) if plan.serving else None,
+        "disk_gb": {"needed": plan.disk_needed_gb, "parts": dict(plan.disk)},
+        "phases": [asdict(phase) for phase in plan.phases],
+        "seconds": {"floor": plan.floor_s, "expected": plan.expected_s},
+        "money": asdict(plan.money),
+        "refusals": [asdict(notice) for notice in plan.refusals],
+        "warnings": [asdict(notice) for notice in plan.warnings],
+    }
+
+
+def show(plan: Plan) -> None:
+    """Print the tables to stdout, refusals and warnings to stderr."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    for line in summary(plan):
+        out.print(Text(line))
+    for title, headers, rows in sections(plan):
+        table = Table(title=title, title_justify="left", title_style="bold", min_width=60)
+        for number, header in enumerate(headers):
+            table.add_column(header, justify="left" if number == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        out.print()
+        out.print(table)
+    for notice in plan.warnings:
+        err.print(_notice("warning", notice, "yellow"))
+    for notice in plan.refusals:
+        err.print(_notice("refused", notice, "red"))
+
+
+def _notice(word: str, notice: Notice, style: str) -> Any:
+    from rich.text import Text
+
+    return Text.assemble((f"{word}: ", f"bold {style}"), str(notice))
+
+
+def minutes(seconds: float) -> str:
+    """A length of time for people."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _gb(value: float) -> str:
+    return f"{value:.1f}"

@@ -1,0 +1,151 @@
+"""Every stack, planned against a real storage emulator and declared to the stand-in engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+import engine
+from engine import Run
+
+from runners import layout, local_bucket, registry, stages, storage
+from runners.planning.stacks import FOLDER
+from runners.spec import BucketSpec, Spec, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "a-project"
+IMAGE = "us-central1-docker.pkg.dev/a-project/elson/{}@sha256:" + "0123456789abcdef" * 4
+IMAGES = {stage: IMAGE.format(stage) for stage in ("train", "quantize", "serve", "gateway")}
+MAIL = "{}@a-project.iam.gserviceaccount.com"
+COMPUTED: engine.Computed = {
+    "gcp:serviceaccount/account:Account": lambda name, inputs: {
+        "email": MAIL.format(inputs["accountId"]),
+        "name": f"projects/{PROJECT}/serviceAccounts/{name}",
+    },
+    "gcp:projects/iAMCustomRole:IAMCustomRole": lambda _, inputs: {"name": f"projects/{PROJECT}/roles/{inputs['roleId']}"},
+    "gcp:secretmanager/secret:Secret": lambda *_: {"project": PROJECT},
+    "gcp:artifactregistry/repository:Repository": lambda _, inputs: {"project": PROJECT, "name": inputs["repositoryId"]},
+    "gcp:compute/subnetwork:Subnetwork": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
+    "gcp:compute/regionInstanceTemplate:RegionInstanceTemplate": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
+    "gcp:compute/healthCheck:HealthCheck": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
+    "gcp:compute/address:Address": lambda *_: {"address": "203.0.113.7"},
+    "gcp:monitoring/notificationChannel:NotificationChannel": lambda name, _: {"name": f"projects/{PROJECT}/notificationChannels/{name}"},
+}
+INVOKES = {"gcp:organizations/getProject:getProject": lambda _: {"number": "123456789", "projectId": PROJECT, "id": "x"}}
+
+
+def foundation_outputs(buckets: BucketSpec) -> dict[str, Any]:
+    return {
+        "modelsBucket": buckets.models,
+        "scratchBucket": buckets.scratch,
+        "scratchBucketName": storage.split(buckets.scratch)[0],
+        "network": "projects/a-project/global/networks/elson",
+        "subnets": {name: f"https://compute/elson-{name}" for name in ("train", "serve", "serve-spot")},
+        "serviceAccounts": {role: MAIL.format(f"elson-{role}") for role in ("train", "serve", "build")},
+        "apiKeySecret": "projects/a-project/secrets/elson-api-key",
+    }
+
+
+@dataclass
+class Cloud:
+    """A project with two buckets, and the program to run on it."""
+
+    buckets: BucketSpec
+    url: str
+
+    def values(self, stack: str, **changes: Any) -> dict[str, Any]:
+        """The stack file's spec, on this project's buckets and with images, changed section by section."""
+        spec = yaml.safe_load((FOLDER / f"Pulumi.{stack}.yaml").read_text())["config"]["elson:spec"]
+        spec["buckets"] = self.buckets.model_dump()
+        spec["environments"] = dict(IMAGES)
+        for section, change in changes.items():
+            spec[section] = {**spec[section], **change} if isinstance(change, dict) and isinstance(spec.get(section), dict) else change
+        return spec
+
+    def spec(self, stack: str, **changes: Any) -> Spec:
+        return parse(self.values(stack, **changes))
+
+    def run(self, stack: str, *, preview: bool = False, stacks: dict[str, Any] | None = None, config: dict[str, str] | None = None, **changes: Any) -> Run:
+        if config is None:
+            config = {"gcp:project": PROJECT, "elson:spec": json.dumps(self.values(stack, **changes))}
+        if stacks is None:
+            stacks = {"organization/elson/foundation": foundation_outputs(self.buckets)}
+        environment = {"STORAGE_EMULATOR_HOST": self.url, "GOOGLE_CLOUD_PROJECT": "", "GOOGLE_PROJECT": ""}
+        return engine.run(ROOT / "infra", stack, config, preview=preview, computed=COMPUTED, invokes=INVOKES, stacks=stacks, environment=environment)
+
+
+def publish(buckets: BucketSpec, folder: Path, name: str, kind: Any, stage_id: str, parents: dict[str, str] | None = None) -> registry.Entry:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.txt").write_text(name)
+    return registry.publish(buckets, folder, name=name, stage_id=stage_id, kind=kind, parents=parents)
+
+
+def fill(buckets: BucketSpec, folder: Path) -> None:
+    """What a user has before a first training, and a model in production."""
+    base = folder / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(QWEN_14B))
+    stages.publish_base(buckets, base, "elson-finance-trading-14b-final")
+    dataset = folder / "dataset"
+    dataset.mkdir()
+    row = {"id": "x", "question": "q" * 100, "answer": "a" * 614, "category": "tax", "source": "test", "history": []}
+    (dataset / "train.jsonl").write_text("\n".join(json.dumps(row) for _ in range(950)))
+    stages.publish_dataset(buckets, dataset, "elson-corpus", "data-0123456789abcdef")
+    publish(buckets, folder / "q4", "first-q4", "qdora", "qdora-00000000000000aa")
+    registry.promote(buckets, "first-q4")
+
+
+QWEN_14B = {
+    "hidden_size": 5120,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "intermediate_size": 13824,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture(scope="session")
+def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A filled project that no test changes."""
+    folder = tmp_path_factory.mktemp("cloud")
+    buckets = BucketSpec(models=f"gs://{PROJECT}-elson-models", scratch=f"gs://{PROJECT}-elson-scratch")
+    with local_bucket.running(folder, buckets) as url:
+        fill(buckets, folder)
+        yield Cloud(buckets, url)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """A filled project of one test's own."""
+    buckets = BucketSpec(models=f"gs://{PROJECT}-elson-models", scratch=f"gs://{PROJECT}-elson-scratch")
+    with local_bucket.running(tmp_path, buckets) as url:
+        fill(buckets, tmp_path)
+        yield Cloud(buckets, url)
+
+
+@pytest.fixture(scope="session")
+def runs(shared_cloud: Cloud) -> Callable[[str, bool], Run]:
+    """``runs(stack, preview)``: each unchanged stack is run once for all tests."""
+    done: dict[tuple[str, bool], Run] = {}
+
+    def get(stack: str, preview: bool = False) -> Run:
+        if (stack, preview) not in done:
+            changes = {"foundation": {"billing_account": "012345-6789AB-CDEF01", "alert_emails": ["me@example.org"], "operators": ["user:me@example.org"]}}
+            done[stack, preview] = shared_cloud.run(stack, preview=preview, **(changes if stack == "foundation" else {}))
+        return done[stack, preview]
+
+    return get
+
+
+def job_state(buckets: BucketSpec, job_id: str, **state: Any) -> None:
+    storage.update_json(f"{layout.job(buckets, job_id)}/state.json", lambda _: {"job_id": job_id, "role": "train", **state})
