@@ -6,9 +6,11 @@ pulumi up -s serve-l4          serves what is in production, until nobody asks
 """
 
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+warnings.filterwarnings("ignore", category=FutureWarning, module="google")
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ COMMANDS = {
     "models": ("runners.models_commands", "models", "List, show, promote and deprecate published models."),
     "plan": ("runners.plan_commands", "plan", "Memory, time, cost and latency of a stack, before any money is spent."),
     "doctor": ("runners.plan_commands", "doctor", "Check credentials, APIs, quotas, images and the base model."),
+    "prices": ("runners.plan_commands", "prices", "Show the price table that plans stand on, or read it anew."),
+    "key": ("runners.plan_commands", "key", "Rotate the servers' API key."),
     "status": ("runners.status_commands", "status", "What a stack's machine is doing."),
     "images": ("runners.images_commands", "images", "Resolve, build and bake images."),
 }
