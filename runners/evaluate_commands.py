@@ -16,7 +16,7 @@ from runners.errors import CannotMeasure, UserError
 from runners.places import Place, place_options
 
 if TYPE_CHECKING:
-    from runners.evaluation.run import Prepared, Request
+    from runners.evaluation.assemble import Prepared, Request
     from runners.spec import Spec
 
 KEY_VARIABLE, JUDGE_KEY_VARIABLE = "ELSON_API_KEY", "ELSON_JUDGE_API_KEY"
@@ -106,7 +106,8 @@ def export(run: Path, out: Path | None) -> None:
 
 
 def _evaluate(place: Place, **options: Any) -> int:
-    from runners.evaluation.run import Request, perform, prepare, throw_away
+    from runners.evaluation.assemble import Request
+    from runners.evaluation.run import perform, prepare, throw_away
 
     spec = _spec(options)
     url = options["api_url"] or ("" if options["dry_run"] else _missing("--api-url"))

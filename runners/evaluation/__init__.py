@@ -49,7 +49,8 @@ def evaluate(
         UserError: the benchmark, the dataset or the folder is not as it should be.
         CannotMeasure: no server, no access, or the server stopped answering; what was answered is kept.
     """
-    from runners.evaluation.run import Request, perform
+    from runners.evaluation.assemble import Request
+    from runners.evaluation.run import perform
 
     request = Request(spec, api_url, api_key, benchmark, dataset, out, model, model_id, baseline, judge_key, unknown_training_data)
     return perform(request)

@@ -94,8 +94,8 @@ class Endpoint:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._wire.close()
 
-    async def models(self) -> list[str]:
-        """Names that the server serves. Raises CannotMeasure when it does not answer or refuses the key."""
+    async def models(self) -> dict[str, str]:
+        """Names that the server serves, each with the weights behind it (its ``root``, else the name). Raises CannotMeasure without an answer or access."""
         url = f"{base_url(self.settings.api_url)}/models"
         try:
             async with asyncio.timeout(self.settings.request_timeout_s):
@@ -104,8 +104,8 @@ class Endpoint:
             raise unreachable(self.settings.api_url, error) from None
         refuse_status(answer.status, url, answer.text)
         try:
-            return [str(row["id"]) for row in json.loads(answer.text)["data"]]
-        except (ValueError, KeyError, TypeError):
+            return {str(row["id"]): str(row.get("root") or row["id"]) for row in json.loads(answer.text)["data"]}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise CannotMeasure(
                 f"{url} answered {answer.text[:100]!r}", "an OpenAI list of models", "check --api-url: is this an OpenAI-compatible server?"
             ) from None

@@ -8,6 +8,7 @@ from typing import Any
 
 from runners import charts, page
 from runners.charts import Interval, percent
+from runners.evaluation.judge import Judgement
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.evaluation.verdict import Rate
 from runners.page import Html, Status, Tile
@@ -43,7 +44,7 @@ def sections(found: EvaluationResult) -> list[Html]:
     if found.comparison and found.compared_with:
         parts.append(comparison(found, found.compared_with))
     if found.judge:
-        parts.append(judged(found.judge))
+        parts.append(judged(found, found.judge))
     if found.cases:
         parts += [failed_cases(found), all_cases(found.cases)]
     return parts
@@ -161,9 +162,27 @@ def comparison(found: EvaluationResult, other: dict[str, Any]) -> Html:
     return page.section("Compared with the run before", page.banner(status, counted.sentence), facts, table)
 
 
-def judged(judge: dict[str, Any]) -> Html:
-    """What the judge said, and how far it can be trusted."""
-    return page.section("Judge", page.facts({key: value for key, value in judge.items() if not isinstance(value, (dict, list))}))
+def judged(found: EvaluationResult, judge: Judgement) -> Html:
+    """What the judge said, and how far it can be believed."""
+    believed = f"It gave zero to all {judge.injections} answers that ask for full marks." if judge.fit else f"It gave marks to {', '.join(judge.fooled)}."
+    banner = (
+        page.banner("good", "The judge is believed", believed) if judge.fit else page.banner("bad", "The judge is not believed, and changed nothing", believed)
+    )
+    questions = {case.id: case for case in found.cases}
+    rows = [
+        (name, seen.score, "passed" if all(check["passed"] for check in questions[name].checks) else "failed", questions[name].question, seen.reason)
+        for name, seen in judge.cases.items()
+    ]
+    facts = page.facts(
+        {
+            "judge": judge.model,
+            "agrees with the checks": None if judge.agreement is None else charts.percent(judge.agreement),
+            "Cohen's kappa": judge.kappa,
+            "without a usable grade": judge.unusable,
+        }
+    )
+    table = page.table(("case", "grade", "checks", "question", "reason"), rows, search=len(rows) > 10)
+    return page.section("Judge", banner, facts, table, intro="Another model, by each case's rubric. It can take a pass away, never give one.")
 
 
 def failed_cases(found: EvaluationResult) -> Html:

@@ -12,6 +12,7 @@ from runners.evaluation.baselines import Baseline
 from runners.evaluation.cases import Case
 from runners.evaluation.client import Reply
 from runners.evaluation.contamination import Contamination
+from runners.evaluation.judge import Judged, Judgement
 from runners.evaluation.scoring import Score
 from runners.evaluation.verdict import Comparison, Mean, Rate, judge_mean, judge_rate, percentile
 from runners.spec import EvaluateSpec, Strict
@@ -20,7 +21,7 @@ from runners.spec import EvaluateSpec, Strict
 Outcome = Literal["passed", "not passed", "not shown", "contaminated", "unfit", "incomplete"]
 EXIT_CODES: dict[Outcome, int] = {"passed": 0, "not passed": 1, "not shown": 1, "contaminated": 2, "unfit": 2, "incomplete": 2}
 #: Why a case did not pass; "wrong" is an answer that came back whole and failed a check.
-FAILURES = ("wrong", "truncated", "empty", "timeout", "error")
+FAILURES = ("wrong", "judged wrong", "truncated", "empty", "timeout", "error")
 
 
 class CaseResult(Strict):
@@ -43,7 +44,7 @@ class CaseResult(Strict):
     finish_reason: str | None = None
     error: str = ""
     attempts: tuple[dict[str, Any], ...] = ()
-    judged: dict[str, Any] | None = None
+    judged: Judged | None = None
 
 
 class Latency(Strict):
@@ -97,7 +98,7 @@ class EvaluationResult(Strict):
     baselines: tuple[Baseline, ...] = ()
     comparison: Comparison | None = None
     compared_with: dict[str, Any] | None = None
-    judge: dict[str, Any] | None = None
+    judge: Judgement | None = None
     cases: tuple[CaseResult, ...] = ()
     started_at: str
     finished_at: str
@@ -122,10 +123,12 @@ class EvaluationResult(Strict):
         return " | ".join([*parts, self.verdict.headline])
 
 
-def case_result(case: Case, reply: Reply, scored: Score) -> CaseResult:
-    """Put a reply and its score together. Only a whole answer can pass."""
-    passed = reply.status == "answered" and scored.passed
-    failure = "" if passed else "wrong" if reply.status == "answered" else reply.status
+def case_result(case: Case, reply: Reply, scored: Score, judged: Judged | None = None) -> CaseResult:
+    """Put a reply and its score together. Only a whole answer can pass; a judge that gave a grade can take the pass away."""
+    failure: str = reply.status if reply.status != "answered" else "" if scored.passed else "wrong"
+    if not failure and judged and judged.score is not None and not judged.passed:
+        failure = "judged wrong"
+    passed = not failure
     return CaseResult(
         id=case.id,
         digest=case.digest,
@@ -144,6 +147,7 @@ def case_result(case: Case, reply: Reply, scored: Score) -> CaseResult:
         finish_reason=reply.finish_reason,
         error=reply.error,
         attempts=tuple(vars(attempt) for attempt in reply.attempts),
+        judged=judged,
     )
 
 

@@ -6,52 +6,25 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from runners import log, page, record
 from runners.errors import CannotMeasure, UserError
-from runners.evaluation import baselines, cases, contamination, report, results
+from runners.evaluation import baselines, cases, contamination, report
+from runners.evaluation import judge as judging
+from runners.evaluation.assemble import Measured, Prepared, Request, assemble
 from runners.evaluation.cases import Benchmark, Case
 from runners.evaluation.client import Endpoint, Settings
-from runners.evaluation.contamination import Contamination, Pair
-from runners.evaluation.results import EvaluationResult, Verdict
+from runners.evaluation.judge import Judgement
+from runners.evaluation.results import EvaluationResult
 from runners.evaluation.scoring import score
-from runners.evaluation.store import REPORT, RESULTS, Answer, Store
-from runners.evaluation.verdict import compare, judge_rate
-from runners.spec import Spec
+from runners.evaluation.store import ANSWERS, REPORT, REQUEST, RESULTS, Answer, Store
+from runners.spec import JudgeSpec, Spec
 
 WARM_UP = "In one sentence, what is compound interest?"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to measure, and against what; see :func:`runners.evaluation.evaluate`."""
-
-    spec: Spec
-    api_url: str
-    api_key: str | None
-    benchmark: Path
-    dataset: Path | None
-    out: Path
-    model: str | None = None
-    model_id: str | None = None
-    baseline: Path | None = None
-    judge_key: str | None = None
-    unknown_training_data: bool = False
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is known before the first request."""
-
-    benchmark: Benchmark
-    pairs: tuple[Pair, ...]
-    contamination: Contamination
-    baselines: tuple[baselines.Baseline, ...]
-    other: EvaluationResult | None
 
 
 def perform(request: Request) -> EvaluationResult:
@@ -60,11 +33,12 @@ def perform(request: Request) -> EvaluationResult:
     prepared = prepare(request)
     for baseline in prepared.baselines:
         log.event(f"null baseline: {baseline.name}", passed=baseline.result.passed, cases=baseline.result.cases, fit=not baseline.passes)
+    measured = Measured()
     if prepared.contamination.leaks:
         log.error("the benchmark is contaminated: nothing is asked", leaked=prepared.contamination.leaked, exact=prepared.contamination.exact)
-        found = _result(request, prepared, started_at, results.contaminated(prepared.contamination), {})
     else:
-        found = asyncio.run(_measured(request, prepared, started_at))
+        measured = asyncio.run(_measure(request, prepared))
+    found = assemble(request, prepared, measured, started_at)
     write(found, request.out)
     (log.event if found.verdict.outcome == "passed" else log.warning)(found.line, report=str(request.out / REPORT))
     return found
@@ -77,7 +51,7 @@ def prepare(request: Request) -> Prepared:
     pairs = contamination.read_pairs(request.dataset) if request.dataset else ()
     checked = contamination.check(benchmark.cases, pairs, threshold=request.spec.data.leak_jaccard, dataset=dataset_name(request))
     null = baselines.run(benchmark.cases, pairs, bars.overall_bar)
-    return Prepared(benchmark, pairs, checked, tuple(null), read(request.baseline) if request.baseline else None)
+    return Prepared(benchmark, checked, tuple(null), read(request.baseline) if request.baseline else None)
 
 
 def dataset_name(request: Request) -> str | None:
@@ -112,36 +86,53 @@ def write(found: EvaluationResult, out: Path) -> None:
 
 def throw_away(out: Path) -> None:
     """Forget an earlier run in this folder; only files that an evaluation writes."""
-    from runners.evaluation.store import ANSWERS, REQUEST
-
     for name in (REQUEST, ANSWERS, RESULTS, REPORT):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / "inspect", ignore_errors=True)
 
 
-async def _measured(request: Request, prepared: Prepared, started_at: str) -> EvaluationResult:
-    bars = request.spec.evaluate
+async def _measure(request: Request, prepared: Prepared) -> Measured:
+    bars, cases_ = request.spec.evaluate, prepared.benchmark.cases
     settings = Settings(request.api_url, "", bars.max_tokens, bars.temperature, bars.seed, bars.request_timeout_s, bars.max_retries)
     async with Endpoint(settings, request.api_key) as server:
         served = await server.models()
-        server.settings = settings = Settings(**{**asdict(settings), "model": choose(served, request.model, request.spec.serve.served_model_name)})
+        server.settings = settings = replace(settings, model=choose(tuple(served), request.model, request.spec.serve.served_model_name))
+        if bars.judge:
+            await _meet_judge(request, served, settings.model)
         shared = shared_request(request, settings, prepared.benchmark)
-        store = Store(request.out, shared, prepared.benchmark.cases)
-        left = [case for case in prepared.benchmark.cases if case.id not in store.answers]
+        store = Store(request.out, shared, cases_)
+        left = [case for case in cases_ if case.id not in store.answers]
         if store.answers and left:
             log.event("going on with an interrupted run", answered=len(store.answers), left=len(left))
         if left:
             await _warm_up(server, request.spec)
             await _ask_all(server, request.spec, left, store)
-    return _result(
-        request,
-        prepared,
-        started_at,
-        None,
-        {case.id: store.answers[case.id] for case in prepared.benchmark.cases if case.id in store.answers},
-        shared,
-        store.wall_s,
-    )
+    return Measured(store.answers, shared, store.wall_s, await _judge(request, prepared, store) if bars.judge else None)
+
+
+async def _meet_judge(request: Request, served: Mapping[str, str], model: str) -> None:
+    """Refuse a judge that is not there or is the tested model, before anything is asked. Raises CannotMeasure."""
+    asked = request.spec.evaluate.judge
+    if asked:
+        async with _judge_endpoint(request, asked) as server:
+            judging.refuse_same(served, request.api_url, model, await server.models(), asked.api_url, asked.model)
+
+
+async def _judge(request: Request, prepared: Prepared, store: Store) -> Judgement | None:
+    asked = request.spec.evaluate.judge
+    if asked is None:
+        return None
+    whole = {case.id: case for case in prepared.benchmark.cases if case.id in store.answers and store.answers[case.id].reply.status == "answered"}
+    answers = {name: store.answers[name].reply.text for name in whole}
+    checked = {name: score(case, answers[name]).passed for name, case in whole.items()}
+    log.event("the judge reads", model=asked.model, cases=sum(bool(case.rubric) for case in whole.values()))
+    async with _judge_endpoint(request, asked) as server:
+        return await judging.judge(server, prepared.benchmark.cases, answers, checked, request.spec.evaluate.concurrency)
+
+
+def _judge_endpoint(request: Request, asked: JudgeSpec) -> Endpoint:
+    bars = request.spec.evaluate
+    return Endpoint(Settings(asked.api_url, asked.model, asked.max_tokens, 0.0, asked.seed, bars.request_timeout_s, bars.max_retries), request.judge_key)
 
 
 def choose(served: Sequence[str], wanted: str | None, usual: str) -> str:
@@ -199,73 +190,3 @@ async def _ask_all(server: Endpoint, spec: Spec, left: list[Case], store: Store)
                     group.create_task(work())
         except* CannotMeasure as several:
             raise several.exceptions[0] from None
-
-
-def _result(
-    request: Request,
-    prepared: Prepared,
-    started_at: str,
-    verdict: Verdict | None,
-    answers: dict[str, Answer],
-    shared: dict[str, Any] | None = None,
-    wall_s: float = 0.0,
-) -> EvaluationResult:
-    bars, every = request.spec.evaluate, prepared.benchmark.cases
-    done = [results.case_result(case, answers[case.id].reply, score(case, answers[case.id].reply.text)) for case in every if case.id in answers]
-    overall = judge_rate(sum(case.passed for case in done), len(done), bars.overall_bar) if done else None
-    categories = results.rates(done, "category", bars.category_bar)
-    timing = results.latency(done, concurrency=bars.concurrency, wall_s=wall_s, bar_ms=bars.mean_latency_bar_ms) if done else None
-    if verdict is None and (len(done) < len(every) or overall is None or timing is None):
-        verdict = Verdict(
-            outcome="incomplete",
-            headline=f"{len(every) - len(done)} of {len(every)} cases were not asked within {bars.deadline_s:g} s: the same command goes on",
-        )
-    elif verdict is None and overall and timing:
-        gone = Verdict(outcome="incomplete", headline=f"not one of {len(done)} cases was answered: {done[0].error}")
-        unknown = request.unknown_training_data
-        alive = any(case.failure not in ("error", "timeout") for case in done)
-        verdict = (
-            results.decide(bars, overall, categories, timing, prepared.contamination, prepared.baselines, unknown_training_data=unknown) if alive else gone
-        )
-    assert verdict is not None  # noqa: S101 - one of the branches above; for the type checker
-    other = {case.id: case for case in prepared.other.cases} if prepared.other else {}
-    same = {case.id: case for case in done if case.id in other and other[case.id].digest == case.digest}
-    comparison = compare({name: case.passed for name, case in same.items()}, {name: other[name].passed for name in same}) if prepared.other else None
-    changes = {name: [other[name].passed, case.passed] for name, case in same.items() if other[name].passed != case.passed}
-    compared_with = prepared.other and {
-        "folder": str(request.baseline),
-        "model": prepared.other.model,
-        "finished_at": prepared.other.finished_at,
-        "only_there": sorted(other.keys() - same.keys()),
-        "only_here": sorted({case.id for case in done} - same.keys()),
-        "changed": changes,
-        "answers": {name: other[name].answer for name in changes},
-        "overall": prepared.other.overall.model_dump() if prepared.other.overall else None,
-        "mean_latency_ms": prepared.other.latency.mean.mean if prepared.other.latency and prepared.other.latency.mean else None,
-    }
-    return EvaluationResult(
-        verdict=verdict,
-        benchmark={"digest": prepared.benchmark.digest, "cases": len(every), "place": request.benchmark.name, "sampled": bars.max_cases},
-        model={
-            "name": (shared or {}).get("model"),
-            "id": request.model_id,
-            "served_as": sorted({a.reply.served_model for a in answers.values() if a.reply.served_model}),
-        },
-        settings=(shared or {})
-        | {"warmup_requests_not_measured": bars.warmup_requests, "deadline_s": bars.deadline_s, "unknown_training_data": request.unknown_training_data},
-        overall=overall,
-        categories=categories,
-        difficulties=results.rates(done, "difficulty", bars.overall_bar),
-        kinds=results.rates(done, "kind", bars.overall_bar),
-        failures=results.failures(done),
-        latency=timing,
-        contamination=prepared.contamination,
-        baselines=prepared.baselines,
-        comparison=comparison,
-        compared_with=compared_with,
-        cases=tuple(done),
-        started_at=started_at,
-        finished_at=record.now(),
-        code=record.code_version(),
-        machine=record.machine(),
-    )
