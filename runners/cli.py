@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
+import signal
 import sys
 import traceback
 import warnings
@@ -75,6 +77,8 @@ def cli() -> None:
 def main() -> None:
     """Run a command; a user's mistake becomes one message and its exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+    if os.getpid() == 1:  # the first process of a container ignores signals it has no handler for
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as end:

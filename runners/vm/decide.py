@@ -89,9 +89,13 @@ def at_boot(job: Job, boot: Boot, limits: Limits, now: datetime) -> Decision:
         return Decision("stop", _end(job, "deadline", _deadline_text(job, limits), now))
     if job.attempts >= limits.max_attempts:
         return Decision("stop", _end(job, "failed", f"attempts used up ({job.attempts} of {limits.max_attempts}); last: {job.reason or job.status}", now))
+    # Another instance has an empty disk: stages whose results are published end in seconds, what was only on the old disk is made again.
+    stage = job.stage if job.boots and job.boots[-1].instance == boot.instance else ""
     boots = (*job.boots, boot)[-_KEPT_BOOTS:]
     started = job.first_started_at or boot.started_at
-    return Decision("work", replace(job, status="starting", reason="", attempts=job.attempts + 1, first_started_at=started, boots=boots, updated_at=_iso(now)))
+    return Decision(
+        "work", replace(job, status="starting", reason="", stage=stage, attempts=job.attempts + 1, first_started_at=started, boots=boots, updated_at=_iso(now))
+    )
 
 
 def after_stage(job: Job, stage: str, exit_code: int, interruption: str, limits: Limits, now: datetime) -> Decision:

@@ -16,7 +16,9 @@ from runners import log
 from runners.vm.cloud import Cloud, CloudError
 from runners.vm.facts import Facts
 
-#: Whose journal is forwarded and kept: ours, what starts us, and what runs our containers.
+#: Who is forwarded, by syslog identifier: `--unit=elson-*` is resolved once, to the units that have spoken by then.
+_SPEAKERS = ("elson", "systemd", "dockerd", "google_metadata_script_runner")
+#: Whose journal is kept: ours, what starts us, and what runs our containers.
 _UNITS = ("--unit=elson-*", "--unit=docker", "--unit=google-startup-scripts")
 _SEND_S, _UPLOAD_S, _BATCH = 3.0, 60.0, 200
 #: Kept of a boot's log: the end, where the reason stands.
@@ -27,7 +29,7 @@ _PRIORITY = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "IN
 def forward(cloud: Cloud, folder: str, facts: Facts) -> None:
     """Follow the journal until SIGTERM: entries to Cloud Logging every few seconds, the text to the bucket every minute and at the end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    command = ["journalctl", "--boot", "--follow", "--no-tail", "--output=json", *_UNITS]
+    command = ["journalctl", "--boot", "--follow", "--no-tail", "--output=json", *(f"--identifier={name}" for name in _SPEAKERS)]
     lines: queue.Queue[str] = queue.Queue(maxsize=20_000)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as journal:
         threading.Thread(target=_read, args=(journal, lines), daemon=True).start()
@@ -85,9 +87,19 @@ def _drain(lines: queue.Queue[str]) -> list[dict[str, Any]]:
     rows = []
     while not lines.empty():
         row = json.loads(lines.get_nowait())
-        if row.get("_SYSTEMD_UNIT") != "elson-logs.service":  # a failure to send must not make more to send
+        if is_forwarded(row):
             rows.append(entry(row))
     return rows
+
+
+def is_forwarded(row: dict[str, Any]) -> bool:
+    """Whether Cloud Logging gets a journal row: not what this unit says (a failure to send must not make more to send), nor the chatter of others."""
+    speaker = row.get("SYSLOG_IDENTIFIER")
+    if row.get("_SYSTEMD_UNIT") == "elson-logs.service":
+        return False
+    if speaker == "systemd":
+        return str(row.get("UNIT", "")).startswith("elson-")
+    return speaker != "dockerd" or "level=info" not in str(row.get("MESSAGE"))
 
 
 def _send(cloud: Cloud, facts: Facts, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -28,18 +28,22 @@ def missing() -> str:
 
 @pytest.fixture(scope="session")
 def simulation() -> Iterator[dict[str, str]]:
-    """Golden root, certificates, images in a registry; yields the images' pinned references. One session at a time."""
+    """Golden root, certificates, images in a registry; yields the images' pinned references. Made by one session at a time, used by all."""
     if reason := missing():
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
     golden.STATE.mkdir(parents=True, exist_ok=True)
     with (golden.STATE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        world.remove_what_a_killed_run_left()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            world.remove_what_a_killed_run_left()
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)  # another worker of this run has made everything, and its worlds are alive
         golden.prepare()
-        yield images.pushed()
-        world.remove_what_a_killed_run_left()
+        pinned = images.pushed()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield pinned
 
 
 @pytest.fixture
@@ -60,8 +64,12 @@ def spec() -> Spec:
 def start(cloud: World, simulation: dict[str, str]) -> Callable[..., World]:
     """Start the group with a spec; stand-in containers unless told otherwise."""
 
-    def started(spec: Spec, role: str = "train", standin: dict[str, Any] | None = None, job: str = "job-1", **attributes: str) -> World:
+    def started(
+        spec: Spec, role: str = "train", standin: dict[str, Any] | None = None, job: str = "job-1", state: dict[str, Any] | None = None, **attributes: str
+    ) -> World:
         cloud.put("gs://scratch/specs/planned.json", spec.model_dump_json().encode())
+        if state:
+            cloud.put(f"gs://scratch/jobs/{job}/state.json", json.dumps(state).encode())
         stages = ("train", "quantize", "serve", "gateway")
         pinned = {stage: simulation["standin" if standin is not None and stage != "gateway" else stage] for stage in stages}
         cloud.start_group(

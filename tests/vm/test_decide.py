@@ -48,6 +48,13 @@ def test_the_startup_script_run_twice_in_one_boot_is_one_attempt() -> None:
     assert decide.at_boot(job, boot("a"), TRAIN, at(1)) == Decision("work", job)
 
 
+def test_another_instance_begins_with_the_first_stage_since_its_disk_is_empty() -> None:
+    job = running(stage="quantize")
+    rebooted = decide.at_boot(job, replace(boot("b"), instance=boot("a").instance), TRAIN, at(1)).job
+    assert rebooted.stage == "quantize"
+    assert decide.at_boot(job, boot("b"), TRAIN, at(1)).job.stage == ""
+
+
 def test_a_boot_past_the_deadline_stops() -> None:
     decision = decide.at_boot(running(), boot("b"), TRAIN, at(120))
     assert (decision.action, decision.job.status) == ("stop", "deadline")

@@ -25,11 +25,8 @@ class Machine:
 
     def boot(self) -> None:
         """Switch on. The disk is new the first time, and as it was left the next time."""
-        upper = self.folder / "upper"
-        if not upper.exists():
-            # A copy, since a lower layer may not lie inside another ("/"); -a keeps the overlay's marks.
-            subprocess.run(["cp", "--archive", str(golden.UPPER), str(upper)], check=True)
-        golden.mount(self.root, upper, self.folder / "work")
+        self.make_disk()
+        golden.mount(self.root, self.folder / "upper", self.folder / "work")
         (self.root / "etc/hostname").write_text(f"{self.name}\n")
         docker = self.folder / "docker"
         docker.mkdir(exist_ok=True)
@@ -37,6 +34,13 @@ class Machine:
         command += ["--capability=all", "--system-call-filter=@keyring", "--console=pipe", f"--bind={docker}:/var/lib/docker", f"--machine={self.name}"]
         with self.console.open("ab") as console:
             self.process = subprocess.Popen(bound(command, signal.SIGKILL), stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True)
+
+    def make_disk(self) -> None:
+        """The disk's content, if there is none yet; a test may add to it before the first boot."""
+        upper = self.folder / "upper"
+        if not upper.exists():
+            # A copy, since a lower layer may not lie inside another ("/"); --archive keeps the overlay's marks.
+            subprocess.run(["cp", "--archive", str(golden.UPPER), str(upper)], check=True)
 
     @property
     def is_on(self) -> bool:
@@ -86,7 +90,12 @@ class Machine:
         return subprocess.run([*entered, "env", "-i", path, *variables, *command], capture_output=True, text=True, timeout=timeout_s, check=check)
 
     def journal(self) -> str:
-        """Everything our units said in this boot."""
+        """Everything our units said in this boot; empty while the VM comes up or is off."""
+        with contextlib.suppress(IndexError, FileNotFoundError, subprocess.TimeoutExpired):
+            return self._journal()
+        return ""
+
+    def _journal(self) -> str:
         return self.run("journalctl", "--no-pager", "--output=short-precise", "--unit=elson-*", "--unit=google-startup-scripts", check=False).stdout
 
     def wait_for(self, *command: str, within_s: float = 30) -> None:

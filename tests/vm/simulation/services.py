@@ -26,8 +26,9 @@ class Metadata:
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
         self.changed = threading.Condition()
-        #: Until then every answer is a 503: a metadata server that is slow to come up.
-        self.down_until = 0.0
+        #: Until then our calls get a 503 and the guest agent's answers take seconds: a metadata server that is slow to come up.
+        #: (Debian's guest agent takes a 503 for a broken answer and runs no script at all; the platform's max_run_duration is for that.)
+        self.slow_until = 0.0
         self.requests: list[str] = []
 
     def set(self, path: str, value: Any) -> None:
@@ -51,8 +52,10 @@ class Metadata:
         query = dict(urllib.parse.parse_qsl(url.query))
         self.requests.append(f"{method} {target[:200]}")
         common = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
-        if time.monotonic() < self.down_until:
-            return 503, b"not yet", common
+        if time.monotonic() < self.slow_until:
+            if headers.get("User-Agent", "").startswith(("curl", "Python-urllib")):
+                return 503, b"not yet", common
+            time.sleep(1)
         if url.path == "/":
             return 200, b"computeMetadata/\n", common
         if headers.get("Metadata-Flavor") != "Google":
