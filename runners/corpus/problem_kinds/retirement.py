@@ -126,7 +126,7 @@ def _bend_points(i: int, aime: float, year: int) -> str:
 
 
 def _phase_out(i: int, magi: float, status: str, year: int, age: int) -> str:
-    kind = "joint" if status == "joint" else "single"
+    kind: limits.Status = "joint" if status == "joint" else "single"
     low, high = limits.ROTH_IRA_PHASE_OUT[year][kind]
     full = limits.IRA[year] + (limits.IRA_CATCH_UP[year] if age >= 50 else 0)
     allowed = tax.roth_ira_limit(magi, kind, year, age)

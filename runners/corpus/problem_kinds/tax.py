@@ -68,7 +68,7 @@ def _fica(i: int, wages: float, year: int) -> str:
 
 
 def _losses(i: int, gains: float, losses: float) -> str:
-    taxed, deducted, carried = tax.after_loss_offset(gains, losses)
+    _, deducted, carried = tax.after_loss_offset(gains, losses)
     needed = -(-carried // 3_000)
     return (
         f"Net the year first: {whole(gains)} of gains − {whole(losses)} of losses = {whole(gains - losses)}. A net loss reduces ordinary income by at most $3,000 a year ($1,500 married filing separately): **{whole(deducted)} deducted now, "
