@@ -41,14 +41,17 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[a-zA-Z]{2,}")
 _SOCIAL_SECURITY = re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
 #: Toll-free numbers belong to institutions.
 _TELEPHONE = re.compile(r"(?<![\d$.,-])(?:\+?1[ .-])?\(?(?!8(?:00|33|44|55|66|77|88)\b)[2-9]\d{2}\)?[ .-][2-9]\d{2}[.-]\d{4}(?![\d-])")
+#: What all three have, found quickly: three digits, at most two marks, two digits.
+_LONG_NUMBER = re.compile(r"\d\d\d[ .)-]{0,2}\d\d")
 _CARD = re.compile(r"(?<![\d.,-])(?:\d[ -]?){12,18}\d(?![\d.,-])")
-_BOILERPLATE = re.compile(
-    r"\bas an? (?:ai|artificial intelligence|large)?\s*(?:language model|ai assistant|ai model|chatbot)\b"
-    r"|\bi(?:'m| am) (?:just )?an ai\b|\bi(?:'m| am) sorry, but i (?:can|am)|\bi hope this helps\b|\blet me know if you have\b"
-    r"|\bgreat question\b|\bclick here\b|\blorem ipsum\b|\bsubscribe to our\b|\ball rights reserved\b|\bskip to (?:main )?content\b",
-    re.IGNORECASE,
+#: Looked for in lower case, as they stand: a search for a dozen words costs less than one regular expression.
+_BOILERPLATE = (
+    *("as an ai ", "as a large language model", "as an ai,", "as a language model", "i'm an ai", "i am an ai", "i'm just an ai", "an ai language model"),
+    *("i'm sorry, but i can", "i am sorry, but i can", "i hope this helps", "let me know if you have", "great question", "click here", "lorem ipsum"),
+    *("subscribe to our", "all rights reserved", "skip to main content", "skip to content"),
 )
-_CITATION = re.compile(r"(?<=[a-z)\"”])[.,;]\d{1,3}(?=\s|$)|\[\d{1,3}\](?!\()|\[\^[\w-]+\]|【[^】]*】|\[citation needed\]|\[cite[:_]", re.IGNORECASE)
+_MARKED_CITATION = re.compile(r"\[\d{1,3}\](?!\()|\[\^[\w-]+\]|【[^】]*】|\[citation needed\]|\[cite[:_]", re.IGNORECASE)
+_GLUED_CITATION = re.compile(r"[.,;]\d{1,3}(?=\s|$)")
 _LIST_ITEM = re.compile(r"\s*(?:[-*•+]|\d+[.)]|[a-zA-Z][.)])\s")
 _OPEN_END = re.compile(r"(?:[,;:(–—-]|\b(?:and|or|the|a|an|of|to|in|for|with|by|from|that|which|is|are|as|at|on|than|but|because|if|when))$", re.IGNORECASE)
 
@@ -83,14 +86,15 @@ class Checker:
     def __call__(self, pair: Pair, tokens: int) -> tuple[str, ...]:
         """Names of the findings of a pair whose whole conversation is about ``tokens`` long, in the order of FINDINGS."""
         text = f"{pair.question}\n{pair.answer}"
+        lowered = pair.answer.lower()
         found = {
             "too_long": tokens > self.context_tokens,
-            "encoding": (not text.isascii() and bool(_MOJIBAKE.search(text))) or any(mark in text for mark in _CONTROL),
+            "encoding": is_damaged(text),
             "personal_data": has_personal_data(text),
             "truncated": is_truncated(pair.answer),
             "repeats_question": repeats_question(pair.question, pair.answer),
-            "boilerplate": bool(_BOILERPLATE.search(pair.answer)),
-            "citation": bool(_CITATION.search(pair.answer)),
+            "boilerplate": any(phrase in lowered for phrase in _BOILERPLATE),
+            "citation": has_citation(pair.answer),
             "short": len(pair.answer) < self.short_answer_characters,
             "long": len(pair.answer) > self.long_answer_characters,
             **limit_findings(pair, self.limits),
@@ -98,13 +102,26 @@ class Checker:
         return tuple(name for name in FINDINGS if found.get(name))
 
 
-_CONTROL = tuple(chr(code) for code in range(1, 32) if chr(code) not in "\t\n\r")
+def is_damaged(text: str) -> bool:
+    """Whether a text shows the marks of a wrong encoding, or control characters."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable():
+        return False
+    return bool(_MOJIBAKE.search(text))
+
+
+def has_citation(text: str) -> bool:
+    """Whether a citation mark was left: [12], [^a], or a bare number behind a closing mark ("the index.12")."""
+    if ("[" in text or "【" in text) and _MARKED_CITATION.search(text):
+        return True
+    return any(match.start() and (text[match.start() - 1].islower() or text[match.start() - 1] in ")\"”") for match in _GLUED_CITATION.finditer(text))
 
 
 def has_personal_data(text: str) -> bool:
     """Whether a text holds an e-mail address, a telephone, social security or (by its check digit) card number of a person."""
     if "@" in text and _EMAIL.search(text):
         return True
+    if not _LONG_NUMBER.search(text):
+        return False
     return bool(_SOCIAL_SECURITY.search(text) or _TELEPHONE.search(text)) or any(_is_card(match.group()) for match in _CARD.finditer(text))
 
 
@@ -127,7 +144,7 @@ def is_truncated(answer: str) -> bool:
     bare = last.rstrip("*_`\"'”’) ")
     if not bare:
         return False
-    if _OPEN_END.search(bare) and not bare.endswith(("http:", "https:")):
+    if _OPEN_END.search(bare[-16:]) and not bare.endswith(("http:", "https:")):
         # A letter by itself is an item ("option A"); a word set in bold or code is a label.
         return not (len(bare) == 1 or (last.endswith(("*", "`")) and not bare.endswith((",", ":"))))
     if bare[-1] in ".!?…%$©®™)]}\"'”’=" or "://" in bare.rsplit(" ", 1)[-1]:

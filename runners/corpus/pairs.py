@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ class Pair:
     history: tuple[tuple[str, str], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """16 hex digits of the content: question, answer and history."""
         content = json.dumps([self.question, self.answer, self.history], ensure_ascii=False)
@@ -163,7 +164,9 @@ def _is_plain(value: Any) -> bool:
 
 def _check_unicode(pair: Pair) -> None:
     try:
-        json.dumps(pair.row(), ensure_ascii=False).encode()
+        "".join([pair.question, pair.answer, pair.category, pair.source, *(content for _, content in pair.history)]).encode()
+        if pair.extra:
+            json.dumps(pair.extra, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise Rejected(f"the text is not Unicode: a lone surrogate ({error.object[error.start : error.end]!a})") from None
     if "\x00" in pair.question or "\x00" in pair.answer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,12 +21,13 @@ from runners.corpus.checks import FINDINGS, Checker
 from runners.corpus.leaks import Benchmark, Hit
 from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, Rejected, pair_of
 from runners.corpus.sources import Raw, Source
-from runners.corpus.words import Sets, hashes, plain, shingle_sets, word_sets
+from runners.corpus.words import Sets, hashes, shingle_sets, word_sets
 
 BATCH_ROWS = 2_000
 #: Rows handled in this process before others are started: starting them takes about a second.
 _ALONE_ROWS = 10_000
 _SHOWN_CHARACTERS = 500
+_FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _columns(batch: Batch, pairs: list[Pair], findings: list[int], tokens: list[
         "rank": np.full(len(pairs), batch.source_rank, np.int32),
         "id": np.array([int(pair.id, 16) for pair in pairs], np.uint64),
         "asked": _digests([same_question(text) for text in asked]),
-        "answer": _digests([plain(pair.answer) for pair in pairs]),
+        "answer": _digests([" ".join(pair.answer.lower().split()) for pair in pairs]),
         "figures": _digests([figures(pair.answer) for pair in pairs]),
         "question_characters": np.array([len(pair.question) for pair in pairs], np.int32),
         "answer_characters": np.array([len(pair.answer) for pair in pairs], np.int32),
@@ -174,8 +176,7 @@ def _digests(texts: list[str]) -> Any:
 
 def figures(answer: str) -> str:
     """The numbers of an answer, sorted: two answers to one question with other figures are a conflict of facts."""
-    numbers = {word.rstrip(".,").replace(",", "") for word in answer.replace("$", " ").replace("%", " ").split() if word[:1].isdigit()}
-    return " ".join(sorted(numbers))
+    return " ".join(sorted({figure.replace(",", "") for figure in _FIGURE.findall(answer)}))
 
 
 def _hits(pairs: list[Pair], benchmark: Benchmark | None) -> list[Hit]:
