@@ -77,7 +77,7 @@ _NOT_A_QUANTITY = re.compile(
       |\b(?:form|schedule|section|sec\.|§|irc|rule|title|regulation|series|chapter|publication|pub\.|part|asc|ifrs|ias|iso|pci\s?dss|fas|sfas|basel|article|step|case|example|option|question|no\.)\s?\#?(?:[a-z]-?)?\d[\w.()/-]*
       |\bS&P\s?\d+|\bRussell\s?\d+|\bNASDAQ[- ]?\d+|\b(?:NIKKEI|FTSE|DAX|CAC)\s?\d+|\b52/53
       |(?:(?<=\n)|\A)[ \t]*(?:\#+[ \t]*)?(?:\*\*)?\d{1,2}[.)](?=[\s*])
-      |\b529(?=\s(?:plan|account|college|savings))|\b1031(?=\s(?:exchange|like))|\b1099(?:-[a-z]+)?|\b1040(?:-[a-z]+)?|\bw-?[24]\b""",
+      |\b529(?=\s(?:plan|account|college|savings))|\b1031(?=\s(?:exchange|like))|(?<![$\d.,])\b10(?:99|40)\b(?:-[a-z]+)?(?!\s?(?:dollar|usd|%|percent|[.,]\d))|\bw-?[24]\b""",
     re.VERBOSE | re.IGNORECASE,
 )
 _JOINT = re.compile(r"\s?(?:-|–|—|−|to|and|through)\s?", re.IGNORECASE)

@@ -50,12 +50,13 @@ class Play:
     key: str | None = None
     tokens_per_chunk: int = 1
     clocked: bool = False
+    raw: Callable[[int], str | None] = lambda number: None
     seen: list[dict[str, Any]] = field(default_factory=list)
     reported: list[float] = field(default_factory=list)
 
 
 class StubServer:
-    """Serves one play. ``fail(number of the case, attempt)`` returns an HTTP status, "drop" (close at once), "break" (close midway), or None."""
+    """Serves one play. ``fail(number of the case, attempt)`` returns an HTTP status, "drop" (close at once), "break" (close midway), "hang", or None."""
 
     def __init__(self, benchmark: Benchmark | None, play: Play) -> None:
         self.play = play
@@ -102,6 +103,10 @@ class StubServer:
             return await self._plain(writer, what, {"error": {"message": f"playing {what}"}}, {"Retry-After": "0"} if what == 429 else {})
         if what == "drop":
             return False
+        if what == "hang":
+            await asyncio.sleep(30)
+        if raw := self.play.raw(self._order.get(prompt, -1)):
+            return await self._raw(writer, raw)
         text = self.play.answer(self._cases.get(prompt), asked)
         if not asked.get("stream"):
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": self.play.finish}
@@ -131,6 +136,12 @@ class StubServer:
         await self._chunk(writer, None)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+    async def _raw(self, writer: asyncio.StreamWriter, text: str) -> bool:
+        data = f"data: {text}\n\ndata: [DONE]\n\n".encode()
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        await writer.drain()
+        return True
 
     async def _chunk(self, writer: asyncio.StreamWriter, event: dict[str, Any] | None) -> None:
         data = b"data: " + (json.dumps(event).encode() if event is not None else b"[DONE]") + b"\n\n"

@@ -67,7 +67,9 @@ def test_ids_and_questions_are_unique_across_files(tmp_path: Path) -> None:
     assert "'tax-1' is used 2 times" in str(error.value) and "tax-3: the same question" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "cases: []", "version: 2\ncases: []", "version: 1\ncases: []", "version: 1\ncases: [7]", "a: [", "version: 1\ncases: []\nmore: 1"])
+@pytest.mark.parametrize(
+    "text", ["", "cases: []", "version: 2\ncases: []", "version: 1\ncases: []", "version: 1\ncases: [7]", "a: [", "version: 1\ncases: []\nmore: 1"]
+)
 def test_a_file_that_is_no_benchmark(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(UserError):

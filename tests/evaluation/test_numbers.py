@@ -1,5 +1,7 @@
 """Quantities in running text."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,9 +24,20 @@ READ = [
     ("-5%, −5 %, -$5,000", [(-5, "percent"), (-5, "percent"), (-5000, "usd")]),
     ("**$1,234.56**.", [(1234.56, "usd")]),
     ("$5 - $3 = $2", [(5, "usd"), (3, "usd"), (2, "usd")]),
+    ("$1040, 1,040 and 1099 dollars", [(1040, "usd"), (1040, "none"), (1099, "usd")]),
     ("one of them after one year", [(1, "years")]),
 ]
-NAMES = ["401(k) and 401k", "the S&P 500", "Form 1040 and 1099-DIV", "a 529 plan", "Rule 10b-5", "section 1031", "1. First\n2. Second", "the 3rd of them", "a 1031 exchange"]
+NAMES = [
+    "401(k) and 401k",
+    "the S&P 500",
+    "Form 1040 and 1099-DIV",
+    "a 529 plan",
+    "Rule 10b-5",
+    "section 1031",
+    "1. First\n2. Second",
+    "the 3rd of them",
+    "a 1031 exchange",
+]
 RANGES = [
     ("15-20% of pay", 15, 20, "percent"),
     ("between 5 and 15 %", 5, 15, "percent"),
@@ -58,7 +71,8 @@ def test_a_change_a_span_of_years_and_odds_are_no_range(text: str) -> None:
     assert all(quantity.partner is None for quantity in quantities(text))
 
 
-@given(st.integers(0, 999_999_999))
+# A bare 1040 or 1099 is a tax form; with a dollar sign or a comma it is a number.
+@given(st.integers(0, 999_999_999).filter(lambda value: value not in (1040, 1099)))
 def test_digits_groups_and_words_are_the_same_number(value: int) -> None:
     for written in (f"{value}", f"{value:,}", f"{value:,}".replace(",", " "), f"${value:,}"):
         found = quantities(f"It comes to {written} in all.")
@@ -81,8 +95,8 @@ def test_any_text_is_read_within_its_bounds(text: str) -> None:
 
 
 def in_words(value: int) -> str:
-    ones = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-    tens = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
+    ones = re.split(" ", "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+    tens = re.split(" ", "- - twenty thirty forty fifty sixty seventy eighty ninety")
 
     def below_1000(n: int) -> list[str]:
         words = [ones[n // 100], "hundred"] if n >= 100 else []

@@ -183,7 +183,9 @@ def test_a_result_says_why_and_where() -> None:
 
 dollars = st.integers(100, 99_999_999).filter(lambda value: not 1900 <= value <= 2100)
 forms = st.sampled_from(["${:,}", "{:,} dollars", "USD {:,}", "**${:,}**", "$ {:,}", "{:,}"])
-around = st.sampled_from(["It is {}.", "The limit comes to {} for the year", "- Limit: {}\n- Source: IRS", "You may put in up to {}, no more.", "{} is the limit."])
+around = st.sampled_from(
+    ["It is {}.", "The limit comes to {} for the year", "- Limit: {}\n- Source: IRS", "You may put in up to {}, no more.", "{} is the limit."]
+)
 
 
 @given(dollars, forms, around)
