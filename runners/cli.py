@@ -36,6 +36,7 @@ COMMANDS = {
     "prices": ("runners.plan_commands", "prices", "Show the price table that plans stand on, or read it anew."),
     "key": ("runners.plan_commands", "key", "Rotate the servers' API key."),
     "status": ("runners.status_commands", "status", "What a stack's machine is doing."),
+    "retry": ("runners.status_commands", "retry", "Let a job that failed begin again."),
     "images": ("runners.images_commands", "images", "Resolve, build and bake images."),
 }
 

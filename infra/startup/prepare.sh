@@ -37,9 +37,12 @@ if ! command -v nvidia-ctk >/dev/null; then
 	retry 5 10 apt install nvidia-container-toolkit
 fi
 
-retry 30 5 nvidia-smi --list-gpus
 mkdir --parents /etc/cdi /etc/docker
-nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml
+# A boot image is baked on a machine without a GPU; the cards are described at every boot of the real one.
+if [[ ${1:-} != --without-gpu ]]; then
+	retry 30 5 nvidia-smi --list-gpus
+	nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml
+fi
 if [[ "$(cat /etc/docker/daemon.json 2>/dev/null)" != "$DAEMON" ]]; then
 	echo "$DAEMON" >/etc/docker/daemon.json
 	systemctl restart docker.service

@@ -28,7 +28,7 @@ class Metadata:
         self.changed = threading.Condition()
         #: Until then our calls get a 503 and the guest agent's answers take seconds: a metadata server that is slow to come up.
         #: (Debian's guest agent takes a 503 for a broken answer and runs no script at all; the platform's max_run_duration is for that.)
-        self.slow_until = 0.0
+        self.slow_until, self.refused = 0.0, 0
         self.requests: list[str] = []
 
     def set(self, path: str, value: Any) -> None:
@@ -54,6 +54,7 @@ class Metadata:
         common = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
         if time.monotonic() < self.slow_until:
             if headers.get("User-Agent", "").startswith(("curl", "Python-urllib")):
+                self.refused += 1
                 return 503, b"not yet", common
             time.sleep(1)
         if url.path == "/":
