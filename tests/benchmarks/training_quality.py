@@ -25,10 +25,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learning rate x 0.5": {"learning_rate": 1e-4},
     "learning rate x 2": {"learning_rate": 4e-4},
     "loss on the whole sequence": {"whole": True},
+    # The same arithmetic in another order: one seed shows it.
     "unpacked (padded)": {"packing": False},
 }
 #: The longest of the corpus are left out and the number is small, so that a run ends here in minutes.
-EXAMPLES, HELD_OUT, BATCH, EPOCHS, LONGEST = 96, 24, 8, 2, 320
+EXAMPLES, HELD_OUT, BATCH, EPOCHS, LONGEST = 64, 20, 8, 2, 320
 
 
 def run(base: Path, corpus: Path, changes: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def main() -> None:
         return
     for seed in range(given.seeds):
         for name, changes in VARIANTS.items():
-            if any(row["variant"] == name and row["seed"] == seed for row in done):
+            if any(row["variant"] == name and row["seed"] == seed for row in done) or (name.startswith("unpacked") and seed):
                 continue
             row = {"variant": name, "seed": seed, **run(given.base, given.corpus, changes, seed)}
             with given.results.open("a") as file:
