@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 from runners.errors import UserError
-from runners.spec import LINEAR_LAYERS, TrainSpec
+from runners.planning.shape import Shape
+from runners.spec import TrainSpec
 
 #: fp32 logits of one chunk of the loss (runners/loss.py), and what stands beside them while its gradient is taken.
 LOGITS_BYTES = 256 << 20
@@ -27,76 +27,6 @@ CPU_SHARE = 0.6
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}
 #: Sizes of micro-batches are multiples of this.
 STEP_TOKENS = 128
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A decoder's shape, in the words of config.json."""
-
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    intermediate: int
-    vocabulary: int
-    tied: bool = False
-
-    @staticmethod
-    def of_config(config: dict[str, Any]) -> Shape:
-        """Read a transformers config."""
-        heads = config["num_attention_heads"]
-        return Shape(
-            hidden=config["hidden_size"],
-            layers=config["num_hidden_layers"],
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_size=config.get("head_dim") or config["hidden_size"] // heads,
-            intermediate=config["intermediate_size"],
-            vocabulary=config["vocab_size"],
-            tied=bool(config.get("tie_word_embeddings")),
-        )
-
-    @property
-    def query_width(self) -> int:
-        """Width of all heads together."""
-        return self.heads * self.head_size
-
-    @property
-    def kv_width(self) -> int:
-        """Width of keys (and of values)."""
-        return self.kv_heads * self.head_size
-
-    def linear_layers(self) -> dict[str, tuple[int, int]]:
-        """(in, out) of the linear layers of one decoder layer."""
-        hidden, query, kv, inner = self.hidden, self.query_width, self.kv_width, self.intermediate
-        sizes = ((hidden, query), (hidden, kv), (hidden, kv), (query, hidden), (hidden, inner), (hidden, inner), (inner, hidden))
-        return dict(zip(LINEAR_LAYERS, sizes, strict=True))
-
-    @property
-    def linear_parameters(self) -> int:
-        """Weights of all linear layers of the decoder."""
-        return self.layers * sum(width * out for width, out in self.linear_layers().values())
-
-    @property
-    def output_parameters(self) -> int:
-        """Weights of the output layer."""
-        return self.hidden * self.vocabulary
-
-    @property
-    def parameters(self) -> int:
-        """All weights but biases and norms (less than 0.01 %)."""
-        return self.linear_parameters + self.output_parameters * (1 if self.tied else 2)
-
-    def adapter_parameters(self, settings: TrainSpec) -> int:
-        """Trained weights: A and B of each target, and DoRA's magnitudes."""
-        targets = [self.linear_layers()[name] for name in settings.target_modules if name in LINEAR_LAYERS]
-        magnitudes = sum(out for _, out in targets) if settings.adapter == "dora" else 0
-        return self.layers * (settings.rank * sum(width + out for width, out in targets) + magnitudes)
-
-
-#: Qwen2.5-14B, which the plan's base model was made from: 14.77 B parameters with norms and biases.
-QWEN25_14B = Shape(hidden=5120, layers=48, heads=40, kv_heads=8, head_size=128, intermediate=13824, vocabulary=152_064)
 
 
 @dataclass(frozen=True)
@@ -136,19 +66,20 @@ def activation_bytes(shape: Shape, settings: TrainSpec, *, grouped_attention: bo
     projection's input (k and v repeated for each head unless the kernel is grouped); the gated MLP keeps four tensors of its width.
     """
     element = 2 if settings.precision == "bf16" else 4
-    targets = [shape.linear_layers()[name] for name in settings.target_modules if name in LINEAR_LAYERS]
+    targets = [shape.linear_dimensions[name] for name in settings.target_modules if name in shape.linear_dimensions]
+    query, kv_width = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     norms = 2 * (4 + element) * shape.hidden
     adapters = element * settings.rank * len(targets)
     scaled = element * sum(out for _, out in targets) if settings.adapter == "dora" else 0
-    kv = shape.kv_width if grouped_attention else shape.query_width
-    attention = element * (3 * shape.query_width + 2 * kv) + 4 * shape.heads
+    kv = kv_width if grouped_attention else query
+    attention = element * (3 * query + 2 * kv) + 4 * shape.heads
     return norms + adapters + scaled + attention + element * 4 * shape.intermediate
 
 
 def training_memory(shape: Shape, settings: TrainSpec, micro_batch_tokens: int, *, checkpointing: bool, on_cpu: bool = False) -> Memory:
     """Peak of a step of packed micro-batches."""
     element = 2 if settings.precision == "bf16" else 4
-    adapter = shape.adapter_parameters(settings)
+    adapter = shape.adapter_parameters(settings.rank, settings.target_modules)
     per_token = activation_bytes(shape, settings, grouped_attention=not on_cpu)
     # The backward of the widest part: gradients of the MLP's four tensors, products in fp32.
     passing = micro_batch_tokens * (4 * element + 8) * shape.intermediate
@@ -218,10 +149,10 @@ def flops_per_token(shape: Shape, settings: TrainSpec, *, checkpointing: bool, a
         answer_share: answer tokens per token.
         context_tokens: mean number of tokens a token attends to; 0 leaves attention out.
     """
-    frozen = shape.linear_parameters + shape.layers * 2 * context_tokens * shape.query_width
-    adapter = shape.adapter_parameters(settings)
+    frozen = shape.linear_parameters + shape.layers * 2 * context_tokens * shape.heads * shape.head_size
+    adapter = shape.adapter_parameters(settings.rank, settings.target_modules)
     again = 2 * frozen + 2 * adapter if checkpointing else 0
-    return 4 * frozen + 6 * adapter + again + 4 * shape.output_parameters * answer_share
+    return 4 * frozen + 6 * adapter + again + 4 * shape.embedding_parameters * answer_share
 
 
 def norm_flops(shape: Shape, settings: TrainSpec) -> float:

@@ -225,9 +225,10 @@ class _Loop:
 def memory_choice(settings: TrainSpec, model: Any, examples: Sequence[Example], device: str) -> tuple[int, bool]:
     """(tokens of a micro-batch, whether to checkpoint activations): the spec's, or what the memory plan says fits."""
     from runners import memory
+    from runners.planning.shape import Shape
 
     longest = max(len(example) for example in examples)
-    shape = memory.Shape.of_config(model.config.to_dict())
+    shape = Shape.of_config(model.config.to_dict())
     plan = memory.choose(shape, settings, longest, memory.device_bytes() if device == "cpu" else _card_bytes(), on_cpu=device == "cpu")
     if longest > plan.micro_batch_tokens:
         raise UserError(

@@ -113,7 +113,7 @@ def has_citation(text: str) -> bool:
     """Whether a citation mark was left: [12], [^a], or a bare number behind a closing mark ("the index.12")."""
     if ("[" in text or "【" in text) and _MARKED_CITATION.search(text):
         return True
-    return any(match.start() and (text[match.start() - 1].islower() or text[match.start() - 1] in ")\"”") for match in _GLUED_CITATION.finditer(text))
+    return any(match.start() and (text[match.start() - 1].islower() or text[match.start() - 1] in ')"”') for match in _GLUED_CITATION.finditer(text))
 
 
 def has_personal_data(text: str) -> bool:

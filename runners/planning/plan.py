@@ -12,13 +12,15 @@ from runners.planning import serving, training
 from runners.planning.machines import MACHINES, Machine, Price, Prices, machine
 from runners.planning.serving import Answers, ServingPlan
 from runners.planning.shape import QWEN2_14B, Format, Shape, resident_bytes
-from runners.planning.training import ASSUMED_CORPUS, Corpus, TrainingMemory
+from runners.planning.training import ASSUMED_CORPUS, Corpus, Saving, TrainingMemory
 from runners.spec import MachineSpec, Spec
 
 #: Shares of a link that a parallel, checksummed transfer reaches: 29.5 GB in 15 s of 9.5, 11.1 GB out in 8 s of 3.6; not measured.
 _DOWNLOAD_SHARE, _UPLOAD_SHARE = 0.63, 0.45
 #: Not measured here: driver and docker on a stock image, containers from the registry, both gone with a baked image; vLLM's load and graphs.
 _BOOT_S, _BAKED_BOOT_S, _PULL_S, _VLLM_START_S = 240.0, 50.0, 300.0, 60.0
+#: The base read, merged and written, then base and merged loaded once each for the gate: four passes at about 2 GB/s; not measured on that machine.
+_MERGE_S_PER_GB = 2.0
 #: AWQ's scale search for 16,384 calibration tokens of a 14B model on an H100: floor and a good run.
 _AWQ_FLOOR_S, _AWQ_S, _AWQ_TOKENS = 24.0, 45.0, 16_384
 #: Gigabytes beside the models: system with driver, the unpacked image of a stage, layers on their way, logs.
@@ -74,6 +76,7 @@ class Plan:
     steps: int | None = None
     memory: TrainingMemory | None = None
     memory_limit_gb: float | None = None
+    savings: tuple[Saving, ...] = ()
     serving: ServingPlan | None = None
     answers: Answers = field(default_factory=Answers)
     refusals: tuple[Notice, ...] = ()
@@ -128,8 +131,8 @@ def make_plan(
 def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: Corpus, whole_logits: bool) -> Plan:
     host = machine(wanted.machine_type)
     largest = training.largest_micro_batch(shape, spec.train, host, whole_logits=whole_logits)
-    micro_batch = spec.train.micro_batch_tokens or max(largest, spec.train.max_tokens)
-    checkpointing = spec.train.gradient_checkpointing is not False
+    fallback = (spec.train.micro_batch_tokens or spec.train.max_tokens, spec.train.gradient_checkpointing is not False)
+    micro_batch, checkpointing = training.chosen(shape, spec.train, host) or fallback
     memory = training.memory(shape, spec.train, micro_batch, checkpointing=checkpointing, whole_logits=whole_logits)
     steps = training.optimizer_steps(corpus, spec.train)
     base, quantized = resident_bytes(shape, "bf16"), resident_bytes(shape, "awq", spec.quantize.group_size)
@@ -152,7 +155,7 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
         *_boot(wanted),
         _transfer("base model in", base, host, _DOWNLOAD_SHARE),
         Phase("train", floor_train, train),
-        Phase("merge", 0.1, 3.0),
+        Phase("merge", 0.1, _MERGE_S_PER_GB * base / 1e9),
         Phase("quantize", _AWQ_FLOOR_S * awq, _AWQ_S * awq),
         _transfer("adapter and quantized model out", quantized + 2 * adapter, host, _UPLOAD_SHARE),
     )
@@ -168,7 +171,8 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
         prices.source,
     )
     limit = training.card_gb(host)
-    plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, limit)
+    saved = training.savings(shape, spec.train, corpus, host, checkpointing=checkpointing)
+    plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, limit, savings=saved)
     refusals = (*_machine_refusals(plan, wanted), *_training_refusals(plan, largest, whole_logits))
     return _with(plan, refusals, (*_machine_warnings(plan, wanted), *_training_warnings(plan)))
 

@@ -69,6 +69,9 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
     tables.append(("Disk", ("part", "GB"), [*disk, (f"with a tenth free, of {given} GB", _gb(plan.disk_needed_gb))]))
     phases = [(phase.name, f"{phase.floor_s:.0f}", f"{phase.expected_s:.0f}") for phase in plan.phases]
     tables.append(("Time, s", ("phase", "floor", "to expect"), [*phases, ("together", f"{plan.floor_s:.0f}", f"{plan.expected_s:.0f}")]))
+    if plan.savings:
+        saved: list[Row] = [(saving.name, f"{saving.seconds:.0f}", saving.how) for saving in plan.savings]
+        tables.append(("What stock parts would add to training, s", ("saving", "seconds", "because"), saved))
     tables.append((f"Money, prices of {plan.money.priced_at} ({plan.money.source})", ("what", "USD"), money_rows(plan)))
     return tables
 
@@ -118,6 +121,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "serving": asdict(plan.serving) if plan.serving else None,
         "disk_gb": {"needed": plan.disk_needed_gb, "parts": dict(plan.disk)},
         "phases": [asdict(phase) for phase in plan.phases],
+        "savings": [asdict(saving) for saving in plan.savings],
         "seconds": {"floor": plan.floor_s, "expected": plan.expected_s},
         "money": asdict(plan.money),
         "refusals": [asdict(notice) for notice in plan.refusals],

@@ -1,24 +1,30 @@
-"""Training and quantization on one machine: steps, memory, seconds. Formulas are for DoRA with a frozen 16-bit base."""
+"""Training and quantization on one machine: steps, memory, seconds, and what each saving over stock parts is worth.
+
+The arithmetic is ``runners/memory.py``'s, which the training loop chooses its micro-batch by: what is planned is what will run.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from runners import memory as arithmetic
+from runners.errors import UserError
 from runners.planning.machines import Machine
-from runners.planning.shape import Shape, resident_bytes
+from runners.planning.shape import Shape
 from runners.spec import TrainSpec
 
 #: Share of the data sheet's FLOP/s that a tuned step reaches; 165 s against a floor of 66 s.
 UTILISATION = 0.40
-#: Share of a card's memory that a plan may fill; the rest is fragmentation.
-FILLABLE = 0.95
-#: fp32 parameter, gradient and Adam's two moments.
-_BYTES_PER_TRAINED_PARAMETER = 16
 #: Logits in 16 bit, their fp32 copy and its gradient: what a loss that keeps them whole holds at once.
 _BYTES_PER_WHOLE_LOGIT = 10
-#: The fused or chunked loss keeps one chunk of logits and its gradient.
-_CHUNKED_LOGITS_BYTES = 1 << 30
+#: Bytes peft's DoRA moves per frozen weight in each forward: 703 GB for the 14B model's norms.
+_PEFT_NORM_BYTES = 53
+#: The first version's micro-batch of stock parts, in examples; and what padding to the longest of 4 shuffled examples adds to the
+#: tokens of the project's corpus (tests/benchmarks/TRAINING.md).
+_STOCK_EXAMPLES, _PADDING = 4, 0.20
+#: Share of the tokens that are answers, in the project's corpus.
+_ANSWER_SHARE = 0.54
 
 
 @dataclass(frozen=True)
@@ -63,15 +69,13 @@ def optimizer_steps(corpus: Corpus, spec: TrainSpec) -> int:
 
 
 def memory(shape: Shape, spec: TrainSpec, micro_batch_tokens: int, *, checkpointing: bool = True, whole_logits: bool = False) -> TrainingMemory:
-    """What a micro-batch takes: 38.4 GB static, 16.1 GB of checkpoints at 16 x 2048 tokens of the 14B model, and one block's work."""
-    trained = shape.adapter_parameters(spec.rank, spec.target_modules)
-    block = 2 * (8 * shape.hidden + 4 * shape.intermediate)  # bytes a token of one block's forward, as much again in backward
-    kept = shape.layers * shape.hidden * 2 + 2 * block if checkpointing else shape.layers * block + block
-    logits = micro_batch_tokens * shape.vocabulary * _BYTES_PER_WHOLE_LOGIT if whole_logits else _CHUNKED_LOGITS_BYTES
+    """What a micro-batch takes on the card, in the parts a person asks for."""
+    found = arithmetic.training_memory(shape, spec, micro_batch_tokens, checkpointing=checkpointing)
+    logits = micro_batch_tokens * shape.vocabulary * _BYTES_PER_WHOLE_LOGIT if whole_logits else found.logits
     return TrainingMemory(
-        weights_gb=resident_bytes(shape, "bf16") / 1e9,
-        adapter_gb=trained * _BYTES_PER_TRAINED_PARAMETER / 1e9,
-        activations_gb=micro_batch_tokens * kept / 1e9,
+        weights_gb=found.weights / 1e9,
+        adapter_gb=(found.adapter + found.gradients + found.optimizer) / 1e9,
+        activations_gb=(found.activations + found.recomputed_layer) / 1e9,
         logits_gb=logits / 1e9,
         micro_batch_tokens=micro_batch_tokens,
         checkpointing=checkpointing,
@@ -80,13 +84,59 @@ def memory(shape: Shape, spec: TrainSpec, micro_batch_tokens: int, *, checkpoint
 
 def card_gb(machine: Machine) -> float:
     """Gigabytes of one card that a plan may fill."""
-    return machine.accelerator.memory_gib * 2**30 / 1e9 * FILLABLE
+    return machine.accelerator.memory_gib * 2**30 / 1e9 * (1 - arithmetic.CARD_RESERVE)
+
+
+def chosen(shape: Shape, spec: TrainSpec, machine: Machine) -> tuple[int, bool] | None:
+    """(tokens of a micro-batch, whether activations are checkpointed) as the training loop will choose them, or None when nothing fits."""
+    try:
+        choice = arithmetic.choose(shape, spec, spec.max_tokens, int(machine.accelerator.memory_gib * 2**30))
+    except UserError:
+        return None
+    return choice.micro_batch_tokens, choice.gradient_checkpointing
 
 
 def largest_micro_batch(shape: Shape, spec: TrainSpec, machine: Machine, *, whole_logits: bool = False) -> int:
     """The largest power of two of tokens that fits with checkpointing, or 0."""
     sizes = [2**power for power in range(7, 18)]
     return max((size for size in sizes if memory(shape, spec, size, whole_logits=whole_logits).total_gb <= card_gb(machine)), default=0)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Seconds of a run that stock parts would take more, on the same card at the same utilisation."""
+
+    name: str
+    seconds: float
+    how: str
+
+
+def savings(shape: Shape, spec: TrainSpec, corpus: Corpus, machine: Machine, *, checkpointing: bool) -> tuple[Saving, ...]:
+    """What each part of the training loop is worth, by arithmetic: ratios are measured on a CPU, seconds follow from the card's data sheet."""
+    rate, tokens = machine.accelerator.tflops * 1e12 * UTILISATION, corpus.tokens * spec.epochs
+    per_token = flop_per_token(shape, spec, checkpointing=checkpointing)
+    forwards = tokens / (_STOCK_EXAMPLES * corpus.mean_tokens) * (2 if checkpointing else 1)
+    norm = shape.linear_parameters * _PEFT_NORM_BYTES / (machine.accelerator.bandwidth_gb_s * 1e9)
+    ours = optimizer_steps(corpus, spec) * arithmetic.norm_flops(shape, spec) / (rate / 8)  # fp32 products, outside the tensor cores
+    found = [
+        Saving("packed, not padded", tokens * _PADDING * per_token / rate, f"{_PADDING:.0%} more tokens in micro-batches of {_STOCK_EXAMPLES}"),
+        Saving(
+            "loss on answers only",
+            tokens * (1 - _ANSWER_SHARE) * 4 * shape.embedding_parameters / rate,
+            f"{1 - _ANSWER_SHARE:.0%} of the tokens skip the output layer",
+        ),
+    ]
+    if spec.adapter == "dora":
+        found.insert(
+            0,
+            Saving(
+                "DoRA's norm factored and kept for a step", forwards * norm - ours, f"{forwards:.0f} forwards x {norm:.2f} s in peft, {ours:.1f} s in all here"
+            ),
+        )
+    if not checkpointing:
+        again = flop_per_token(shape, spec, checkpointing=True) - per_token
+        found.append(Saving("no second forward (activations fit)", tokens * again / rate, "the memory plan leaves checkpointing off"))
+    return tuple(found)
 
 
 def flop_per_token(shape: Shape, spec: TrainSpec, *, checkpointing: bool) -> float:

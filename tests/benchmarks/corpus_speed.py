@@ -67,7 +67,11 @@ def write(folder: Path, count: int) -> None:
                 if len(cases) < 20 and place % 997 == 3:
                     cases.append(question)
                 text = " ".join(answer)
-                row = {"question": f"{question.capitalize()}?", "answer": f"{text[:400].capitalize()}. {text[400:].capitalize()}.", "category": DOMAINS[place % 18]}
+                row = {
+                    "question": f"{question.capitalize()}?",
+                    "answer": f"{text[:400].capitalize()}. {text[400:].capitalize()}.",
+                    "category": DOMAINS[place % 18],
+                }
                 file.write(json.dumps(row) + "\n")
             done += block
     cases += [f"What is nobody's question number {number} about?" for number in range(100 - len(cases))]

@@ -86,6 +86,7 @@ def rates(precision: str) -> tuple[float, float]:
 
 def main() -> None:
     from runners import memory
+    from runners.planning.shape import Shape
     from runners.spec import TrainSpec
 
     print("| hidden x layers, tokens | checkpointed | precision | predicted GiB | measured GiB | error | predicted s | measured s | error |")
@@ -93,7 +94,7 @@ def main() -> None:
     factor: dict[str, float] = {}
     for case in CASES:
         hidden, layers, inner, vocabulary, tokens, checkpointing, precision = case
-        shape = memory.Shape(hidden, layers, hidden // 64, hidden // 128, 64, inner, vocabulary)
+        shape = Shape(hidden, layers, hidden // 64, hidden // 128, 64, inner, vocabulary)
         settings = TrainSpec(rank=RANK, alpha=2 * RANK, precision=precision)
         predicted = memory.training_memory(shape, settings, tokens, checkpointing=checkpointing, on_cpu=True).total
         arithmetic, copying = rates(precision)
