@@ -13,7 +13,7 @@ _BRACKETED = re.compile(
     r"\s?(?:\[(?:\d{1,3}(?:\s?[,–-]\s?\d{1,3})*)\](?!\()|\[\^[\w-]+\](?!:)|【[^】]*】|\[citation needed\]|\[cite[:_][^\]]*\])", re.IGNORECASE
 )
 _FOOTNOTE = re.compile(r"^\[\^[\w-]+\]:.*(?:\n[ \t]+.*)*\n?", re.MULTILINE)
-_SUPERSCRIPT = re.compile(r"(?<=[^\W\d_.][.,;:!?)\"”’])[¹²³⁰⁴-⁹]+|(?<=[^\W\d_])[¹²³⁰⁴-⁹]+(?=[\s.,;:]|$)|<sup>\[?\d{1,3}\]?</sup>")
+_SUPERSCRIPT = re.compile(r"(?<=[^\W\d_.][.,;:!?)\"”’])[¹²³⁰⁴-⁹]+|(?<=[^\W\d_]{3})[¹²³⁰⁴-⁹]+(?=[\s.,;:]|$)|<sup>\[?\d{1,3}\]?</sup>")
 _GLUED = re.compile(r"((?:[^\W\d_]|[)\]\"”’%$*`]|\b(?:19|20)\d\d)[.,;:!?]?[)\"”’*]{0,2}[.,;:!?]?[)\"”’*]{0,2}[.!?,;:\"”’)])(\d{1,3}(?:,\d{1,3})*)(?=\s|$|\))")
 _SOURCES = re.compile(r"^(?:#{1,6}\s*)?\**(?:works cited|references|bibliography|sources|endnotes|notes)\**\s*$", re.IGNORECASE | re.MULTILINE)
 #: "No.5", "Sec.12", "Fig.3": the number belongs to the word.

@@ -67,6 +67,7 @@ def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchma
     with gathered, log.progress("read", sum(1 for _ in wanted.sources), "sources") as meter:
         for part in prepared(_batches(wanted, root, meter), settings, processes):
             gathered.add(part)
+            meter.advance(0, note=f"{gathered.count:,} pairs", pairs=gathered.count)
     return gathered.corpus()
 
 

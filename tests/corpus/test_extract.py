@@ -1,0 +1,294 @@
+"""Pairs from documents of every kind, by their structure, with the place they came from and without what the export left in them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runners.corpus import asking, citations, documents, extract, markdown
+from runners.corpus.sources import Source
+from runners.errors import UserError
+
+GUIDE = """---
+category: tax
+subject: federal income tax
+as_of: 2025
+---
+# Income tax
+
+## What is the standard deduction?
+It is a fixed amount that reduces taxable income for those who do not itemize.[1] It is larger for people of 65 and older.
+
+## Bracket terms
+Two rates are often confused with each other when people speak of brackets and taxes.
+
+- **Marginal rate**: the rate on the next dollar of taxable income, and not on all of it.
+- **Effective rate:** all tax divided by all income, always below the marginal rate.
+  - It includes credits, which lower tax dollar for dollar.
+
+## 3. How to file late
+**Extension:** Form 4868 gives six months more to file, but no more time to pay what is owed.
+
+| Form | Used for |
+|---|---|
+| 1040 | Income tax of a person or of a married couple filing together |
+| 4868 | More time to file the income tax return, asked for by April |
+
+### References
+1. Somebody, something, accessed January 1, 2024
+"""
+
+
+def source(**options: Any) -> Source:
+    return Source(**({"name": "guides", "kind": "documents", "path": "x", "licence": "MIT"} | options))
+
+
+def test_a_guide_gives_its_questions_terms_and_rows(tmp_path: Path) -> None:
+    file = tmp_path / "anything.md"
+    file.write_text(GUIDE)
+    rows = [raw.value for raw in extract.rows(file, "anything.md", source())]
+    assert {row["question"]: row["answer"].split("\n")[0][:60] for row in rows} == {
+        "What is the standard deduction in federal income tax?": "It is a fixed amount that reduces taxable income for those w",
+        "What are Bracket terms in federal income tax?": "Two rates are often confused with each other when people spe",
+        "What is Marginal rate in federal income tax?": "**Marginal rate**: the rate on the next dollar of taxable in",
+        "What is Effective rate in federal income tax?": "**Effective rate**: all tax divided by all income, always be",
+        "How do you file late?": "Extension: Form 4868 gives six months more to file, but no m",
+        "What is Extension in federal income tax?": "**Extension**: Form 4868 gives six months more to file, but ",
+        "What is the used for of 1040 in How to file late?": "**1040**",
+        "What is the used for of 4868 in How to file late?": "**4868**",
+    }
+    for row in rows:
+        assert (row["category"], row["as_of"]) == ("tax", 2025)
+        start, end = row["origin"]["span"]
+        assert GUIDE[start:end].strip()
+        assert row["origin"]["heading"][0] == "Income tax"
+        assert "[1]" not in row["answer"] and "accessed" not in row["answer"]
+    nested = next(row for row in rows if "Effective" in row["question"])
+    assert nested["answer"].endswith("- It includes credits, which lower tax dollar for dollar.")
+
+
+def test_the_category_comes_from_front_matter_source_or_name(tmp_path: Path) -> None:
+    text = "## What is a will?\nA will says who receives property after a death, and who cares for minor children.\n"
+    for name, fixed, expected in [("estate.md", None, "estate"), ("estate.md", "tax", "tax"), ("notes.md", None, ""), ("estate/notes.md", None, "estate")]:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        assert [raw.value["category"] for raw in extract.rows(file, name, source(category=fixed))] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        ("The fund fell.[12] It rose.", "The fund fell. It rose."),
+        ("The fund fell [3, 4]. It rose.", "The fund fell. It rose."),
+        ("A note[^a] here.", "A note here."),
+        ("A fact.¹² Another.", "A fact. Another."),
+        ("The fund fell.12 It rose.13", "The fund fell. It rose."),
+        ("the “limit”.4 Next", "the “limit”. Next"),
+        ("in (2019).5 Next", "in (2019). Next"),
+        ("since 2008.65", "since 2008."),
+        ("A rate of 3.12 percent", "A rate of 3.12 percent"),
+        ("See No.5 and Sec.12 there", "See No.5 and Sec.12 there"),
+        ("Version MX.3 of it", "Version MX. of it"),
+        ("x² + y³ = z", "x² + y³ = z"),
+        ("a [link](https://x.org) and [1](https://y.org)", "a [link](https://x.org) and [1](https://y.org)"),
+        ("costs $1,250.75 now", "costs $1,250.75 now"),
+        ("a number beyond the list.99", "a number beyond the list.99"),
+        ("done (see above).7", "done (see above)."),
+    ],
+)
+def test_citation_marks_go_and_figures_stay(written: str, left: str) -> None:
+    assert citations.without(written, largest=90) == left
+
+
+def test_bare_numbers_are_marks_only_where_a_document_has_several() -> None:
+    assert citations.largest_citation("The price was set.12 It is done.") == 0
+    assert citations.largest_citation("One.1 Two.2 Three.3\n\n## Works cited\n\n1. A\n2. B\n3. C\n44. D") == 44
+
+
+def test_spans_are_exact() -> None:
+    for block in markdown.blocks(GUIDE, markdown.front_matter(GUIDE)[1]):
+        piece = GUIDE[block.start : block.end]
+        assert piece == piece.strip("\n")
+        assert block.text.split("\n")[0].strip("*# ") in piece
+
+
+HTML = """<html><head><title>x</title><script>alert(1)</script></head><body><nav><a href="/">Home</a> Skip to content</nav>
+<main><h1>Bonds</h1><h2>What is a coupon?</h2><p>The coupon is the interest that a bond pays, usually <b>twice a year</b>, on its face value.</p>
+<ul><li><strong>Par:</strong> the face value that is paid back when the bond matures.</li></ul></main><footer>All rights reserved</footer></body></html>"""
+
+
+def test_html_is_read_without_what_surrounds_it(tmp_path: Path) -> None:
+    (tmp_path / "bonds.html").write_text(HTML)
+    rows = [raw.value for raw in extract.rows(tmp_path / "bonds.html", "bonds.html", source(category="investing"))]
+    assert [row["question"] for row in rows] == ["What is a coupon?", "What is Par?"]
+    assert all("rights reserved" not in row["answer"] and "alert" not in row["answer"] for row in rows)
+    assert all(row["origin"]["converted"] for row in rows)
+
+
+def word_document(path: Path) -> None:
+    """The smallest Word document with a heading and two paragraphs."""
+    body = (
+        '<w:p><w:pPr><w:pStyle w:val="Heading1"/></w:pPr><w:r><w:t>What is an escrow account?</w:t></w:r></w:p>'
+        "<w:p><w:r><w:t>An escrow account holds money for taxes and insurance, and the lender pays them from it when they fall due.</w:t></w:r></w:p>"
+    )
+    schemas = "http://schemas.openxmlformats.org"
+    space = f'xmlns:w="{schemas}/wordprocessingml/2006/main"'
+    links = f'<?xml version="1.0"?><Relationships xmlns="{schemas}/package/2006/relationships"><Relationship Id="r1" '
+    links += f'Type="{schemas}/officeDocument/2006/relationships'
+    types = "application/vnd.openxmlformats"
+    parts = {
+        "[Content_Types].xml": f'<?xml version="1.0"?><Types xmlns="{schemas}/package/2006/content-types"><Default Extension="rels" ContentType="{types}-'
+        f'package.relationships+xml"/><Default Extension="xml" ContentType="application/xml"/><Override PartName="/word/document.xml" ContentType="{types}-'
+        'officedocument.wordprocessingml.document.main+xml"/></Types>',
+        "_rels/.rels": f'{links}/officeDocument" Target="word/document.xml"/></Relationships>',
+        "word/document.xml": f'<?xml version="1.0"?><w:document {space}><w:body>{body}</w:body></w:document>',
+        "word/styles.xml": f'<?xml version="1.0"?><w:styles {space}><w:style w:type="paragraph" w:styleId="Heading1"><w:name w:val="heading 1"/>'
+        "</w:style></w:styles>",
+        "word/_rels/document.xml.rels": f'{links}/styles" Target="styles.xml"/></Relationships>',
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+
+
+def pdf_document(path: Path, lines: list[str]) -> None:
+    """The smallest PDF that shows some lines."""
+    shown = "BT /F1 11 Tf 72 720 Td 14 TL " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+        f"<< /Length {len(shown)} >>\nstream\n{shown}\nendstream",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    out, places = b"%PDF-1.4\n", []
+    for number, text in enumerate(objects, 1):
+        places.append(len(out))
+        out += f"{number} 0 obj\n{text}\nendobj\n".encode()
+    table = "".join(f"{place:010d} 00000 n \n" for place in places)
+    path.write_bytes(out + f"xref\n0 6\n0000000000 65535 f \n{table}trailer << /Size 6 /Root 1 0 R >>\nstartxref\n{len(out)}\n%%EOF\n".encode())
+
+
+def test_word_and_pdf_are_read(tmp_path: Path) -> None:
+    word_document(tmp_path / "a.docx")
+    lines = [
+        "What is an index fund?",
+        "An index fund holds the shares of an index such as the S&P 500 at",
+        "low cost, and follows it without choosing among them.",
+    ]
+    pdf_document(tmp_path / "b.pdf", lines)
+    word = [raw.value for raw in extract.rows(tmp_path / "a.docx", "a.docx", source(category="credit"))]
+    assert [(row["question"], row["answer"][:26]) for row in word] == [("What is an escrow account?", "An escrow account holds mo")]
+    pdf = [raw.value for raw in extract.rows(tmp_path / "b.pdf", "b.pdf", source(category="investing"))]
+    assert [(row["question"], row["answer"]) for row in pdf] == [("What is an index fund?", f"{lines[1]} {lines[2]}")]
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.docx", "x.html", "x.md", "x.txt"])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300))
+def test_garbage_is_a_reject_and_never_an_error(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    for raw in extract.rows(tmp_path / name, name, source()):
+        assert raw.error or raw.value["question"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.sampled_from("#*-_|:[]()^ \n\t.1aB`>?\\$é"), max_size=300))
+def test_any_markdown_is_taken_apart_within_its_bounds(text: str) -> None:
+    for one in extract.pairs(text):
+        assert 0 <= one.start <= one.end <= len(text)
+    ends = [(block.start, block.end) for block in markdown.blocks(text)]
+    assert ends == sorted(ends)
+
+
+def test_a_damaged_document_says_why(tmp_path: Path) -> None:
+    pdf_document(tmp_path / "scan.pdf", [])
+    with pytest.raises(documents.Unreadable, match="no text"):
+        documents.read(tmp_path / "scan.pdf")
+    (tmp_path / "latin.md").write_bytes("café".encode("latin-1"))
+    with pytest.raises(documents.Unreadable, match="not UTF-8 at byte 3"):
+        documents.read(tmp_path / "latin.md")
+
+
+SECTION = (
+    "A Roth IRA is funded with money that was taxed already. Qualified withdrawals are free of tax after five years and the age of 59 and a half. "
+    "In 2025 the limit is $7,000 for people under 50."
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "quote", "reason"),
+    [
+        ("A Roth IRA is funded with money taxed already.", "A Roth IRA is funded with money that was taxed already.", ""),
+        ("The limit in 2025 is $7,000 under 50.", "In 2025 the limit is $7,000 for people under 50.", ""),
+        ("The limit in 2025 is $8,000 under 50.", "In 2025 the limit is $7,000 for people under 50.", "the figure 8,000 does not stand"),
+        ("A Roth IRA is funded with money taxed already.", "Roth accounts are always the best choice for all.", "the quote does not stand"),
+        ("Everybody should buy bitcoin through leveraged offshore accounts.", "A Roth IRA is funded with money that was taxed already.", "only 0 %"),
+        ("Yes.", "A Roth IRA is funded with money that was taxed already.", "the answer says nothing"),
+    ],
+)
+def test_an_answer_must_be_supported_by_what_it_quotes(answer: str, quote: str, reason: str) -> None:
+    found = asking.unsupported(answer, quote, SECTION)
+    assert found.startswith(reason) if reason else not found
+
+
+@pytest.fixture
+def endpoint() -> Any:
+    """A server that speaks just enough of the OpenAI API to read one section: one pair is sound, one invents a figure, one has no quote."""
+    listed = [
+        {
+            "question": "How is a Roth IRA funded?",
+            "answer": "A Roth IRA is funded with money taxed already.",
+            "quote": "A Roth IRA is funded with money that was taxed already.",
+        },
+        {"question": "What is the limit?", "answer": "In 2025 the limit is $9,999 under 50.", "quote": "In 2025 the limit is $7,000 for people under 50."},
+        {"question": "Anything else?", "answer": "No, there is nothing else to say."},
+    ]
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            assert SECTION[:40] in asked["messages"][0]["content"]
+            text = f"Here is the list:\n```json\n{json.dumps(listed)}\n```"
+            body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m",
+                               "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]}).encode()  # fmt: skip
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+
+
+def test_a_model_reads_too_and_is_checked(tmp_path: Path, endpoint: str) -> None:
+    (tmp_path / "roth.md").write_text(f"# Roth\n\n{SECTION}\n")
+    answered = asking.pairs(tmp_path / "roth.md", endpoint, "m")
+    assert [row["question"] for row in answered.rows] == ["How is a Roth IRA funded?"]
+    start, end = answered.rows[0]["origin"]["span"]
+    assert answered.rows[0]["origin"]["quote"] in f"# Roth\n\n{SECTION}\n"[start:end]
+    assert [reason.split(": ")[1] for reason in answered.refused] == [
+        "the figure 9,999 does not stand in the section",
+        "a pair without question, answer or quote",
+    ]
+
+
+def test_an_endpoint_that_is_not_there_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "roth.md").write_text(f"# Roth\n\n{SECTION}\n")
+    with pytest.raises(UserError, match="does not answer"):
+        asking.pairs(tmp_path / "roth.md", "http://127.0.0.1:9/v1", "m")
