@@ -14,15 +14,22 @@ from runners import charts, layout, page, registry, spec, storage
 from runners.charts import Bar, Interval, Series, Span
 from runners.evaluation.results import EvaluationResult
 from runners.page import Tile
+from runners.planning.machines import load_prices, machine
+from runners.planning.plan import make_plan
+from runners.planning.shape import Shape
+from runners.planning.training import Corpus
 from runners.record import RECORD, Record, Stopwatch
 from runners.registry import Entry
-from runners.spec import Spec
+from runners.spec import MachineSpec, Spec
 
 
-def write(settings: Spec, run_id: str, served: Entry, results: EvaluationResult, watch: Stopwatch, peak_mib: dict[str, float], out: Path) -> dict[str, Any]:
+def write(
+    settings: Spec, run_id: str, served: Entry, results: EvaluationResult, watch: Stopwatch, peak_mib: dict[str, float], base: Path, out: Path
+) -> dict[str, Any]:
     """Write ``report.html`` and ``summary.json`` into ``out``; returns the summary."""
     records = _records(settings)
-    summary = _summary(settings, run_id, served, records, results, watch, peak_mib)
+    shape = Shape.of_config(json.loads((base / "config.json").read_text()))
+    summary = _summary(settings, run_id, served, records, results, watch, peak_mib) | {"in_the_cloud": cloud_cost(settings, shape, records["train"], results)}
     (out / "summary.json").write_text(json.dumps(summary, indent=1))
     page.write(out / "report.html", document(settings, records, results, summary))
     return summary
@@ -45,6 +52,23 @@ def document(settings: Spec, records: dict[str, Record], results: EvaluationResu
     )
 
 
+def cloud_cost(settings: Spec, shape: Shape, trained: Record, results: EvaluationResult) -> dict[str, Any]:
+    """What the same job would have cost in the cloud, by the planner: the training session on a spot H100, and the benchmark's time on an L4."""
+    prices = load_prices()
+    corpus = Corpus(trained.metrics["examples"], trained.metrics["tokens"] / max(1, trained.metrics["steps_done"]) / settings.train.batch_examples, "this run")
+    wanted = settings.model_copy(update={"machine": MachineSpec(machine_type="a3-highgpu-1g")})
+    session = make_plan("train-h100", wanted, prices, shape=shape, corpus=corpus)
+    serving = prices.of(machine("g2-standard-8"), "STANDARD")
+    benchmark_s = results.latency.wall_s if results.latency else 0.0
+    return {
+        "session_s": round(session.expected_s),
+        "session_usd": round(session.money.usd_expected, 2),
+        "benchmark_usd": round(serving.usd_per_hour * benchmark_s / 3600, 4),
+        "machines": "a3-highgpu-1g (spot), g2-standard-8",
+        "prices_of": prices.as_of,
+    }
+
+
 def as_text(summary: dict[str, Any]) -> str:
     """The summary for a terminal."""
     train, gates, quality = summary["training"], summary["gates"], summary["evaluation"]
@@ -60,6 +84,8 @@ def as_text(summary: dict[str, Any]) -> str:
         ),
         f"benchmark  {quality['line']}",
         f"phases     {phases}",
+        f"memory     {', '.join(f'{stage} {mib / 1024:.1f} GiB' for stage, mib in summary['peak_mib'].items() if mib)}",
+        f"cloud      ${summary['in_the_cloud']['session_usd']:.2f} for this job by the plan, prices of {summary['in_the_cloud']['prices_of']}",
         f"skipped    {', '.join(summary['skipped']) or 'nothing'} (done already)",
         f"report     {summary['report']}",
     ]
@@ -108,14 +134,27 @@ def _head(summary: dict[str, Any], results: EvaluationResult) -> str:
     train = summary["training"]
     drop = train["before"] - train["after"]
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
-    total = sum(phase["seconds"] for phase in summary["phases"])
+    total, cloud = sum(phase["seconds"] for phase in summary["phases"]), summary["in_the_cloud"]
     tiles = [
         Tile("Validation loss", f"{train['after']:.3f}", f"{train['before']:.3f} before training", "good" if drop > 0 else "bad"),
         Tile("Gates passed", f"{len(summary['gates']) - len(failed)} of {len(summary['gates'])}", "merge and quantization", "bad" if failed else "good"),
         Tile("Time", page.duration(total), "this run, without what was done already"),
+        Tile(
+            "In the cloud",
+            f"${cloud['session_usd']:.2f}",
+            f"planned: {page.duration(cloud['session_s'])} of {cloud['machines']}, prices of {cloud['prices_of']}",
+        ),
         Tile("Served model", f"{summary['bytes'].get(summary['served'], 0) / 1e6:.0f} MB", summary["served"]),
     ]
-    return page.section("Result", page.paragraph(results.line), page.stat_tiles(tiles))
+    return page.section("Result", _banner(results), page.stat_tiles(tiles))
+
+
+def _banner(results: EvaluationResult) -> str:
+    passed = results.verdict.outcome == "passed"
+    title = f"Benchmark {results.verdict.outcome}"
+    if results.overall:
+        title += f": {results.overall.passed} of {results.overall.cases} cases"
+    return page.banner("good" if passed else "warn", title, results.line)
 
 
 def _quality(results: EvaluationResult) -> str:

@@ -236,7 +236,7 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: b
     shutil.rmtree(local, ignore_errors=True)
     local.mkdir(parents=True)
     results = _serve_and_measure(job, served, benchmark, local, keep_serving=keep_serving)
-    summary = report.write(job.spec, run_id, served, results, job.watch, job.peak_mib, local)
+    summary = report.write(job.spec, run_id, served, results, job.watch, job.peak_mib, stages.base_folder(job.spec, job.work), local)
     storage.delete(place)
     storage.upload(local, place, label="upload report")
     return {**summary, "report": str(local / "report.html"), "skipped": job.skipped}

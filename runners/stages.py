@@ -47,7 +47,7 @@ def train(spec: Spec, work: Path) -> Entry:
 
     watch = Stopwatch()
     with watch.phase("download"):
-        base, dataset = _base(spec, work), _dataset(spec, work)
+        base, dataset = base_folder(spec, work), _dataset(spec, work)
         resume = checkpoint_bucket.newest(spec.buckets, stage_id, work)
     with checkpoint_bucket.Uploads(spec.buckets, stage_id) as uploads:
         result = stage.train(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
@@ -74,7 +74,7 @@ def merge(spec: Spec, work: Path) -> Path:
 
         watch = Stopwatch()
         with watch.phase("download"):
-            base, dataset, adapter = _base(spec, work), _dataset(spec, work), _adapter(spec, work)
+            base, dataset, adapter = base_folder(spec, work), _dataset(spec, work), _adapter(spec, work)
         result = stage.merge(spec, base, adapter, dataset, work)
         _write_record(spec, "merge", merged, name, stage_id, watch, result, parents)
     if spec.merge.publish:
@@ -139,7 +139,8 @@ def _is_made(folder: Path, stage_id: str) -> bool:
     return file.exists() and Record.model_validate_json(file.read_text()).id == stage_id
 
 
-def _base(spec: Spec, work: Path) -> Path:
+def base_folder(spec: Spec, work: Path) -> Path:
+    """The base model, downloaded and verified."""
     entry = registry.usable(spec.buckets, spec.base_model.name)
     storage.download(registry.folder_of(spec.buckets, entry), work / "base", label=f"download {entry.name}")
     return work / "base"
