@@ -24,9 +24,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from runners.corpus.build import build  # noqa: E402
-from runners.corpus.pairs import DOMAINS  # noqa: E402
-from runners.spec import DataSpec, Spec  # noqa: E402
+from runners.corpus.build import build
+from runners.corpus.pairs import DOMAINS
+from runners.spec import DataSpec, Spec
 
 VOCABULARY, QUESTION_WORDS, ANSWER_WORDS = 60_000, 12, 138
 
