@@ -161,7 +161,7 @@ def _lease(i: int, cost: float, residual: float, factor: float, months: float) -
     return (
         f"A lease payment is depreciation plus a rent charge. Depreciation: ({whole(cost)} − {whole(residual)}) ÷ {num(months)} = {usd(depreciation)}. "
         f"Rent charge: ({whole(cost)} + {whole(residual)}) × {factor:.5f} = {usd(rent)}. Base payment = **{usd(depreciation + rent)} a month** before sales tax. "
-        f"The money factor × 2,400 approximates an interest rate: {factor:.5f} × 2,400 = {num(factor * 2400, 2)}%."
+        f"The money factor times 2,400 approximates a yearly rate in percent: {factor:.5f} × 2,400 = {num(factor * 2400, 2)}."
     )
 
 

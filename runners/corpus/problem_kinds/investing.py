@@ -49,7 +49,7 @@ def _returns(i: int, first: float, second: float, third: float, amount: float) -
     mean, geometric = sum(returns) / 3, portfolio.geometric_mean(returns)
     end = amount * math.prod(1 + r for r in returns)
     return (
-        f"Chain the growth factors: {1 + first:.4g} × {1 + second:.4g} × {1 + third:.4g} = {end / amount:.5f}, so {whole(amount)} became **{usd(end)}**. Arithmetic mean: {pct(mean)}. Geometric (compound) mean: "
+        f"Chain the growth factors: {1 + first:.6g} × {1 + second:.6g} × {1 + third:.6g} = {end / amount:.5f}, so {whole(amount)} became **{usd(end)}**. Arithmetic mean: {pct(mean)}. Geometric (compound) mean: "
         f"{end / amount:.5f}^(1/3) − 1 = **{pct(geometric)} a year**. The compound figure is what the money really did; the gap to the arithmetic mean grows with volatility."
     )
 
@@ -85,7 +85,7 @@ def _gordon(i: int, dividend: float, growth: float, required: float, price: floa
     coming = dividend * (1 + growth)
     value = portfolio.gordon_value(coming, required, growth)
     return (
-        f"Constant-growth model: value = D₁ / (r − g). Next dividend: {usd(dividend)} × {1 + growth:.4g} = {usd(coming)}. Value = {coming:.4f} / ({pct(required)} − {pct(growth)}) = **{usd(value)}**. "
+        f"Constant-growth model: value = D₁ / (r − g). Next dividend: {usd(dividend)} × {1 + growth:.6g} = {usd(coming)}. Value = {coming:.4f} / ({pct(required)} − {pct(growth)}) = **{usd(value)}**. "
         f"Against a price of {usd(price)} the share looks {'cheap' if value > price else 'dear'} by {pct(abs(value / price - 1), 1)} on these assumptions; the price itself implies a return of {pct(coming / price + growth)} (dividend yield plus growth)."
     )
 

@@ -7,6 +7,7 @@ moves every number that has a step by up to a tenth, so that a second set can be
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,10 +57,10 @@ class Kind:
             raise ValueError(f"{self.name} #{index}: {len(ask.values)} values for {len(fields)} fields")
         values = [_moved(value, unit, rng) for value, (_, unit) in zip(ask.values, fields, strict=True)]
         shown = {name: _shown(value, unit) for value, (name, unit) in zip(values, fields, strict=True)}
-        answer = f"{self.steps(index, *values)} {ask.remark.format(**shown)}".strip()
+        answer = _article(f"{self.steps(index, *values)} {ask.remark.format(**shown)}".strip())
         return {
             "id": f"{self.name}-{index + 1}",
-            "question": ask.question.format(**shown),
+            "question": _article(ask.question.format(**shown)),
             "answer": answer,
             "category": self.category,
             "source": "problems",
@@ -104,6 +105,11 @@ def money_as_given(amount: float) -> str:
 def pick(index: int, *texts: str) -> str:
     """One of several wordings, by the ask's index."""
     return texts[index % len(texts)]
+
+
+def _article(text: str) -> str:
+    """ "a 8-year" is "an 8-year": the numbers are filled in after the words were written."""
+    return re.sub(r"\b([Aa]) (?=\$?(?:8|11\b|18\b))", r"\1n ", text)
 
 
 def _moved(value: Any, unit: str, rng: random.Random | None) -> Any:

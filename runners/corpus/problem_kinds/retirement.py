@@ -22,8 +22,8 @@ def _projection(i: int, start: float, yearly: float, rate: float, years: int) ->
     grown, added = money.future_value(start, rate, years), money.annuity_future_value(yearly, rate, years)
     total = grown + added
     return (
-        f"Two pieces, with {pct(rate)} a year and contributions at each year's end. What is there now: {whole(start)} × {1 + rate:.4g}^{years} = {whole(grown)}. "
-        f"New savings: {whole(yearly)} × ((1+{rate:.4g})^{years} − 1)/{rate:.4g} = {whole(added)}. **Total about {whole(total)}** (nearest dollar), "
+        f"Two pieces, with {pct(rate)} a year and contributions at each year's end. What is there now: {whole(start)} × {1 + rate:.6g}^{years} = {whole(grown)}. "
+        f"New savings: {whole(yearly)} × ((1+{rate:.6g})^{years} − 1)/{rate:.6g} = {whole(added)}. **Total about {whole(total)}** (nearest dollar), "
         f"of which {whole(start + yearly * years)} was put in and {whole(total - start - yearly * years)} is growth."
     )
 
@@ -70,7 +70,7 @@ def _nest_egg(i: int, spending: float, other: float, rate: float) -> str:
     gap = spending - other
     return (
         f"Savings must supply what pensions and Social Security do not: {whole(spending)} − {whole(other)} = {whole(gap)} a year. "
-        f"At an initial withdrawal of {pct(rate)}: {whole(gap)} ÷ {rate:.4g} = **{whole(gap / rate)}**, i.e. {num(1 / rate, 1)} times the gap. "
+        f"At an initial withdrawal of {pct(rate)}: {whole(gap)} ÷ {rate:.6g} = **{whole(gap / rate)}**, i.e. {num(1 / rate, 1)} times the gap. "
         f"A rate half a point lower would ask for {whole(gap / (rate - 0.005))}."
     )
 
@@ -89,7 +89,7 @@ def _roth_or_not(i: int, pretax: float, now: float, later: float, growth: float,
     roth, traditional = retirement.roth_against_traditional(pretax, now, later, growth, years)
     better = "Roth" if roth > traditional else "traditional"
     return (
-        f"Compare the same {whole(pretax)} of pre-tax money. Growth factor: {1 + growth:.4g}^{years} = {(1 + growth) ** years:.4f}. Roth: {whole(pretax)} × (1 − {pct(now)}) × {(1 + growth) ** years:.4f} = {whole(roth)}, tax-free. "
+        f"Compare the same {whole(pretax)} of pre-tax money. Growth factor: {1 + growth:.6g}^{years} = {(1 + growth) ** years:.4f}. Roth: {whole(pretax)} × (1 − {pct(now)}) × {(1 + growth) ** years:.4f} = {whole(roth)}, tax-free. "
         f"Traditional: {whole(pretax)} × {(1 + growth) ** years:.4f} × (1 − {pct(later)}) = {whole(traditional)} after tax. **{better.capitalize()} leaves {whole(abs(roth - traditional))} more**, "
         f"only because the rates differ ({pct(now)} now, {pct(later)} later); the growth cancels out."
     )

@@ -176,11 +176,11 @@ KINDS = (
         ask("Partners at a firm, we reported {gross} together on a {status} return. What is the {year} tax if we don't itemize?", "Quarterly estimates should follow this figure when nothing is withheld.", 430_000, "joint", 2025),
     )),
     Kind("self-employment-tax", "tax", "IRC 1401, 1402; Schedule SE (Form 1040)", 2025, "profit:$500 wages:$500 year:s", _self_employment, (
-        ask("My freelance design business cleared {profit} in {year}, no other job (wages {wages}). Self-employment tax?", "Set aside money each month: it is due with quarterly estimates.", 64_000, 0, 2025),
+        ask("My freelance design business cleared {profit} in {year} and I have no other job. Self-employment tax?", "Set aside money each month: it is due with quarterly estimates.", 64_000, 0, 2025),
         ask("I have a {wages} W-2 salary and {profit} of consulting profit in {year}. What do I owe on Schedule SE?", "Wages use up the Social Security base first.", 38_000, 150_000, 2025),
-        ask("Compute the {year} SE tax on {profit} of Schedule C profit for a plumber without wages ({wages}).", "A solo 401(k) lowers income tax but not this tax.", 117_500, 0, 2025),
+        ask("Compute the {year} SE tax on {profit} of Schedule C profit for a plumber without wages.", "A solo 401(k) lowers income tax but not this tax.", 117_500, 0, 2025),
         ask("Uber and tutoring brought me {profit} net in {year}; my day job paid {wages}. Find the tax for Social Security and Medicare.", "It applies from $400 of net earnings.", 9_200, 41_000, 2024),
-        ask("A surgeon's locum work nets {profit} in {year} with no wages ({wages}). How does the cap on Social Security change the bill?", "Above $200,000 the additional 0.9% Medicare tax may apply too.", 260_000, 0, 2025),
+        ask("A surgeon's locum work nets {profit} in {year}, and there are no wages. How does the cap on Social Security change the bill?", "Above $200,000 the additional 0.9% Medicare tax may apply too.", 260_000, 0, 2025),
     )),
     Kind("stacked-gains", "tax", "Rev. Proc. 2023-34 and 2024-40, section 2.03; Form 1040 instructions", 2025, "ordinary:$500 gain:$500 status:s year:s", _stacked_gain, (
         ask("Ordinary taxable income {ordinary}, long-term gain {gain}, {status}, {year}. How much of the gain is taxed, and at what rate?", "Realizing gains in low-income years can make them free of federal tax.", 38_500, 24_000, "single", 2025),
@@ -241,7 +241,7 @@ KINDS = (
         ask("Paid-off house, so only {other} of SALT to itemize; I tithe {gift}. {status} return. Quantify alternating years.", "Prepaying state tax does not help past the cap.", 12_500, 10_000, "head-of-household"),
     )),
     Kind("business-income-deduction", "tax", "IRC 199A; Form 8995", 2025, "income:$500 taxable:$500 gains:$500", _qbi, (
-        ask("My sole proprietorship's qualified income is {income}; taxable income before the deduction is {taxable}, {gains} of it long-term gain. QBI deduction?", "QBI is already reduced by half the SE tax and retirement contributions.", 70_000, 58_000, 0),
+        ask("My sole proprietorship's qualified income is {income}; taxable income before the deduction is {taxable}, with no capital gains. QBI deduction?", "QBI is already reduced by half the SE tax and retirement contributions.", 70_000, 58_000, 0),
         ask("Compute section 199A for {income} of S-corporation profit, taxable income {taxable}, net capital gain {gains}, below the threshold.", "Wages an S corporation pays its owner are not QBI.", 95_000, 140_000, 12_000),
         ask("A landlord in a rental business: QBI {income}, taxable income {taxable}, capital gain {gains}. What may be deducted?", "Rental activity must rise to a trade or business, or meet the safe harbor.", 42_000, 61_000, 25_000),
         ask("Does a {gains} stock gain shrink my 20% pass-through deduction when QBI is {income} and taxable income {taxable}?", "Qualified dividends count as net capital gain here.", 60_000, 72_000, 18_000),
