@@ -28,6 +28,6 @@ done
 
 # Nothing of this VM goes into the image: no token (its folder is in memory), no identity, no package lists.
 apt-get clean
-rm --recursive --force /var/lib/apt/lists/* /root/.docker
+rm --recursive --force /var/lib/apt/lists/* "$HOME/.docker"
 : >/etc/machine-id
 say "done"
