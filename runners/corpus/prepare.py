@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import string
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +28,10 @@ BATCH_ROWS = 2_000
 #: Rows handled in this process before others are started: starting them takes about a second.
 _ALONE_ROWS = 10_000
 _SHOWN_CHARACTERS = 500
+_DIGITS = string.digits.encode()
+_MARKS = string.punctuation.encode()
+#: Bytes that are no letters as spaces; those outside ASCII are letters.
+_LETTERS_ONLY = bytes(byte if byte >= 128 or chr(byte).isalpha() else 32 for byte in range(256))
 _FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
@@ -132,8 +137,16 @@ def pair_tokens(pair: Pair) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """Tokens of a byte-pair vocabulary that splits numbers into digits, estimated from characters; see tests/benchmarks/CORPUS.md for its error."""
-    return -(-len(text) * 10 // 42)
+    """Tokens of a byte-pair vocabulary that splits numbers into digits (SmolLM2's, Qwen2.5's), estimated without one.
+
+    1.15 a word, 1 a digit, 0.9 a mark, 0.3 a line: off by 4 to 5 % on the mean pair, by a third at worst (tests/benchmarks/CORPUS.md).
+    """
+    data = text.encode("utf-8", "replace")
+    words = len(data.translate(_LETTERS_ONLY).split())
+    digits = len(data) - len(data.translate(None, _DIGITS))
+    marks = len(data) - len(data.translate(None, _MARKS))
+    foreign = len(data) - len(text)
+    return int(1.15 * words + digits + 0.9 * marks + 0.3 * (data.count(b"\n") + foreign)) + 1
 
 
 def _columns(batch: Batch, pairs: list[Pair], findings: list[int], tokens: list[int], rejects: list[dict[str, Any]], benchmark: Benchmark | None) -> Prepared:
