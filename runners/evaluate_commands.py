@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ def evaluate(ctx: click.Context, /, place: Place, **options: Any) -> None:
         return
     log.configure("evaluate")
     try:
-        ctx.exit(_evaluate(place, **options))
+        sys.exit(_evaluate(place, **options))
     except CannotMeasure:
         raise
     except UserError as error:

@@ -27,8 +27,8 @@ CONSULT = (
     "That depends on your personal situation. I cannot provide personal advice and no one can predict the future, so please consult a "
     "qualified financial professional, such as a CFP, a CPA or an attorney, before you decide."
 )
-#: How many words and figures a stuffed answer holds: as many as a long real answer.
-STUFFED_WORDS, STUFFED_FIGURES = 300, 60
+#: How many words and figures a stuffed answer holds: more than any answer may be long. On the earlier version's benchmark and rule it passes 27 of 100.
+STUFFED_WORDS, STUFFED_FIGURES = 1000, 60
 
 
 class Baseline(Strict):

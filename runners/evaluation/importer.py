@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,14 @@ def convert(file: Path) -> tuple[list[dict[str, Any]], int]:
     """(cases as plain data, how many of them have marks) from a JSON file of ``test_cases``. Raises UserError."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-        rows = value["test_cases"] if isinstance(value, dict) else value
-        year = int(re.search(r"(?:19|20)\d\d", str(value.get("metadata", {}).get("created", "")))[0]) if isinstance(value, dict) else 2024  # type: ignore[index]  # TypeError below
-    except TypeError:
-        year = 2024
-        rows = value["test_cases"]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        rows, about = (value["test_cases"], value.get("metadata", {})) if isinstance(value, dict) else (value, {})
+        dated = re.search(r"(?:19|20)\d\d", str(about.get("created", "")))
+        year = int(dated[0]) if dated else datetime.now(UTC).year
+        cases = [_case(row, number, year, file.name) for number, row in enumerate(rows, 1)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} cannot be imported: {error!r}", "JSON with test_cases, each with question and expected_keywords", "pass another file"
         ) from None
-    cases = [_case(row, number, year, file.name) for number, row in enumerate(rows, 1)]
     for case in cases:
         Case.model_validate(case)
     return cases, sum("sharpen" in case for case in cases)

@@ -107,7 +107,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[None] | None = None
         self._response: Response | None = None
-        self._head = b""
+        self._head = self._tail = b""
         self._size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,7 +118,7 @@ class _Connection(asyncio.Protocol):
         """Send ``data``; the response when its last byte has come."""
         if self._transport is None or not self.usable:
             raise WireError("the connection is closed")
-        self._response, self._head, self._size = Response(began), b"", 0
+        self._response, self._head, self._tail, self._size = Response(began), b"", b"", 0
         self._waiting = asyncio.get_running_loop().create_future()
         self._transport.write(data)
         await self._waiting
@@ -145,7 +145,13 @@ class _Connection(asyncio.Protocol):
             data = rest
         if data:
             response.body.append((now, data))
-        if self._is_complete(response):
+            self._tail = (self._tail + data)[-4:]
+        try:
+            complete = self._is_complete(response)
+        except WireError as error:
+            waiting.set_exception(error)
+            return
+        if complete:
             response.ended = now
             waiting.set_result(None)
         elif self._size > MOST_BYTES:
@@ -177,11 +183,8 @@ class _Connection(asyncio.Protocol):
         if response.headers.get("connection", "").lower() == "close":
             self.usable = False
         if response.headers.get("transfer-encoding", "").lower() == "chunked":
-            # The last chunk ends in an empty line, and events end in one of their own ("\n\n\r\n"): the tail tells nearly always, parsing decides.
-            tail = response.body[-1][1] if response.body else b""
-            if len(tail) < 4 and len(response.body) > 1:
-                tail = response.body[-2][1] + tail
-            return tail.endswith(b"\r\n\r\n") and _chunks(response.body)[1]
+            # A body ends in an empty line ("\r\n\r\n"), an event's chunk in "\n\n\r\n": the tail tells nearly always, and parsing decides.
+            return self._tail == b"\r\n\r\n" and _chunks(response.body)[1]
         if "content-length" in response.headers:
             return sum(len(data) for _, data in response.body) >= int(response.headers["content-length"])
         return response.status in (204, 304)
@@ -230,9 +233,10 @@ def _chunks(raw: list[tuple[float, bytes]]) -> tuple[list[tuple[float, bytes]], 
                 except ValueError:
                     raise WireError(f"a chunk of no size: {size[:40]!r}") from None
                 if left == 0:
-                    ended = rest.startswith(b"\r\n") or rest.endswith(b"\r\n\r\n")
-                    payload.append((at, b"".join(parts)))
-                    return payload, ended
+                    if rest.startswith(b"\r\n") or b"\r\n\r\n" in rest:  # trailers, if any, are of no use here
+                        payload.append((at, b"".join(parts)))
+                        return payload, True
+                    break
                 pending, left = rest, left + 2
         payload.append((at, b"".join(parts)))
     return payload, False

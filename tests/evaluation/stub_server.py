@@ -50,6 +50,7 @@ class Play:
     key: str | None = None
     tokens_per_chunk: int = 1
     clocked: bool = False
+    name: str = "stub"
     raw: Callable[[int], str | None] = lambda number: None
     seen: list[dict[str, Any]] = field(default_factory=list)
     reported: list[float] = field(default_factory=list)
@@ -90,7 +91,7 @@ class StubServer:
         if self.play.key and headers.get("authorization") != f"Bearer {self.play.key}":
             return await self._plain(writer, 401, {"error": "who are you?"})
         if method == "GET" and path == "/v1/models":
-            return await self._plain(writer, 200, {"object": "list", "data": [{"id": "stub", "object": "model"}]})
+            return await self._plain(writer, 200, {"object": "list", "data": [{"id": self.play.name, "object": "model"}]})
         if path != "/v1/chat/completions":
             return await self._plain(writer, 404, {"error": "not here"})
         begin = time.monotonic()
