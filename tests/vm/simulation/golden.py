@@ -136,7 +136,7 @@ def _root() -> None:
         _write(root / "usr/local/share/ca-certificates/simulation.crt", (PKI / "ca.crt").read_text())
         subprocess.run(["chroot", str(root), "update-ca-certificates"], check=True, capture_output=True)
     finally:
-        subprocess.run(["umount", str(root)], check=True)
+        subprocess.run(["umount", "--lazy", str(root)], check=True)
         shutil.rmtree(work, ignore_errors=True)
 
 

