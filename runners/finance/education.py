@@ -54,3 +54,12 @@ def nonqualified_penalty(withdrawn: float, basis_fraction: float, tax_rate: floa
 def deferred_interest(principal: float, annual_rate: float, months: int) -> float:
     """Simple interest that accrues on an unsubsidised loan before repayment."""
     return principal * annual_rate * months / 12
+
+
+def rollover_to_roth(year: int, compensation: float, contributed: float, rolled_before: float = 0.0) -> float:
+    """Most that can move from a 529 plan, open for 15 years, to the beneficiary's Roth IRA in ``year`` (IRC 529(c)(3)(E)).
+
+    Within the year's IRA limit (under 50) and compensation, less IRA contributions made; $35,000 in a lifetime. No income phase-out applies.
+    """
+    room = min(limits.IRA[year], compensation) - contributed
+    return max(0.0, min(room, limits.ROLLOVER_529_LIFETIME - rolled_before))

@@ -6,7 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.finance import bonds, business, education, identifiers, insurance, lending, money, options, portfolio, retirement, tax, trading
+from runners.finance import (
+    banking,
+    bonds,
+    business,
+    classification,
+    education,
+    identifiers,
+    insurance,
+    lending,
+    money,
+    options,
+    portfolio,
+    retirement,
+    tax,
+    trading,
+)
 
 RATES = st.floats(0.001, 0.25)
 
@@ -266,3 +281,25 @@ def test_check_digits_of_published_identifiers():
     assert identifiers.mod97("WEST12345698765432GB82") == 1
     assert identifiers.lei_check_digits("5493001KJTIIGC8Y1R") == "12"  # Bloomberg Finance L.P.
     assert identifiers.routing_checksum("011000015") % 10 == 0  # Federal Reserve Bank of Boston
+
+
+def test_liability_and_deposit_insurance_follow_the_regulations():
+    # By hand from the rule: $50 of the first $100, and the later $600, but never more than $500.
+    assert banking.unauthorized_transfer_liability(100, 600, told_in_two_days=False) == 500
+    assert banking.unauthorized_transfer_liability(25, 0, told_in_two_days=True) == 25
+    assert banking.uninsured_deposits(600_000, (260_000, 100_000)) == 110_000
+    assert education.rollover_to_roth(2025, 50_000, 2_000, rolled_before=32_000) == 3_000
+
+
+def test_classification():
+    precision, recall = classification.precision_and_recall(8, 2, 8)
+    assert (precision, recall) == (0.8, 0.5) and classification.f1(precision, recall) == pytest.approx(8 / 13)
+    assert classification.flagged_truly(0.01, 0.99, 0.01) == pytest.approx(0.5)
+    assert classification.expected_credit_loss(0.02, 0.45, 1_000_000) == pytest.approx(9_000)
+    assert classification.review_threshold(10, 1_000) == 0.01
+
+
+def test_revenue_splits_and_identifiers_of_prices():
+    assert business.allocate(1_000, [700, 500]) == pytest.approx([583.33, 416.67], abs=0.005)
+    assert portfolio.split_adjusted_return(100, 52, 2) == pytest.approx(0.04)
+    assert money.at_index(100, 200, 250) == 125
