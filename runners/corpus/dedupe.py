@@ -13,7 +13,6 @@ A pair is dropped for a pair that stays and that it is near to; not for a chain 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -90,8 +89,8 @@ def _drop_near(sets: Sets, labels: Any, priority: Any, threshold: float, dropped
     order = alive[np.lexsort((priority[alive], labels[alive]))]
     cluster = labels[order]
     edges = np.flatnonzero(np.concatenate([[True], cluster[1:] != cluster[:-1], [True]])) if len(order) else np.zeros(1, np.int64)
-    for begin, end in pairwise(edges):
-        rest = order[begin:end]
+    for place in np.flatnonzero(np.diff(edges) > 1):
+        rest = order[edges[place] : edges[place + 1]]
         while len(rest) > 1:
             leader, rest = rest[0], rest[1:]
             close = near.jaccard_to_one(sets, leader, rest) >= threshold - 1e-9

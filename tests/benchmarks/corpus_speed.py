@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -120,7 +121,7 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
     """Build a dataset of so many pairs; seconds by phase."""
     write(folder, count)
     spec = Spec(data=DataSpec(sources="sources.yaml", benchmark="cases.yaml", drop_leaks=True))
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), _cpu_s()
     with Memory() as memory:
         result = build(spec, folder, folder / "out")
     seconds = time.monotonic() - begin
@@ -128,6 +129,7 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
     return {
         "pairs": count,
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(_cpu_s() - cpu, 1),
         "pairs_per_second": round(count / seconds),
         "peak_mib": round(memory.peak_mib),
         "phases": {phase.name: phase.seconds for phase in result.record.phases},
@@ -136,6 +138,11 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
         "leaked_cases": facts["leaks"]["cases_leaked"],
         "mean_tokens": facts["read"]["tokens"]["mean"],
     }
+
+
+def _cpu_s() -> float:
+    """Processor seconds of this process and of its children that ended."""
+    return sum(use.ru_utime + use.ru_stime for use in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)))
 
 
 def near_alone(count: int, folder: Path) -> dict[str, Any]:

@@ -272,3 +272,20 @@ def test_a_split_divides_no_group_and_does_not_depend_on_order(data: st.DataObje
     order = np.array(random.Random(1).sample(range(count), count))
     again = split.held_out(groups[order], categories[order], ids[order], kept[order], 0.2, 0)
     assert (again == held[order]).all()
+
+
+def test_the_check_of_a_split_finds_what_does_not_belong() -> None:
+    import numpy as np
+
+    from runners.corpus import split
+    from runners.corpus.words import hashes, word_sets
+
+    sets = word_sets(*hashes(["a b c d e", "a b c d f", "v w x y z", "a b c d e g"]))
+    assert split.nearest(sets, np.array([0, 2]), np.array([1, 2, 3])).tolist() == pytest.approx([5 / 6, 1.0])
+    groups, everything = np.arange(4), np.ones(4, bool)
+    held = np.array([True, False, False, False])
+    assert split.check(groups, held, everything, (sets,), 0.9) == 1
+    with pytest.raises(AssertionError, match="near a training pair"):
+        split.check(groups, held, everything, (sets,), 0.8)
+    with pytest.raises(AssertionError, match="both sides"):
+        split.check(np.zeros(4), held, everything, (sets,), 0.9)

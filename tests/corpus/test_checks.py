@@ -39,6 +39,7 @@ def findings(answer: str, question: str = "What is it?", **extra: object) -> tup
         "The rule was changed in [Notice 2024-80](https://www.irs.gov/pub/irs-drop/n-24-80.pdf) that year.",
         "Sections 401(a), 403(b) and 457(b) differ in who may offer them.",
         "The number 4111 1111 1111 1112 fails the check that card numbers pass.",
+        "Find the check digits for country DE and account part 500105175407324931 by ISO 13616.",
         "Café, naïve, Zürich: €5 or £3 — that’s “fine” and 日本.",
     ],
 )
@@ -127,7 +128,7 @@ def test_no_text_stops_the_checks(question: str, answer: str) -> None:
     assert set(findings(answer, question)) <= set(checks.FINDINGS)
 
 
-@given(st.integers(10**11, 10**15 - 1))
+@given(st.integers(10**13, 10**14 - 1))
 @settings(deadline=None)
 def test_card_numbers_are_told_by_their_check_digit(stem: int) -> None:
     digits = [4, *(int(digit) for digit in str(stem))]
