@@ -191,3 +191,31 @@ def test_no_case_is_close_to_the_corpus():
 def test_answers_that_need_no_model_pass_nothing():
     for baseline in baselines.run(BENCHMARK.cases, [], 0.8):
         assert baseline.result.rate <= 0.02, (baseline.name, baseline.passed_cases)
+
+
+WORDED = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text())
+
+
+@by_id
+def test_a_right_answer_passes_and_a_wrong_one_does_not(case):
+    right = score(case, WORDED[case.id]["right"])
+    assert right.passed, [(check.name, check.reason) for check in right.checks if not check.passed]
+    assert not score(case, WORDED[case.id]["wrong"]).passed
+
+
+@by_id
+def test_one_wrong_digit_fails(case):
+    """The right answer with each figure that decides moved by a tenth, wherever it stands."""
+    answer = WORDED[case.id]["right"]
+    wanted = [check for check in case.checks if isinstance(check, NumberCheck)]
+    for check in wanted:
+        moved = answer
+        for quantity in sorted(quantities(answer), key=lambda quantity: -quantity.start):
+            value = value_in(check, quantity)
+            if value is not None and abs(value - check.number) <= check.margin:
+                moved = f"{moved[: quantity.start]} {round(quantity.written * 1.1 + 1, 2)} {moved[quantity.end :]}"
+        assert moved != answer and not score(case, moved).passed, check.name
+
+
+def test_every_case_has_worded_answers_and_no_more():
+    assert set(WORDED) == {case.id for case in BENCHMARK.cases}
