@@ -243,13 +243,17 @@ def timeline(spans: Sequence[Span], *, title: str) -> Html:
 
 def ticks(low: float, high: float, about: int) -> list[float]:
     """About so many round numbers that span ``low`` to ``high`` (steps of 1, 2, 2.5 or 5 times a power of ten)."""
-    if high <= low:
-        low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
+    largest = max(abs(low), abs(high))
+    if largest < 1e-250:
+        low, high = 0.0, 1.0
+    elif high - low <= 1e-9 * largest:
+        low, high = low - abs(low) / 2, high + abs(high) / 2
     rough = (high - low) / max(1, about)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    digits = 12 - math.floor(math.log10(step))
+    return [round(index * step, digits) for index in range(first, last + 1)]
 
 
 @dataclass(frozen=True)
@@ -381,13 +385,17 @@ def _label_room(width: int, labels: list[str]) -> float:
 
 
 def _width(label: str) -> float:
-    """Width of a label in SVG units at the style's 13 px: 0.56 em a character."""
-    return 7.3 * len(label)
+    """Width of a label in SVG units at the style's 13 px, by classes of letters in the widest font the style falls back to (DejaVu Sans)."""
+    ems = sum(0.36 if c in "iljtfrI.,:;'|!()[] /" else 0.95 if c in "mwMW@%…" else 0.8 if c.isupper() or c in "<>=+~−" else 0.62 for c in label)
+    return 13 * ems
 
 
 def _cut(label: str, room: float) -> str:
-    fits = max(3, int(room / 7.0))
-    return label if len(label) <= fits else label[: fits - 1].rstrip() + "…"
+    if _width(label) <= room:
+        return label
+    while len(label) > 2 and _width(label + "…") > room:
+        label = label[:-1]
+    return label.rstrip() + "…"
 
 
 def _whole(value: float) -> str:

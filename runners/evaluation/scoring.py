@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from runners.evaluation.cases import Case, ChoiceCheck, DeclineCheck, FactCheck, ForbiddenCheck, NumberCheck
@@ -68,7 +69,7 @@ class Score:
 
 def score(case: Case, answer: str) -> Score:
     """Hold an answer against its case."""
-    text = Text(answer)
+    text = _read(answer)
     numbers = [check for check in case.checks if isinstance(check, NumberCheck)]
     results = []
     for check in case.checks:
@@ -83,6 +84,12 @@ def score(case: Case, answer: str) -> Score:
         else:
             results.append(_decline(check, text))
     return Score(tuple(results))
+
+
+@lru_cache(maxsize=64)
+def _read(answer: str) -> Text:
+    """An answer taken apart; kept, because baselines give one answer to many cases."""
+    return Text(answer)
 
 
 def value_in(check: NumberCheck, quantity: Quantity) -> float | None:

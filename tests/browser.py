@@ -1,0 +1,157 @@
+"""A real headless browser, driven over its debugging pipe (no driver, no websocket library): open a page, measure it, look at it.
+
+with Browser() as browser:
+    page = browser.open(file, width=390, dark=True)
+    page.run("document.title")
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find() -> str | None:
+    """The browser of this machine."""
+    return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+
+
+def need() -> None:
+    """Skip, and say so, where there is no browser; in CI its absence is a failure."""
+    if find() is None:
+        if os.environ.get("CI"):
+            pytest.fail("no headless browser here: the set-up installs Debian's `chromium`")
+        pytest.skip("no headless browser: apt-get install chromium, to test the pages in one")
+
+
+#: Functions of ``window.measures`` that tests ask.
+MEASURES = Path(__file__).with_name("measures.js")
+
+
+class Browser:
+    """One headless browser process with a profile of its own."""
+
+    def __init__(self) -> None:
+        program = find()
+        assert program, "call need() first"
+        self._profile = tempfile.mkdtemp(prefix="elson-browser-")
+        self._ids = itertools.count(1)
+        self._pending = b""
+        self.events: list[dict[str, Any]] = []
+        to_browser, self._write = os.pipe()
+        self._read, from_browser = os.pipe()
+        command = [program, "--headless", *_QUIET, f"--user-data-dir={self._profile}", "--hide-scrollbars", "--remote-debugging-pipe", "about:blank"]
+
+        def wire_up() -> None:
+            # The protocol is on descriptors 3 and 4; the pipes' own numbers may be among them.
+            source, sink = os.dup(to_browser), os.dup(from_browser)
+            high_source, high_sink = 100, 101
+            os.dup2(source, high_source)
+            os.dup2(sink, high_sink)
+            os.dup2(high_source, 3)
+            os.dup2(high_sink, 4)
+
+        self._process = subprocess.Popen(command, preexec_fn=wire_up, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(to_browser)
+        os.close(from_browser)
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        os.close(self._write)
+        os.close(self._read)
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One command of the protocol; its result. Events that come meanwhile are kept."""
+        number = next(self._ids)
+        message: dict[str, Any] = {"id": number, "method": method, "params": parameters}
+        if hasattr(self, "session"):
+            message["sessionId"] = self.session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+            self.events.append(answer)
+
+    def wait_for(self, method: str) -> None:
+        """Until an event has come."""
+        while not any(event.get("method") == method for event in self.events):
+            self.events.append(self._next())
+
+    def open(self, file: Path, *, width: int = 1366, height: int = 900, dark: bool = False) -> Browser:
+        """Show a file at a width, in light or dark."""
+        self.events.clear()
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.wait_for("Page.loadEventFired")
+        self.run(MEASURES.read_text())
+        return self
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def problems(self) -> list[str]:
+        """Errors on the console, refused or outside requests."""
+        found = [event["params"]["entry"]["text"] for event in self.events if event.get("method") == "Log.entryAdded"]
+        found += [str(event["params"]) for event in self.events if event.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled")]
+        asked = [event["params"]["request"]["url"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        return found + [url for url in asked if not url.startswith(("file:", "data:"))]
+
+    def faults(self) -> dict[str, Any]:
+        """Everything that is wrong with how the page looks at this width and colour scheme; empty when nothing is."""
+        asked = {name: self.run(f"measures.{name}()") for name in ("lowContrast", "tooWide", "cutLabels", "nameless", "repeatedIds")}
+        asked["scrolls sideways"] = self.run("document.scrollingElement.scrollWidth > innerWidth")
+        asked["charts not drawn once"] = [count for count in self.run("measures.drawings()") if count != 1]
+        asked["chart text under 9 px"] = self.run("measures.smallestText() < 9")
+        asked["problems"] = self.problems()
+        return {name: value for name, value in asked.items() if value}
+
+    def picture(self, file: Path) -> None:
+        """The whole page as PNG."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(shot["data"]))
+
+    def _next(self) -> dict[str, Any]:
+        ends_at = time.monotonic() + 60
+        while b"\0" not in self._pending:
+            ready, _, _ = select.select([self._read], [], [], max(0.0, ends_at - time.monotonic()))
+            data = os.read(self._read, 1 << 16) if ready else b""
+            assert data, "the browser does not answer"
+            self._pending += data
+        message, self._pending = self._pending.split(b"\0", 1)
+        return dict(json.loads(message))

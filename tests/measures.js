@@ -1,0 +1,52 @@
+// What a page looks like, measured in the browser; each function returns what is wrong, or a number.
+(() => {
+  const shown = e => e.getClientRects().length > 0;
+  const drawn = () => [...document.querySelectorAll("figure > svg")].filter(shown);
+
+  const channels = color => (color.match(/[\d.]+/g) || [0, 0, 0]).map(Number);
+  const linear = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const luminance = rgb => 0.2126 * linear(rgb[0]) + 0.7152 * linear(rgb[1]) + 0.0722 * linear(rgb[2]);
+  const ground = e => {
+    for (let p = e; p; p = p.parentElement) {
+      const c = channels(getComputedStyle(p).backgroundColor);
+      if (c.length < 4 || c[3] === 1) return c;
+    }
+    return [255, 255, 255];
+  };
+
+  window.measures = {
+    // Text whose contrast against the nearest painted ground is under 4.5 (WCAG 2.2, 1.4.3); text inside bars is judged by eye.
+    lowContrast: () => [...document.querySelectorAll("body *")].filter(e =>
+      shown(e) && !["title", "desc", "SCRIPT", "STYLE"].includes(e.tagName) && !e.classList.contains("inside")
+      && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
+    ).map(e => {
+      const style = getComputedStyle(e), ink = channels(e instanceof SVGElement ? style.fill : style.color);
+      const [dark, light] = [luminance(ink), luminance(ground(e))].sort((a, b) => a - b);
+      return [(light + 0.05) / (dark + 0.05), e];
+    }).filter(([ratio]) => ratio < 4.5).map(([ratio, e]) => `${e.tagName} ${e.textContent.slice(0, 40)} ${ratio.toFixed(2)}`).slice(0, 10),
+
+    // Elements that reach beyond the window without a box that scrolls around them.
+    tooWide: () => [...document.querySelectorAll("body *")].filter(e =>
+      shown(e) && e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll") && !e.closest("svg")
+    ).map(e => `${e.tagName}.${e.className} ${e.textContent.slice(0, 40)}`).slice(0, 5),
+
+    // How many drawings of each chart are shown: one.
+    drawings: () => [...document.querySelectorAll("figure")].map(f => [...f.querySelectorAll(":scope > svg")].filter(shown).length),
+
+    smallestText: () => Math.min(...drawn().flatMap(s => [...s.querySelectorAll("text")]).filter(t => t.textContent).map(t => t.getBoundingClientRect().height)),
+
+    // Labels that are cut off at the edge of their chart.
+    cutLabels: () => drawn().flatMap(s => {
+      const box = s.getBoundingClientRect();
+      return [...s.querySelectorAll("text")].filter(t => {
+        const r = t.getBoundingClientRect();
+        return r.width && (r.left < box.left - 2 || r.right > box.right + 2);
+      }).map(t => t.textContent);
+    }),
+
+    // Charts without a name for screen readers, and ids used twice.
+    nameless: () => [...document.querySelectorAll("svg[role=img]")].filter(s =>
+      !s.getAttribute("aria-labelledby").split(" ").every(id => document.getElementById(id)?.textContent)).length,
+    repeatedIds: () => { const ids = [...document.querySelectorAll("[id]")].map(e => e.id); return ids.filter((id, n) => ids.indexOf(id) !== n); },
+  };
+})();
