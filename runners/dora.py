@@ -161,22 +161,27 @@ class _ScaledSum(torch.autograd.Function):
         total = base + low_rank
         if bias is not None:
             total -= bias
-        ctx.save_for_backward(total, scale)
-        ctx.dtypes = base.dtype, low_rank.dtype
-        found = torch.mul(total, scale)
+        more = (scale - 1).to(total.dtype)
+        ctx.save_for_backward(total, more)
+        ctx.dtypes = base.dtype, low_rank.dtype, scale.dtype
+        found = torch.addcmul(total, total, more)
         return (found if bias is None else found.add_(bias)).to(base.dtype)
 
     @staticmethod
     def backward(ctx: Any, *incoming: Any) -> Any:
-        total, scale = ctx.saved_tensors
+        total, more = ctx.saved_tensors
         (gradient,) = incoming
-        change = torch.mul(gradient, scale)
-        base_dtype, low_rank_dtype = ctx.dtypes
-        leading = list(range(gradient.dim() - 1))
-        return change.to(base_dtype), change.to(low_rank_dtype), (gradient * total).sum(leading, dtype=scale.dtype), None
+        base_dtype, low_rank_dtype, scale_dtype = ctx.dtypes
+        change = torch.addcmul(gradient, gradient, more)
+        by_row = (gradient * total).flatten(0, -2).sum(0, dtype=scale_dtype)
+        return change.to(base_dtype), change.to(low_rank_dtype), by_row, None
 
 
 def _scaled_sum(base: torch.Tensor, low_rank: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """``(base + low_rank - bias) * scale + bias``, the bias frozen; the scale stays fp32 (bf16 would swallow a magnitude's change of 0.1 %)."""
+    """``(base + low_rank - bias) * scale + bias``, the bias frozen.
+
+    Written ``t + t (scale - 1)``: of the scale, which stays near 1, only the difference is rounded to the tensors' dtype, and the sum is taken in
+    fp32 and rounded once. (The scale itself in bf16 would swallow a magnitude's change of 0.3 %; products of bf16 with fp32 took 7 times as long.)
+    """
     found: torch.Tensor = _ScaledSum.apply(base, low_rank, scale, bias)
     return found

@@ -32,7 +32,7 @@ CUDA_PACKAGES = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)==")
 UNUSED_ON_CPU = re.compile(r"^(torchvision|torchaudio|torchcodec)==")
 #: Bumped when what this file does to an environment changes.
 INSTALLER_VERSION = 2
-STAGES = ("tools", "train", "quantize", "serve")
+STAGES = ("tools", "train", "quantize", "serve", "quantize-llmcompressor")
 _printing = threading.Lock()
 
 
