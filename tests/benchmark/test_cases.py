@@ -11,6 +11,7 @@ import yaml
 from runners.corpus import problems
 from runners.evaluation import baselines, cases
 from runners.evaluation.cases import ChoiceCheck, DeclineCheck, FactCheck, ForbiddenCheck, NumberCheck
+from runners.evaluation.contamination import Pair
 from runners.evaluation.numbers import quantities
 from runners.evaluation.scoring import score, value_in
 from runners.evaluation.wording import Text
@@ -44,7 +45,7 @@ ANSWERS = {
     "retirement-roth-phase-out": [tax.roth_ira_limit(156_000, "single", 2025, age=38)],
     "retirement-missed-rmd": [retirement.missed_distribution_tax(8_400, False), retirement.missed_distribution_tax(8_400, True)],
     "tax-single-2025": [tax.income_tax(85_000, "single", 2025)],
-    "tax-self-employment": [tax.self_employment_tax(80_000, 2025)],
+    "tax-self-employment": [tax.self_employment_tax(30_000, 2025, wages=160_000)],
     "tax-gains-straddle": [tax.gains_tax(40_000, 20_000, "single", 2025)],
     "tax-niit-joint": [tax.net_investment_income_tax(72_000, 300_000, "joint")],
     "tax-loss-carryover": [*tax.after_loss_offset(4_000, 15_000)[1:]],
@@ -69,7 +70,7 @@ ANSWERS = {
     "banking-apy": [100 * money.effective_rate(0.051, 365)],
     "banking-joint-coverage": [banking.uninsured_deposits(630_000, (310_000, 0))],
     "banking-lost-card": [banking.unauthorized_transfer_liability(200, 310, told_in_two_days=False)],
-    "banking-cd-ladder": [25_000 * 0.045 * 180 / 365],
+    "banking-cd-penalty": [25_000 * 0.045 * 180 / 365],
     "credit-mortgage-payment": [lending.monthly_payment(375_000, 0.065, 360)],
     "credit-back-end-ratio": [100 * lending.debt_to_income([2_100, 450, 300], 7_500)],
     "credit-card-months": [math.ceil(money.periods_to_repay(5_200, 0.02, 210))],
@@ -90,7 +91,7 @@ ANSWERS = {
     "business-npv-machine": [money.npv(0.10, [-90_000] + [26_000] * 5)],
     "wealth-monthly-goal": [education.monthly_saving(750_000, 0, 0.06, 20)],
     "wealth-net-worth": [480_000 + 215_000 + 32_000 + 26_000 - 305_000 - 11_000 - 4_500],
-    "wealth-safe-harbor-spending": [retirement.nest_egg(96_000 - 36_000, 0.04)],
+    "wealth-withdrawal-target": [retirement.nest_egg(96_000 - 36_000, 0.04)],
     "wealth-qcd": [limits.QUALIFIED_CHARITABLE_DISTRIBUTION[2025]],
     "compliance-cash-report": [limits.CTR_DAYS],
     "compliance-13f": [*limits.FORM_13F],
@@ -136,7 +137,7 @@ def test_size_spread_and_kinds():
     assert len(BENCHMARK.cases) >= 100 and min(categories.values()) >= 4
     difficulties, kinds = Counter(c.difficulty for c in BENCHMARK.cases), Counter(c.kind for c in BENCHMARK.cases)
     assert min(difficulties.values()) >= 8 and kinds["decline"] >= 8 and kinds["multiple_choice"] >= 12
-    assert sum(bool(case.history) for case in BENCHMARK.cases) >= 6
+    assert sum(bool(case.history) for case in BENCHMARK.cases) >= 8
     letters = Counter(check.choice for case in BENCHMARK.cases for check in case.checks if isinstance(check, ChoiceCheck))
     assert max(letters.values()) <= 0.4 * letters.total(), "always choosing one letter must not pay"
 
@@ -219,3 +220,14 @@ def test_one_wrong_digit_fails(case):
 
 def test_every_case_has_worded_answers_and_no_more():
     assert set(WORDED) == {case.id for case in BENCHMARK.cases}
+
+
+def test_the_corpus_does_not_answer_for_the_model():
+    """The nearest question's answer and stuffed words of the written pairs and the problems; `elson evaluate` repeats it with the whole dataset."""
+    rows = list(problems.generate())
+    for file in sorted((ROOT / "data" / "qa").glob("**/*.yaml")):
+        loaded = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        rows += loaded if isinstance(loaded, list) else next((v for v in loaded.values() if isinstance(v, list)), [])
+    pairs = [Pair(id=str(n), category=r.get("category", ""), question=r["question"], answer=r["answer"]) for n, r in enumerate(rows)]
+    for baseline in baselines.run(BENCHMARK.cases, pairs, 0.8):
+        assert baseline.result.rate <= 0.15, (baseline.name, baseline.passed_cases)
