@@ -96,11 +96,11 @@ def export(run: Path, out: Path | None) -> None:
       elson evaluate export .elson/evaluations/0123456789abcdef-1
       inspect view --log-dir .elson/evaluations/0123456789abcdef-1/inspect
     """
-    from runners.evaluation.exporter import inspect_log
+    from runners.evaluation.exporter import file_name, inspect_log
     from runners.evaluation.run import read
 
     found = read(run)
-    target = out or (run if run.is_dir() else run.parent) / "inspect" / "elson.json"
+    target = out or (run if run.is_dir() else run.parent) / "inspect" / file_name(found)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(inspect_log(found), indent=1, ensure_ascii=False))
     click.echo(str(target))

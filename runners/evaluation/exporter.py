@@ -13,6 +13,12 @@ from runners.evaluation.results import CaseResult, EvaluationResult
 _STATUS = {"incomplete": "cancelled", "contaminated": "error", "unfit": "success"}
 
 
+def file_name(found: EvaluationResult) -> str:
+    """A name that ``inspect view --log-dir`` takes for a log: time, task, id."""
+    when = found.started_at[:19].replace(":", "-")
+    return f"{when}+00-00_elson_{found.benchmark['digest'].replace('-', '')}.json"
+
+
 def inspect_log(found: EvaluationResult) -> dict[str, Any]:
     """The whole log as plain data."""
     name = str(found.model.get("name") or "none")
