@@ -276,7 +276,7 @@ KINDS = (
     )),
     Kind("annualized-growth", "data", "BEA, NIPA Handbook, ch. 4", 2025, "growth:%0.05 level:n10", _annualize, (
         ask("Quarterly GDP growth of {growth} from a level of {level} billion: annualized rate?", "Euro-area releases quote the quarterly rate instead.", 0.0065, 23_200),
-        ask("Industrial output slid by {growth} in one quarter (index {level}). Express it as an annual rate.", "Negative quarters compound as well.", -0.011, 103),
+        ask("Industrial output changed by {growth} in one quarter (index {level}). Express it as an annual rate.", "Negative quarters compound as well.", -0.011, 103),
         ask("How does the BEA get an annual figure from a quarter's {growth} on {level}?", "Revisions often exceed the difference between the two methods.", 0.0095, 22_700),
     )),
     Kind("index-escalation", "data", "BLS, How to Use the CPI for Escalation", 2025, "amount:$500 then:n1 now:n1 years:n", _index, (

@@ -339,7 +339,7 @@ KINDS = (
         ask("We want {target} of today's dollars in {years} years and hold {start}. At {rate} and {inflation} inflation, what must we save monthly?", "Review the plan yearly.", 500_000, 20, 0.065, 60_000, 0.025),
         ask("Lake cabin worth {target} now, to be bought in {years} years: {start} saved, {rate} return, {inflation} price growth. Monthly amount?", "Short goals belong in safer assets.", 240_000, 8, 0.045, 35_000, 0.03),
         ask("Seed a family foundation with {target} (present value) in {years} years; {start} in the pot, {rate} return, {inflation} inflation.", "A donor-advised fund costs less to run at this size.", 1_000_000, 15, 0.06, 200_000, 0.0225),
-        ask("Target {target} real in {years} years for a child's first home, starting from {start} at {rate} with prices rising {inflation}.", "Gift limits and ownership deserve thought.", 80_000, 18, 0.07, 0, 0.025),
+        ask("Target {target} real in {years} years for a child's first home, starting from nothing at {rate} with prices rising {inflation}.", "Gift limits and ownership deserve thought.", 80_000, 18, 0.07, 0, 0.025),
     )),
     Kind("net-worth-check", "wealth", "CFPB, 'Your Money, Your Goals'", 2025, "house:$5000 mortgage:$5000 savings:$500 retirement:$1000 debts:$500 monthly:$100", _net_worth, (
         ask("House {house}, mortgage {mortgage}, {savings} cash, {retirement} in plans, {debts} other debt, {monthly} monthly spending. How are we doing?", "The trend over years says more than the level.", 430_000, 290_000, 18_000, 165_000, 21_000, 5_200),
@@ -364,7 +364,7 @@ KINDS = (
     Kind("reserve-plan", "literacy", "CFPB, 'An essential guide to building an emergency fund'", 2025, "rent:$25 food:$10 utilities:$10 insurance_:$10 minimums:$10 months:n saved:$100 monthly:$25", _reserve, (
         ask("Rent {rent}, food {food}, utilities {utilities}, insurance {insurance_}, minimum payments {minimums}. I want {months} months aside, have {saved} and can add {monthly}. How long?", "A first $1,000 already stops most emergencies from becoming debt.", 1_350, 450, 180, 210, 120, 4, 1_600, 300),
         ask("Two earners: {rent} mortgage, {food} groceries, {utilities} utilities, {insurance_} insurance, {minimums} debt. Target {months} months; {saved} saved; {monthly} monthly. Timeline?", "With two incomes three months may do.", 2_300, 800, 320, 380, 450, 3, 5_000, 650),
-        ask("Freelancer's cushion: {months} months of {rent} + {food} + {utilities} + {insurance_} + {minimums}, {saved} in hand, {monthly} a month toward it.", "Irregular income calls for the longer end of the range.", 1_600, 500, 200, 520, 0, 8, 9_000, 800),
+        ask("Freelancer's cushion: {months} months of {rent} + {food} + {utilities} + {insurance_} + {minimums}, {saved} in hand, {monthly} a month toward it.", "Irregular income calls for the longer end of the range.", 1_600, 500, 200, 520, 90, 8, 9_000, 800),
     )),
     Kind("early-start", "literacy", "Future value of an annuity; Investor.gov", 2025, "yearly:$250 rate:%0.25 early_years:n gap:n late_years:n", _early_start, (
         ask("Ann saves {yearly} a year for {early_years} years, then stops for {gap}. Bob begins later and saves for {late_years}. Who has more at {rate}?", "Doing both is better still.", 4_000, 0.07, 10, 30, 30),

@@ -60,7 +60,7 @@ class Kind:
         answer = _article(f"{self.steps(index, *values)} {ask.remark.format(**shown)}".strip())
         return {
             "id": f"{self.name}-{index + 1}",
-            "question": _article(ask.question.format(**shown)),
+            "question": _sentence(ask.question.format(**shown)),
             "answer": answer,
             "category": self.category,
             "source": "problems",
@@ -97,6 +97,11 @@ def num(value: float, digits: int = 2) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def count(value: float, noun: str) -> str:
+    """1 year, 2 years."""
+    return f"{num(value, 0)} {noun}{'' if round(value) == 1 else 's'}"
+
+
 def money_as_given(amount: float) -> str:
     """As a person writes it: cents only when there are any."""
     return whole(amount) if float(amount).is_integer() else usd(amount)
@@ -110,6 +115,11 @@ def pick(index: int, *texts: str) -> str:
 def _article(text: str) -> str:
     """ "a 8-year" is "an 8-year": the numbers are filled in after the words were written."""
     return re.sub(r"\b([Aa]) (?=\$?(?:8|11\b|18\b))", r"\1n ", text)
+
+
+def _sentence(text: str) -> str:
+    text = _article(text)
+    return text[0].upper() + text[1:]
 
 
 def _moved(value: Any, unit: str, rng: random.Random | None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from runners.corpus.problem_kinds.kind import Kind, ask, num, pct, usd, whole
+from runners.corpus.problem_kinds.kind import Kind, ask, count, num, pct, usd, whole
 from runners.finance import bonds, options
 
 
@@ -108,7 +108,7 @@ def _forward_rate(i: int, short: float, short_years: int, long: float, long_year
     rate = bonds.forward_rate(short, short_years, long, long_years)
     return (
         f"Lending for {long_years} years must equal lending for {short_years} and rolling over: (1 + {pct(long)})^{long_years} = (1 + {pct(short)})^{short_years} × (1 + f)^{long_years - short_years}. {(1 + long) ** long_years:.6f} / {(1 + short) ** short_years:.6f} = {(1 + long) ** long_years / (1 + short) ** short_years:.6f}; "
-        f"**f = {pct(rate)}** a year for the {long_years - short_years} year(s) after year {short_years}. It is a break-even, not a forecast: it holds a term premium, too."
+        f"**f = {pct(rate)}** a year over the {count(long_years - short_years, 'year')} after year {short_years}. It is a break-even, not a forecast: it holds a term premium, too."
     )
 
 

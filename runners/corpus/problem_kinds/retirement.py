@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runners.corpus.problem_kinds.kind import Kind, ask, num, pct, pick, usd, whole
+from runners.corpus.problem_kinds.kind import Kind, ask, count, num, pct, pick, usd, whole
 from runners.finance import limits, money, retirement, tax
 
 
@@ -45,7 +45,7 @@ def _match(i: int, salary: float, deferral: float, rate: float, cap: float) -> s
 def _claim(i: int, benefit: float, months: int) -> str:
     factor = retirement.claiming_factor(months)
     years, rest = divmod(abs(months), 12)
-    when = f"{years} years" + (f" and {rest} months" if rest else "") if years else f"{rest} months"
+    when = count(years, "year") + (f" and {count(rest, 'month')}" if rest else "") if years else count(rest, "month")
     if months < 0:
         early = -months
         steps = f"Early: 5/9 of 1% for each of the first {min(36, early)} months ({pct(min(36, early) * 5 / 900)})" + (
@@ -110,7 +110,7 @@ def _earnings_test(i: int, earnings: float, benefit: float, year: int) -> str:
     months = -(-held // benefit)
     return (
         f"Before the year of full retirement age, $1 is withheld for each $2 earned over the {year} limit of {whole(limit)}. Excess: {whole(earnings)} − {whole(limit)} = {whole(earnings - limit)}; half of it = **{whole(held)} withheld** "
-        f"out of {whole(benefit * 12)} a year, so {whole(benefit * 12 - held)} is paid. SSA holds back whole checks first: about {num(months)} month(s) of {whole(benefit)}. "
+        f"out of {whole(benefit * 12)} a year, so {whole(benefit * 12 - held)} is paid. SSA holds back whole checks first: about {count(months, 'month')} of {whole(benefit)}. "
         f"At full retirement age the benefit is recomputed to credit the months withheld."
     )
 
@@ -147,7 +147,7 @@ KINDS = (
         ask("In {year} I reach {age}. I have {balance} in a SEP-IRA (value at the last year end). How much must come out?", "Several IRAs may be added up and the sum taken from any of them.", 1_130_000, 73, 2025),
         ask("A former teacher of {age} holds {balance} in a 403(b). What's the least the plan must pay her for {year}?", "403(b) RMDs can be taken from any of one's 403(b) accounts, but not from an IRA.", 351_000, 85, 2024),
         ask("What portion of a {balance} IRA has to leave the account in {year} if the owner turns {age}?", "The share grows every year, because the period shrinks.", 94_000, 92, 2025),
-        ask("Grandpa is {age}. His account statement for the end of the year before {year} reads {balance}. Work out his mandatory withdrawal.", "Withholding can be set so that no estimated tax is needed.", 517_000, 88, 2024),
+        ask("Grandpa turns {age} in {year}. His account statement for the end of the year before reads {balance}. Work out his mandatory withdrawal.", "Withholding can be set so that no estimated tax is needed.", 517_000, 88, 2024),
     )),
     Kind("retirement-projection", "retirement", "Future value of a sum and of an ordinary annuity", 2025, "start:$1000 yearly:$500 rate:%0.25 years:n", _projection, (
         ask("I'm 35 with {start} in my 401(k) and add {yearly} a year, match included. At {rate}, what could it be in {years} years?", "A projection at one smooth rate hides the swings on the way.", 62_000, 14_500, 0.065, 30),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runners.corpus.problem_kinds.kind import Kind, ask, num, pct, pick, usd, whole
+from runners.corpus.problem_kinds.kind import Kind, ask, count, num, pct, pick, usd, whole
 from runners.finance import limits, tax
 from runners.finance.limits import Status
 
@@ -72,7 +72,7 @@ def _losses(i: int, gains: float, losses: float) -> str:
     needed = -(-carried // 3_000)
     return (
         f"Net the year first: {whole(gains)} of gains − {whole(losses)} of losses = {whole(gains - losses)}. A net loss reduces ordinary income by at most $3,000 a year ($1,500 married filing separately): **{whole(deducted)} deducted now, "
-        f"{whole(carried)} carried forward** without limit of time, keeping its short- or long-term character. With no further gains it would be used up in {num(needed)} more year(s) at $3,000 each."
+        f"{whole(carried)} carried forward** without limit of time, keeping its short- or long-term character. With no further gains it would be used up in another {count(needed, 'year')} at $3,000 each."
     )
 
 
@@ -143,7 +143,7 @@ def _child(i: int, children: int, magi: float, status: str, year: int) -> str:
     steps = -(-max(0, magi - threshold) // 1000)
     return (
         f"{year}: {whole(each)} for each qualifying child under 17, {num(children)} × {whole(each)} = {whole(children * each)}. The phase-out on a {status} return starts at {whole(threshold)} of modified AGI: {whole(max(0, magi - threshold))} over, "
-        f"counted as {num(steps)} started thousand(s) × $50 = {whole(50 * steps)}. **Credit: {whole(credit)}** before the limit by tax liability. Each child needs a Social Security number."
+        f"counted as {count(steps, 'started thousand')} × $50 = {whole(50 * steps)}. **Credit: {whole(credit)}** before the limit by tax liability. Each child needs a Social Security number."
     )
 
 
@@ -206,7 +206,7 @@ KINDS = (
     Kind("capital-loss-carryover", "tax", "IRC 1211(b), 1212(b); Schedule D", 2025, "gains:$100 losses:$500", _losses, (
         ask("I realized {gains} of gains and {losses} of losses this year. What do I deduct now, and what carries over?", "Carryovers end with the taxpayer's death.", 2_400, 14_500),
         ask("Crypto crash: {losses} lost against {gains} of profits elsewhere. How and over how long will the loss be used?", "Wash-sale rules do not yet name crypto, but that may change.", 6_000, 41_000),
-        ask("After netting {gains} in fund distributions with {losses} from selling a bad stock, how much offsets my salary this year?", "Do not buy the stock back within 30 days before or after.", 3_300, 19_800),
+        ask("After netting {gains} of capital gain distributions with {losses} from selling a bad stock, how much offsets my salary this year?", "Do not buy the stock back within 30 days before or after.", 3_300, 19_800),
         ask("Losses {losses}, gains {gains}. Show how the annual cap on deductible net losses works for a married couple filing together.", "Future gains absorb the carryover without limit.", 500, 11_000),
     )),
     Kind("home-sale-exclusion", "tax", "IRC 121; IRS Publication 523", 2025, "price:$5000 costs:$1000 bought:$5000 improved:$1000 exclusion:$", _home_sale, (
@@ -226,7 +226,7 @@ KINDS = (
         ask("For 2024: {mortgage} mortgage interest, {taxes} state and property tax, {gifts} to charity, {status}. Itemize? Bracket {rate}.", "For 2025 the cap on state taxes is higher, so run it again each year.", 16_800, 13_500, 6_200, "joint", 0.22),
         ask("A {status} homeowner paid {mortgage} interest, {taxes} SALT and gave {gifts} in 2024. Standard or itemized at {rate}?", "Medical costs above 7.5% of AGI could be added.", 9_700, 7_800, 1_500, "single", 0.24),
         ask("2024 return, {status}: interest {mortgage}, SALT {taxes}, donations {gifts}, {rate} bracket. Which deduction wins and by how much tax?", "Non-itemizers get no federal deduction for 2024 gifts.", 7_900, 9_400, 3_000, "joint", 0.22),
-        ask("Should I bother with Schedule A for 2024? {status}, {mortgage} of mortgage interest, {taxes} of taxes, {gifts} of gifts, {rate} rate.", "State returns may allow itemizing in any case.", 11_200, 6_900, 5_400, "head-of-household", 0.22),
+        ask("Should I bother with Schedule A for 2024? I file as {status} with {mortgage} of mortgage interest, {taxes} of taxes, {gifts} of gifts, {rate} rate.", "State returns may allow itemizing in any case.", 11_200, 6_900, 5_400, "head-of-household", 0.22),
     )),
     Kind("estimated-tax-safe-harbor", "tax", "IRC 6654(d); Form 2210 instructions", 2025, "last:$500 this:$500 agi:$1000", _safe_harbor, (
         ask("Last year's tax was {last} on AGI of {agi}; this year I expect {this}. How much must I pay in to avoid a penalty?", "Withholding counts as paid evenly, whenever it happens.", 24_000, 41_000, 138_000),
@@ -238,7 +238,7 @@ KINDS = (
         ask("We give {gift} a year and have {other} of other itemized deductions ({status}). Does bunching two years of gifts help?", "Giving appreciated shares saves the gain's tax as well.", 9_000, 18_000, "joint"),
         ask("A {status} donor of {gift} annually with {other} in SALT and interest: evenly or every other year?", "Check the percentage-of-AGI limits for large gifts.", 5_000, 11_500, "single"),
         ask("How many dollars of deductions are gained by giving {gift} times two every second year if other Schedule A items are {other}, {status}?", "Timing works best when other deductions are just under the standard one.", 14_000, 24_000, "joint"),
-        ask("Paid-off house, so only {other} of SALT to itemize; I tithe {gift}. {status} return. Quantify alternating years.", "Prepaying state tax does not help past the cap.", 12_500, 10_000, "head-of-household"),
+        ask("Paid-off house, so only {other} of SALT to itemize; I tithe {gift} and file as {status}. Quantify giving in alternate years.", "Prepaying state tax does not help past the cap.", 12_500, 10_000, "head-of-household"),
     )),
     Kind("business-income-deduction", "tax", "IRC 199A; Form 8995", 2025, "income:$500 taxable:$500 gains:$500", _qbi, (
         ask("My sole proprietorship's qualified income is {income}; taxable income before the deduction is {taxable}, with no capital gains. QBI deduction?", "QBI is already reduced by half the SE tax and retirement contributions.", 70_000, 58_000, 0),
