@@ -120,12 +120,3 @@ def what_would_meet(target_ms: float, shape: Shape, format: Format, plan: Servin
     if faster:
         ways.append("a card with more bandwidth: " + ", ".join(faster))
     return tuple(ways)
-
-
-def cards_needed(shape: Shape, format: Format, machine: Machine, spec: ServeSpec) -> int | None:
-    """The least power of two of this machine's cards that hold the weights and one sequence of full length; None if eight do not."""
-    for cards in (1, 2, 4, 8):
-        there = plan_serving(shape, format, machine, spec.model_copy(update={"tensor_parallel": cards}), Answers())
-        if there.cache_tokens >= spec.max_model_tokens:
-            return cards
-    return None
