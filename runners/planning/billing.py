@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from runners.errors import UserError
-from runners.planning.machines import MACHINES, Machine, Provisioning
+from runners.planning.machines import MACHINES, PRICES_FILE, Machine, Provisioning
 
 #: Compute Engine in the catalogue.
 SERVICE = "services/6F81-5844-456A"
@@ -29,10 +29,10 @@ def refresh(region: str, file: Path, skus: Iterable[dict[str, Any]] | None = Non
     """Write the region's table anew; returns a line for each price that changed. Prices that the catalogue does not name stay. Raises UserError."""
     table: dict[str, Any] = yaml.safe_load(file.read_text()) if file.exists() else {"regions": {}}
     regions = table["regions"]
-    before = regions.get(region) or {**next(iter(regions.values())), "machines": {}}
     there = [sku for sku in (skus if skus is not None else _fetch()) if region in sku.get("serviceRegions", ())]
     if not there:
         raise UserError(f"the catalogue has nothing in {region}", "a region of Compute Engine", "gcloud compute regions list")
+    before = regions.get(region) or {**yaml.safe_load(PRICES_FILE.read_text())["regions"]["us-central1"], "machines": {}}
     machines, changed = {}, []
     for name, machine in MACHINES.items():
         old = before["machines"].get(name, {})

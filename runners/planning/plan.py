@@ -386,13 +386,17 @@ def _training_warnings(plan: Plan) -> tuple[Notice, ...]:
 def _serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> tuple[Notice, ...]:
     target, found, spec = plan.spec.evaluate.mean_latency_bar_ms, [], plan.spec.serve
     if served.fits and target < served.expected_ms:
-        floor = f"a floor of {served.floor_ms / 1000:.2f} s" if target < served.floor_ms else f"about {served.expected_ms / 1000:.1f} s to expect"
+        below = target < served.floor_ms
+        time = (
+            f"a floor of {served.floor_ms / 1000:.2f} s"
+            if below
+            else f"a floor of {served.floor_ms / 1000:.2f} s, and about {served.expected_ms / 1000:.1f} s to expect,"
+        )
         ways = serving.what_would_meet(target, shape, served.format, served, plan.machine, spec, plan.answers)
-        how = "nothing a machine could do" if target < served.floor_ms else "tight"
         found.append(
             Notice(
-                f"A MEAN LATENCY OF {target:,.0f} MS IS NOT REACHABLE: {plan.answers.answer_tokens} tokens have {floor} on "
-                f"{served.cards} x {plan.machine.accelerator.name} ({how} by plain decoding)",
+                f"A MEAN LATENCY OF {target:,.0f} MS IS {'NOT REACHABLE' if below else 'UNLIKELY'}: {plan.answers.answer_tokens} tokens have {time} "
+                f"on {served.cards} x {plan.machine.accelerator.name} by plain decoding",
                 f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
                 "; or ".join(ways) or "a higher bar",
             )

@@ -82,6 +82,13 @@ class Cloud:
         return engine.run(ROOT / "infra", stack, config, preview=preview, computed=COMPUTED, invokes=INVOKES, stacks=stacks, environment=environment)
 
 
+def usual_changes(stack: str) -> dict[str, Any]:
+    """What a user writes into the stack file before the first `pulumi up`."""
+    if stack != "foundation":
+        return {}
+    return {"foundation": {"billing_account": "012345-6789AB-CDEF01", "alert_emails": ["me@example.org"], "operators": ["user:me@example.org"]}}
+
+
 def publish(buckets: BucketSpec, folder: Path, name: str, kind: Any, stage_id: str, parents: dict[str, str] | None = None) -> registry.Entry:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.txt").write_text(name)
@@ -140,8 +147,7 @@ def runs(shared_cloud: Cloud) -> Callable[[str, bool], Run]:
 
     def get(stack: str, preview: bool = False) -> Run:
         if (stack, preview) not in done:
-            changes = {"foundation": {"billing_account": "012345-6789AB-CDEF01", "alert_emails": ["me@example.org"], "operators": ["user:me@example.org"]}}
-            done[stack, preview] = shared_cloud.run(stack, preview=preview, **(changes if stack == "foundation" else {}))
+            done[stack, preview] = shared_cloud.run(stack, preview=preview, **usual_changes(stack))
         return done[stack, preview]
 
     return get

@@ -300,7 +300,8 @@ def test_whatever_is_asked_for_is_planned_or_refused_with_a_way_out(
         assert notice.expected
         assert notice.fix
     assert plan.money.usd_per_hour > 0
-    tables.show(plan)
+    assert all(len(row) == len(headers) for _, headers, rows in tables.sections(plan) for row in rows)
+    assert tables.summary(plan)
     assert tables.as_json(plan)["stack"] == "a-stack"
     if not plan.refusals:
         assert plan.disk_needed_gb <= disk

@@ -1,0 +1,129 @@
+"""The function that stops everything, over HTTP against a Compute API that behaves like one."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "infra" / "functions" / "stop"
+
+
+class Compute(ThreadingHTTPServer):
+    """Groups of a project, by scope and name; ``broken`` refuse to be resized."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.sizes = {("regions/us-central1", "elson-train-0b75369b"): 1, ("zones/us-central1-a", "elson-old"): 1, ("regions/us-central1", "somebody-elses"): 3}
+        self.sizes["regions/us-central1", "elson-serve-done"] = 0
+        self.broken: set[str] = set()
+        self.calls: list[str] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Compute
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/token"):
+            assert self.headers["Metadata-Flavor"] == "Google"
+            return self._answer(200, {"access_token": "a-token", "expires_in": 3600})
+        assert self.headers["Authorization"] == "Bearer a-token"
+        items: dict[str, Any] = {"regions/europe-west1": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}
+        for (scope, name), size in self.server.sizes.items():
+            items.setdefault(scope, {"instanceGroupManagers": []})["instanceGroupManagers"].append({"name": name, "targetSize": size})
+        return self._answer(200, {"items": items})
+
+    def do_POST(self) -> None:
+        self.server.calls.append(self.path)
+        path, _, query = self.path.partition("?")
+        *_, scope_kind, scope, _, name, verb = path.split("/")
+        assert (verb, query) == ("resize", "size=0")
+        if name in self.server.broken:
+            return self._answer(503, {"error": "busy"})
+        self.server.sizes[f"{scope_kind}/{scope}", name] = 0
+        return self._answer(200, {"status": "DONE"})
+
+    def _answer(self, code: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def compute() -> Iterator[Compute]:
+    server = Compute()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def function(compute: Compute, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setenv("ELSON_COMPUTE_URL", compute.url)
+    monkeypatch.setenv("ELSON_METADATA_URL", compute.url)
+    monkeypatch.setenv("ELSON_PROJECT", "a-project")
+    monkeypatch.setenv("ELSON_STOP_FRACTION", "1.0")
+    spec = importlib.util.spec_from_file_location("stop_function", SOURCE / "main.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def message(**notice: Any) -> Any:
+    return SimpleNamespace(data={"message": {"data": base64.b64encode(json.dumps(notice).encode()).decode()}})
+
+
+def test_a_used_up_budget_stops_every_group_of_ours_and_no_other(function: ModuleType, compute: Compute, capsys: pytest.CaptureFixture[str]) -> None:
+    function.stop(message(costAmount=50.01, budgetAmount=50.0, budgetDisplayName="elson"))
+    assert compute.sizes["regions/us-central1", "elson-train-0b75369b"] == 0
+    assert compute.sizes["zones/us-central1-a", "elson-old"] == 0
+    assert compute.sizes["regions/us-central1", "somebody-elses"] == 3
+    assert len(compute.calls) == 2  # the one that stands at 0 is not called
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["group"] for line in lines} == {"elson-train-0b75369b", "elson-old"}
+
+
+@pytest.mark.parametrize("notice", [{"costAmount": 49.99, "budgetAmount": 50.0}, {"costAmount": 0.0, "budgetAmount": 50.0}, {"budgetAmount": 50.0}, {}])
+def test_within_the_budget_nothing_happens(notice: dict[str, float], function: ModuleType, compute: Compute) -> None:
+    function.stop(message(**notice))
+    assert compute.calls == []
+
+
+def test_a_group_that_refuses_keeps_the_message_and_not_the_others(function: ModuleType, compute: Compute) -> None:
+    compute.broken.add("elson-train-0b75369b")
+    with pytest.raises(RuntimeError, match="elson-train-0b75369b"):
+        function.stop(message(costAmount=60.0, budgetAmount=50.0))
+    assert compute.sizes["zones/us-central1-a", "elson-old"] == 0
+    compute.broken.clear()
+    function.stop(message(costAmount=60.0, budgetAmount=50.0))  # Pub/Sub delivers it again
+    assert compute.sizes["regions/us-central1", "elson-train-0b75369b"] == 0
+
+
+def test_an_earlier_stop_can_be_asked_for(function: ModuleType, compute: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELSON_STOP_FRACTION", "0.8")
+    function.stop(message(costAmount=40.0, budgetAmount=50.0))
+    assert len(compute.calls) == 2
+
+
+def test_the_function_needs_nothing_but_its_framework() -> None:
+    assert (SOURCE / "requirements.txt").read_text().split("==")[0] == "functions-framework"

@@ -1,0 +1,178 @@
+"""The commands as a user types them: what stands on stdout, what on stderr, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from runners.errors import UserError
+from runners.planning import api_key, billing, tables
+from runners.planning.machines import PRICES_FILE, load_prices, machine
+from runners.planning.plan import make_plan
+from runners.planning.stacks import FOLDER, load
+
+ROOT = Path(__file__).resolve().parents[2]
+STACKS = ("serve-l4", "serve-l4-spot", "train-h100")
+
+
+def elson(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GOOGLE_", "STORAGE_"))}
+    return subprocess.run([sys.executable, "-m", "runners", *arguments], cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=False)
+
+
+def test_a_plan_without_an_account() -> None:
+    done = elson("plan", "-s", "train-h100", "--offline")
+    assert done.returncode == 0, done.stderr
+    assert "75 optimizer steps" in done.stdout
+    assert "together, of 81 GB" in done.stdout
+    assert "elson prices refresh" in done.stderr
+
+
+def test_a_plan_as_data() -> None:
+    done = elson("plan", "-s", "serve-l4", "--offline", "--json")
+    (plan,) = json.loads(done.stdout)
+    assert plan["serving"]["cache_tokens"] == 51297
+    assert plan["money"]["priced_at"] == load_prices().as_of
+
+
+def test_a_refused_plan_ends_with_1() -> None:
+    done = elson("plan", "-s", "serve-l4", "--offline", "--model-format", "bf16")
+    assert done.returncode == 1
+    assert "g2-standard-24" in done.stderr
+    assert elson("plan", "-s", "train-h100", "--offline", "--whole-logits").returncode in (0, 1)
+
+
+def test_an_unknown_stack_names_the_known_ones() -> None:
+    done = elson("plan", "-s", "train-h200")
+    assert done.returncode == 1
+    assert all(name in done.stderr for name in STACKS)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_foundation_is_not_planned() -> None:
+    assert "pulumi preview -s foundation" in elson("plan", "-s", "foundation").stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "infra/README.md"])
+def test_the_readmes_cost_table_is_the_plans(page: str) -> None:
+    text = (ROOT / page).read_text()
+    if "<!-- elson plan --offline --markdown -->" not in text:
+        assert page == "README.md", "infra/README.md has the table"
+        return
+    table = text.split("<!-- elson plan --offline --markdown -->\n")[1].split("\n<!-- end -->")[0]
+    plans = [make_plan(name, load(name).spec, load_prices()) for name in STACKS]
+    assert table == tables.cost_table(plans).rstrip("\n"), "elson plan --offline --markdown prints it anew"
+
+
+def test_doctor_without_a_project() -> None:
+    done = elson("doctor")
+    assert done.returncode == 1
+    assert "export GOOGLE_CLOUD_PROJECT" in done.stdout
+
+
+def test_doctor_without_credentials(tmp_path: Path) -> None:
+    done = elson("doctor", GOOGLE_CLOUD_PROJECT="a-project", HOME=str(tmp_path), CLOUDSDK_CONFIG=str(tmp_path), NO_GCE_CHECK="true")
+    assert done.returncode == 1
+    assert "gcloud auth application-default login" in done.stdout
+
+
+# --- prices -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def sku(description: str, usd: float, usage: str = "OnDemand", region: str = "us-central1") -> dict[str, Any]:
+    price = {"units": str(int(usd)), "nanos": round(usd % 1 * 1e9), "currencyCode": "USD"}
+    return {
+        "description": description,
+        "category": {"usageType": usage, "resourceFamily": "Compute"},
+        "serviceRegions": [region],
+        "pricingInfo": [{"pricingExpression": {"tieredRates": [{"startUsageAmount": 0, "unitPrice": price}]}}],
+    }
+
+
+CATALOGUE = [
+    sku("G2 Instance Core running in Americas", 0.025),
+    sku("G2 Instance Ram running in Americas", 0.003),
+    sku("Nvidia L4 GPU running in Americas", 0.56),
+    sku("Spot Preemptible G2 Instance Core running in Americas", 0.01, "Preemptible"),
+    sku("Spot Preemptible G2 Instance Ram running in Americas", 0.001, "Preemptible"),
+    sku("Nvidia L4 GPU attached to Spot Preemptible VMs running in Americas", 0.22, "Preemptible"),
+    sku("Nvidia L4 GPU running in Paris", 0.70, region="europe-west9"),
+    sku("Nvidia Tesla A100 GPU running in Americas", 2.9),
+    sku("Nvidia Tesla A100 80GB GPU running in Americas", 3.9),
+    sku("A2 Instance Core running in Americas", 0.03),
+    sku("A2 Instance Ram running in Americas", 0.004),
+]
+
+
+def test_prices_are_read_anew_and_say_what_changed(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text(PRICES_FILE.read_text())
+    changed = billing.refresh("us-central1", file, CATALOGUE)
+    table = load_prices("us-central1", file)
+    assert table.source == "Google's billing catalogue"
+    assert table.of(machine("g2-standard-8"), "STANDARD").usd_per_hour == pytest.approx(8 * 0.025 + 32 * 0.003 + 0.56)
+    spot = table.of(machine("g2-standard-8"), "SPOT")
+    assert spot.usd_per_hour == pytest.approx(8 * 0.01 + 32 * 0.001 + 0.22)
+    assert spot.high_usd_per_hour >= 0.43  # the dearest seen stays
+    assert table.of(machine("a2-highgpu-1g"), "STANDARD").usd_per_hour == pytest.approx(12 * 0.03 + 85 * 0.004 + 2.9)
+    assert table.of(machine("a3-highgpu-1g"), "SPOT").usd_per_hour == 4.0  # not in this catalogue: kept
+    assert any(line.startswith("g2-standard-8 STANDARD: 0.85 -> 0.856") for line in changed)
+    assert billing.refresh("us-central1", file, CATALOGUE) == []
+
+
+def test_a_price_that_is_not_clear_is_not_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "prices.yaml"
+    file.write_text(PRICES_FILE.read_text())
+    with pytest.raises(UserError, match="several prices for L4 GPU STANDARD"):
+        billing.refresh("us-central1", file, [*CATALOGUE, sku("Nvidia L4 GPU of another kind", 0.6)])
+    assert file.read_text() == PRICES_FILE.read_text()
+
+
+def test_a_region_the_catalogue_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing in moon-north1"):
+        billing.refresh("moon-north1", tmp_path / "none.yaml", CATALOGUE)
+
+
+# --- the key ------------------------------------------------------------------------------------------------------------------------------------
+
+
+class SecretManager:
+    """As the service: versions, newest first in a list."""
+
+    def __init__(self) -> None:
+        self.versions: list[tuple[str, bytes]] = []
+        self.disabled: set[str] = set()
+
+    def add_secret_version(self, request: dict[str, Any]) -> Any:
+        name = f"{request['parent']}/versions/{len(self.versions) + 1}"
+        self.versions.insert(0, (name, request["payload"]["data"]))
+        return SimpleNamespace(name=name)
+
+    def list_secret_versions(self, request: dict[str, Any]) -> list[Any]:
+        assert request["filter"] == "state:ENABLED"
+        return [SimpleNamespace(name=name) for name, _ in self.versions if name not in self.disabled]
+
+    def disable_secret_version(self, request: dict[str, Any]) -> None:
+        self.disabled.add(request["name"])
+
+
+def test_a_rotated_key_is_random_and_the_last_one_stays_for_a_while() -> None:
+    service = SecretManager()
+    names = [api_key.rotate("p", "elson-api-key", 1, service)[0] for _ in range(3)]
+    assert names[-1] == "projects/p/secrets/elson-api-key/versions/3"
+    assert len({value for _, value in service.versions}) == 3
+    assert all(len(value) >= 43 for _, value in service.versions)
+    assert service.disabled == {"projects/p/secrets/elson-api-key/versions/1"}
+
+
+def test_stack_files_hold_values_only() -> None:
+    for file in FOLDER.glob("*.yaml"):
+        assert set(yaml.safe_load(file.read_text())) == {"config"}
