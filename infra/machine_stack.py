@@ -13,7 +13,8 @@ from infra.components.group import Group
 from infra.plan import GroupPlan, plan_group
 from runners.planning import stacks, tables
 from runners.planning.machines import load_prices
-from runners.planning.plan import Plan, make_plan
+from runners.planning.parts import Plan
+from runners.planning.plan import make_plan
 from runners.planning.stacks import Found, Stack
 
 

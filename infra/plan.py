@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from runners import layout
 from runners.errors import UserError
 from runners.planning.machines import Machine, machine
-from runners.planning.plan import Plan
+from runners.planning.parts import Plan
 from runners.planning.stacks import Found
 from runners.spec import MachineSpec, Spec, digest, spec_digest
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from runners.planning.plan import Notice, Plan
+from runners.planning.parts import Notice, Plan
 
 Row = tuple[str, ...]
 
@@ -18,7 +18,7 @@ def summary(plan: Plan) -> list[str]:
     lines = [f"{plan.stack}: {host.count} x {host.accelerator.name} ({host.name}, {model}), ${plan.money.usd_per_hour:.2f}/h, prices of {plan.money.priced_at}"]
     if plan.role == "train" and plan.corpus and plan.memory:
         lines.append(
-            f"{plan.steps} optimizer steps on {plan.corpus.examples} examples, {plan.memory.total_gb:.0f} of {plan.memory_limit_gb:.0f} GB, "
+            f"{plan.steps} optimizer steps on {plan.corpus.examples} examples, {plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB, "
             f"about {minutes(plan.expected_s)}, ${plan.money.usd_expected:.2f}; at most ${plan.money.usd_at_most:.2f} at its deadline"
         )
     if plan.serving:
@@ -34,14 +34,14 @@ def summary(plan: Plan) -> list[str]:
 def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
     """(title, headers, rows) of each table."""
     tables: list[tuple[str, Row, list[Row]]] = []
-    if plan.memory and plan.memory_limit_gb:
+    if plan.memory:
         memory = plan.memory
         rows: list[Row] = [
             ("weights (bf16, frozen)", _gb(memory.weights_gb)),
             ("adapter, gradient, Adam (fp32)", _gb(memory.adapter_gb)),
             (f"activations of {memory.micro_batch_tokens:,} tokens{', checkpointed' if memory.checkpointing else ''}", _gb(memory.activations_gb)),
             ("logits", _gb(memory.logits_gb)),
-            (f"together, of {plan.memory_limit_gb:.0f} GB", _gb(memory.total_gb)),
+            (f"together, of {plan.memory_limit_gb or 0:.0f} GB", _gb(memory.total_gb)),
         ]
         tables.append(("Memory of the card, training", ("part", "GB"), rows))
     if plan.serving:
@@ -117,7 +117,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "machine": {"name": plan.machine.name, "cards": plan.machine.count, "provisioning_model": wanted.provisioning_model if wanted else None},
         "steps": plan.steps,
         "corpus": asdict(plan.corpus) if plan.corpus else None,
-        "training_memory": ({**asdict(plan.memory), "total_gb": plan.memory.total_gb, "limit_gb": plan.memory_limit_gb}) if plan.memory else None,
+        "training_memory": {**asdict(plan.memory), "total_gb": plan.memory.total_gb, "limit_gb": plan.memory_limit_gb} if plan.memory else None,
         "serving": asdict(plan.serving) if plan.serving else None,
         "disk_gb": {"needed": plan.disk_needed_gb, "parts": dict(plan.disk)},
         "phases": [asdict(phase) for phase in plan.phases],

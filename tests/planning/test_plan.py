@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runners import memory
 from runners.errors import UserError
+from runners.memory import flops_per_token
 from runners.planning import tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, load_prices, machine
-from runners.planning.plan import Plan, make_plan
+from runners.planning.parts import Plan
+from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers, plan_serving
 from runners.planning.shape import QWEN2_14B, Shape, bytes_read_per_token, resident_bytes
 from runners.planning.training import ASSUMED_CORPUS, Corpus
@@ -44,8 +47,8 @@ def serve_plan(machine_type: str = "g2-standard-8", format: Any = "awq", serve: 
         ("bytes read a token in AWQ", bytes_read_per_token(QWEN2_14B, "awq"), 8.42e9),
         ("cache bytes a token", QWEN2_14B.kv_bytes_per_token, 196_608),
         ("adapter with magnitudes", QWEN2_14B.adapter_parameters(128, TrainSpec().target_modules), 552.7e6),
-        ("FLOP a token", training.flop_per_token(QWEN2_14B, TrainSpec(), checkpointing=False), 59.3e9),
-        ("FLOP a token, checkpointed", training.flop_per_token(QWEN2_14B, TrainSpec(), checkpointing=True), 86.8e9),
+        ("FLOP a token", flops_per_token(QWEN2_14B, TrainSpec(), checkpointing=False), 59.3e9),
+        ("FLOP a token, checkpointed", flops_per_token(QWEN2_14B, TrainSpec(), checkpointing=True), 86.8e9),
     ],
 )
 def test_the_sizes_are_the_published_ones(what: str, value: float, expected: float) -> None:
@@ -59,11 +62,15 @@ def test_training_takes_what_was_computed_by_hand() -> None:
     assert (round(floor), round(good)) == (66, 165)
 
 
+H100_1 = machine("a3-highgpu-1g")
+
+
 def test_static_memory_and_checkpoints() -> None:
     memory = training.memory(QWEN2_14B, TrainSpec(), 16 * 2048)
-    assert memory.weights_gb + memory.adapter_gb == pytest.approx(38.4, abs=0.1)
+    assert memory.weights_gb + memory.adapter_gb == pytest.approx(38.4, abs=1.2)  # 16 B a trained parameter, and the adapter's bf16 copies
     assert 16 * 2048 * QWEN2_14B.layers * QWEN2_14B.hidden * 2 / 1e9 == pytest.approx(16.1, abs=0.1)
-    assert 67 <= memory.total_gb <= 73  # chunked
+    assert 67 <= memory.total_gb <= 74  # chunked
+    assert memory.total_gb <= training.card_gb(H100_1)
     assert training.memory(QWEN2_14B, TrainSpec(), 16 * 2048, whole_logits=True).logits_gb == pytest.approx(50, abs=0.5)
 
 
@@ -130,10 +137,10 @@ def test_bf16_weights_fit_two_l4() -> None:
 
 def test_whole_logits_of_16_by_2048_on_80_gb() -> None:
     text = refused(train_plan(train={"micro_batch_tokens": 16 * 2048}, whole_logits=True))
-    assert "32768 tokens a micro-batch take 117 GB" in text
+    assert "32768 tokens a micro-batch take 122 GB" in text
     assert "whole logits 49.8" in text
-    assert "at most 81 GB on one H100 80 GB" in text
-    assert "train.micro_batch_tokens: 16384 or smaller, or the chunked loss" in text
+    assert "at most 77 GB on one H100 80 GB" in text
+    assert "train.micro_batch_tokens: 8192 or smaller, or the chunked loss" in text
     assert not train_plan(train={"micro_batch_tokens": 16 * 2048}).refusals
 
 
@@ -159,7 +166,7 @@ def test_an_h100_on_demand() -> None:
 
 
 def test_a_deadline_before_the_end_and_a_platform_limit_before_the_deadline() -> None:
-    assert "takes about 14 minutes" in refused(train_plan(deadline_minutes=10))
+    assert "takes about 13 minutes" in refused(train_plan(deadline_minutes=10))
     assert "machine.max_run_minutes 60 is below deadline_minutes 120" in refused(train_plan(max_run_minutes=60))
 
 
@@ -233,26 +240,35 @@ def test_four_bits_take_less_than_sixteen(shape: Shape, group: int) -> None:
     assert bytes_read_per_token(shape, "awq", group) <= resident_bytes(shape, "awq", group)
 
 
-@given(shapes, st.integers(1, 256), st.integers(128, 60_000), st.booleans(), st.booleans())
+@given(shapes, st.integers(1, 256), st.integers(1, 60_000), st.booleans(), st.booleans())
 def test_memory_grows_with_tokens_rank_and_whole_logits(shape: Shape, rank: int, tokens: int, checkpointing: bool, whole: bool) -> None:
-    def total(rank: int, tokens: int, whole: bool, checkpointing: bool = checkpointing) -> float:
+    def total(rank: int, tokens: int, whole: bool) -> float:
         return training.memory(shape, TrainSpec(rank=rank), tokens, checkpointing=checkpointing, whole_logits=whole).total_gb
 
-    assert total(rank, tokens, whole) < total(rank, tokens + 128, whole) or not whole
-    assert total(rank, tokens, whole) <= total(rank, tokens + 128, whole)
+    assert total(rank, tokens, whole) < total(rank, tokens + 128, whole)
     assert total(rank, tokens, whole) < total(rank + 1, tokens, whole)
-    if tokens * shape.vocabulary * 10 > 2**30:
-        assert total(rank, tokens, False) <= total(rank, tokens, True)
+    if tokens > 4096:
+        assert total(rank, tokens, False) < total(rank, tokens, True)
 
 
 @given(shapes, machines, st.booleans())
-def test_the_largest_micro_batch_fits_and_the_next_does_not(shape: Shape, name: str, whole: bool) -> None:
+def test_the_largest_micro_batch_fits_and_twice_of_it_does_not(shape: Shape, name: str, whole: bool) -> None:
     host, spec = machine(name), TrainSpec()
     size = training.largest_micro_batch(shape, spec, host, whole_logits=whole)
-    if size:
-        assert training.memory(shape, spec, size, whole_logits=whole).total_gb <= training.card_gb(host)
-    if size < 2**17:
-        assert training.memory(shape, spec, max(128, 2 * size), whole_logits=whole).total_gb > training.card_gb(host) or whole is False or size == 0
+    assert not size or training.memory(shape, spec, size, whole_logits=whole).total_gb <= training.card_gb(host)
+    twice = 2 * size or 128
+    assert size == 2**17 or training.memory(shape, spec, twice, whole_logits=whole).total_gb > training.card_gb(host)
+
+
+@given(shapes, machines)
+def test_the_plan_is_what_the_training_loop_chooses(shape: Shape, name: str) -> None:
+    host, spec = machine(name), TrainSpec()
+    planned = training.chosen(shape, spec, host)
+    if planned is None:
+        with pytest.raises(UserError):
+            memory.choose(shape, spec, spec.max_tokens, int(host.accelerator.memory_gib * 2**30))
+    else:
+        assert training.memory(shape, spec, planned[0], checkpointing=planned[1]).total_gb <= training.card_gb(host)
 
 
 @given(shapes, machines, st.sampled_from(["awq", "bf16"]), st.integers(1, 400), st.sampled_from([1, 2, 4]))

@@ -1,0 +1,92 @@
+"""What a plan is made of; pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runners.errors import UserError
+from runners.planning.machines import Machine
+from runners.planning.serving import Answers, ServingPlan
+from runners.planning.training import Corpus, Saving, TrainingMemory
+from runners.spec import Spec
+
+#: Of a disk, since a full one ends a job.
+FREE_SHARE = 0.10
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Seconds of one phase: at the very best, and to expect."""
+
+    name: str
+    floor_s: float
+    expected_s: float
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A refusal or a warning: what was found, what is needed, what would mend it."""
+
+    found: str
+    expected: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.found}\n  expected: {self.expected}\n  fix:      {self.fix}"
+
+
+@dataclass(frozen=True)
+class Money:
+    """Dollars, with the date of the table they come from."""
+
+    usd_per_hour: float
+    usd_expected: float
+    usd_at_most: float
+    storage_usd_per_month: float
+    priced_at: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a train or serve stack."""
+
+    stack: str
+    role: str
+    machine: Machine
+    spec: Spec
+    disk: tuple[tuple[str, float], ...]
+    phases: tuple[Phase, ...]
+    money: Money
+    corpus: Corpus | None = None
+    steps: int | None = None
+    memory: TrainingMemory | None = None
+    memory_limit_gb: float | None = None
+    savings: tuple[Saving, ...] = ()
+    serving: ServingPlan | None = None
+    answers: Answers = field(default_factory=Answers)
+    refusals: tuple[Notice, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+
+    @property
+    def disk_needed_gb(self) -> float:
+        """Sum of the disk's parts, and a tenth free."""
+        return sum(gb for _, gb in self.disk) * (1 + FREE_SHARE)
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds from the VM's start to the end (training) or to the first answer (serving)."""
+        return sum(phase.expected_s for phase in self.phases)
+
+    @property
+    def floor_s(self) -> float:
+        """The same at the very best."""
+        return sum(phase.floor_s for phase in self.phases)
+
+    def accept(self) -> Plan:
+        """The plan itself, or a UserError with every refusal."""
+        if self.refusals:
+            first, *rest = self.refusals
+            more = "".join(f"\n{notice}" for notice in rest)
+            raise UserError(f"{self.stack} is refused: {first.found}", first.expected, first.fix + more)
+        return self
