@@ -20,8 +20,10 @@ WORK = Path("/var/lib/elson/work")
 CONTAINER_USER = 10001
 #: vLLM's port, on loopback; the gateway's is the spec's.
 VLLM_PORT = 8001
-#: Seconds a container gets to write its checkpoint: what a preemption notice of 120 s leaves after noticing and uploading.
-STOP_S = 100
+#: Seconds a training gets to write its checkpoint: what a preemption notice of 120 s leaves after noticing and uploading. The others have nothing to save:
+#: a server that is still loading ignores the signal, and would only hold up the VM's end.
+STOP_S = {"train": 100}
+OTHERS_STOP_S = 20
 
 
 def name(stage: str) -> str:
@@ -47,7 +49,7 @@ def run_arguments(stage: str, facts: Facts, spec: dict[str, Any]) -> list[str]:
         str(CONTAINER_USER),
     ]
     # The journal has every line already; Docker's own copy would fill the disk of a server that runs for weeks.
-    common += ["--log-driver", "none", "--stop-timeout", str(STOP_S)]
+    common += ["--log-driver", "none", "--stop-timeout", str(STOP_S.get(stage, OTHERS_STOP_S))]
     if stage == "gateway":
         serve = spec["serve"]
         site = serve["domain"] or f":{serve['port']}"
@@ -96,7 +98,8 @@ def run(stage: str, arguments: list[str], on_line: Callable[[str], None], on_sto
     return process.returncode
 
 
-def stop(stage: str, seconds: int = STOP_S) -> None:
-    """Ask a container to end, and wait; kill it after ``seconds``. A container that is not there is no error."""
+def stop(stage: str, at_most_s: int = 1000) -> None:
+    """Ask a container to end, and wait; kill it when its time is up. A container that is not there is no error."""
+    seconds = min(at_most_s, STOP_S.get(stage, OTHERS_STOP_S))
     log.event("stopping the container", stage=stage, seconds=seconds)
     subprocess.run(["docker", "stop", "--time", str(seconds), name(stage)], capture_output=True, check=False)

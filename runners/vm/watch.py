@@ -33,6 +33,7 @@ def watch() -> int:
         failures, probes = (0, probes + 1) if answered else (failures + 1, probes)
         if answered and not was_ready:
             was_ready = True
+            activity = Activity(activity.answered, activity.probes, time.monotonic())  # idling begins when there is something to use
             log.event("ready: a completion came back", seconds=round(time.monotonic() - begin, 1))
             context.settle(lambda job: Decision("work", decide.when_ready(job, state.now())))
         if answered:
@@ -48,7 +49,7 @@ def watch() -> int:
         guest_attribute(
             "serving", json.dumps({"ready": was_ready and failures < _FAILURES, "answered": activity.answered - activity.probes, "idle_s": round(idle_s)})
         )
-        if idle_s >= 60 * serve["idle_minutes"]:
+        if was_ready and idle_s >= 60 * serve["idle_minutes"]:
             _idle(context, serve["idle_minutes"])
             return 0
         time.sleep(_STEADY_S if was_ready else _STARTING_S)

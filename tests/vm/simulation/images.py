@@ -107,6 +107,7 @@ def _bases() -> None:
     shutil.rmtree(files)
     _root(files, python=False)
     golden.unpack("caddy", files)
+    _copy_libraries(_libraries(files / "usr/bin/caddy"), files)
     _image("localhost/base-gateway", None, files)
     shutil.rmtree(files)
     mark.write_text(stamp)
@@ -152,14 +153,18 @@ def _root(root: Path, python: bool = True) -> None:
         (root / "usr/local/bin/python").symlink_to("python3")
         binaries += [Path(sys.executable).resolve(), *(real / "lib").glob("python3.*/lib-dynload/*.so")]
     needed = {line for binary in binaries for line in _libraries(binary)} | {path for path in extra if Path(path).exists()}
-    for library in needed:
+    _copy_libraries(sorted(needed), root)
+    shutil.copy2(Path("/lib64/ld-linux-x86-64.so.2").resolve(), root / "usr/lib64/ld-linux-x86-64.so.2")
+    (root / "etc/ld.so.conf").write_text("/usr/local/lib\n/usr/lib/x86_64-linux-gnu\n")
+    subprocess.run(["ldconfig", "-r", str(root)], check=True)
+
+
+def _copy_libraries(libraries: list[str], root: Path) -> None:
+    for library in libraries:
         target = root / "usr/lib/x86_64-linux-gnu" / Path(library).name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists() and "libpython" not in library:
             shutil.copy2(Path(library).resolve(), target)
-    shutil.copy2(Path("/lib64/ld-linux-x86-64.so.2").resolve(), root / "usr/lib64/ld-linux-x86-64.so.2")
-    (root / "etc/ld.so.conf").write_text("/usr/local/lib\n/usr/lib/x86_64-linux-gnu\n")
-    subprocess.run(["ldconfig", "-r", str(root)], check=True)
 
 
 def _unneeded(folder: str, names: list[str]) -> set[str]:
