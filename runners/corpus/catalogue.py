@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.corpus import sources
+from runners.corpus.categorize import OFF_TOPIC, Categorizer
 from runners.corpus.sources import Raw
 
 #: Notes of fewer words ("p930", "see above") make no answer.
@@ -26,8 +27,11 @@ _QUESTIONS = (
 _TIERS = {"primary": "a primary source", "secondary": "a secondary source", "reference": "a reference work"}
 
 
-def rows(path: Path, name: str) -> Iterator[Raw]:
-    """One row of a pair for each usable row of a catalogue; the others are rejects with their reason."""
+def rows(path: Path, name: str, categorizer: Categorizer | None = None) -> Iterator[Raw]:
+    """One row of a pair for each usable row of a catalogue; the others are rejects with their reason.
+
+    A row without a domain is given the one its host and words speak of, where they do so clearly.
+    """
     for raw in sources.qa_rows(path, name):
         if raw.error is not None:
             yield raw
@@ -40,7 +44,17 @@ def rows(path: Path, name: str) -> Iterator[Raw]:
         elif len(value.get("notes", "").split()) < NOTE_WORDS:
             yield Raw(name, raw.line, raw.value, f"the notes have fewer than {NOTE_WORDS} words, so there is nothing to answer")
         else:
-            yield Raw(name, raw.line, pair(value))
+            yield Raw(name, raw.line, pair(_placed(value, categorizer)))
+
+
+def _placed(row: dict[str, str], categorizer: Categorizer | None) -> dict[str, str]:
+    """A row with its domain: its own, or the categorizer's when that is sure."""
+    if _category(row) or categorizer is None:
+        return row
+    verdict = categorizer.row(row)
+    if verdict.unsure or verdict.domain == OFF_TOPIC:
+        return row
+    return {"authority_tier": verdict.tier, "subdomain": verdict.subdomain} | row | {"domain": verdict.domain, "category_by": verdict.reason}
 
 
 def pair(row: Mapping[str, str]) -> dict[str, Any]:
@@ -54,7 +68,7 @@ def pair(row: Mapping[str, str]) -> dict[str, Any]:
         sentences.append(f"It is {tier}{_where(row.get('jurisdiction', ''))}.")
     sentences.append(f"Online: {row['url']}")
     question = _QUESTIONS[draw % len(_QUESTIONS)].format(title=title)
-    carried = {key: row[key] for key in ("subdomain", "authority_tier", "jurisdiction", "as_of") if row.get(key)}
+    carried = {key: row[key] for key in ("subdomain", "authority_tier", "jurisdiction", "as_of", "category_by") if row.get(key)}
     return {"question": question, "answer": " ".join(sentences), "category": _category(row), "reference": row["url"], **carried}
 
 

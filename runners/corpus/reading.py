@@ -16,6 +16,7 @@ import numpy as np
 
 from runners import log
 from runners.corpus import categorize, checks, sources
+from runners.corpus.categorize import Categorizer
 from runners.corpus.leaks import Benchmark, Hit
 from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, Settings, estimated_tokens, prepared
 from runners.corpus.sources import Raw, Source, Sources
@@ -65,7 +66,7 @@ def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchma
     settings = Settings(checker, benchmark, wanted.categories == "domains", frozenset(spec.data.refuse), categorizer)
     gathered = _Gathered(work)
     with gathered, log.progress("read", sum(1 for _ in wanted.sources), "sources") as meter:
-        for part in prepared(_batches(wanted, root, meter), settings, processes):
+        for part in prepared(_batches(wanted, root, categorizer, meter), settings, processes):
             gathered.add(part)
             meter.advance(0, note=f"{gathered.count:,} pairs", pairs=gathered.count)
     return gathered.corpus()
@@ -76,10 +77,10 @@ def _system_tokens(spec: Spec) -> int:
     return estimated_tokens(spec.chat.system_prompt) + 16
 
 
-def _batches(wanted: Sources, root: Path, meter: log.Progress) -> Iterator[Batch]:
+def _batches(wanted: Sources, root: Path, categorizer: Categorizer | None, meter: log.Progress) -> Iterator[Batch]:
     for rank, source in enumerate(wanted.sources):
         waiting: list[Raw] = []
-        for raw in _rows(source, root):
+        for raw in _rows(source, root, categorizer):
             waiting.append(raw)
             if len(waiting) == BATCH_ROWS:
                 yield Batch(source, rank, tuple(waiting))
@@ -89,7 +90,7 @@ def _batches(wanted: Sources, root: Path, meter: log.Progress) -> Iterator[Batch
         meter.advance(note=source.name)
 
 
-def _rows(source: Source, root: Path) -> Iterator[Raw]:
+def _rows(source: Source, root: Path, categorizer: Categorizer | None) -> Iterator[Raw]:
     """Every row of a source, of whatever kind."""
     if source.kind == "problems":
         from runners.corpus import problems
@@ -103,7 +104,7 @@ def _rows(source: Source, root: Path) -> Iterator[Raw]:
         elif source.kind == "catalogue":
             from runners.corpus import catalogue
 
-            yield from catalogue.rows(path, name)
+            yield from catalogue.rows(path, name, categorizer)
         else:
             from runners.corpus import extract
 

@@ -85,7 +85,7 @@ class Memory:
     """Peak memory of this process and its children: proportional set size, so shared pages count once."""
 
     def __init__(self) -> None:
-        self.peak_mib, self._stop = 0.0, threading.Event()
+        self.peak_mib, self.peak_at_s, self._stop = 0.0, 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Memory:
@@ -97,8 +97,11 @@ class Memory:
         self._thread.join()
 
     def _watch(self) -> None:
+        begin = time.monotonic()
         while not self._stop.wait(0.2):
-            self.peak_mib = max(self.peak_mib, sum(_pss_kib(pid) for pid in _family(os.getpid())) / 1024)
+            now_mib = sum(_pss_kib(pid) for pid in _family(os.getpid())) / 1024
+            if now_mib > self.peak_mib:
+                self.peak_mib, self.peak_at_s = now_mib, time.monotonic() - begin
 
 
 def _family(pid: int) -> list[int]:
@@ -132,6 +135,7 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
         "cpu_seconds": round(_cpu_s() - cpu, 1),
         "pairs_per_second": round(count / seconds),
         "peak_mib": round(memory.peak_mib),
+        "peak_at_s": round(memory.peak_at_s),
         "phases": {phase.name: phase.seconds for phase in result.record.phases},
         "dropped": facts["dropped"],
         "clusters": facts["duplicates"]["by_question_and_answer"],

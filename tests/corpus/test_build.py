@@ -12,13 +12,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runners import storage
 from runners.corpus import build as building
 from runners.corpus import prepare
 from runners.corpus.build import CONTENT, BuildResult, build
 from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
 from runners.record import Manifest, Record, describe
-from runners.spec import DataSpec, Spec
+from runners.spec import BucketSpec, DataSpec, Spec
 
 WORDS = [
     "bond",
@@ -289,3 +290,19 @@ def test_the_check_of_a_split_finds_what_does_not_belong() -> None:
         split.check(groups, held, everything, (sets,), 0.8)
     with pytest.raises(AssertionError, match="both sides"):
         split.check(np.zeros(4), held, everything, (sets,), 0.9)
+
+
+def test_a_source_in_a_bucket_is_read_once(tmp_path: Path, buckets: BucketSpec) -> None:
+    root = project(tmp_path / "in", rows(1))
+    text = "".join(json.dumps(row) + "\n" for row in rows(5))
+    storage.write(f"{buckets.models}/sources/a/pairs.jsonl", text, generation=0)
+    source = {"name": "far", "kind": "qa", "path": f"{buckets.models}/sources", "licence": "MIT"}
+    (root / "sources.yaml").write_text(yaml.safe_dump({"version": 1, "sources": [source]}))
+    result = build(spec(), root, tmp_path / "out")
+    assert result.statistics["kept"]["pairs"] == 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "read", lambda uri: pytest.fail(f"{uri} was read again"))
+        assert build(spec(), root, tmp_path / "out").dataset_id == result.dataset_id
+    (root / "sources.yaml").write_text(yaml.safe_dump({"version": 1, "sources": [source | {"path": f"{buckets.models}/nothing"}]}))
+    with pytest.raises(UserError, match="holds nothing"):
+        build(spec(), root, tmp_path / "out")

@@ -174,5 +174,16 @@ def test_catalogue_rows_become_pairs_or_say_why_not(tmp_path: Path) -> None:
     assert "fewer than 4 words" in (short.error or "") and "has no url" in (homeless.error or "")
 
 
+def test_a_link_without_a_domain_is_placed_by_its_host(tmp_path: Path) -> None:
+    file = tmp_path / "links.csv"
+    notes = "The forms and what is said on how to fill them in"
+    file.write_text(
+        f"title,organization,url,notes\nForms,IRS,https://www.irs.gov/forms-pubs,{notes}\nThings,Nobody,https://nobody.example/x,some words that mean nothing\n"
+    )
+    placed, unplaced = [raw.value for raw in catalogue.rows(file, "links.csv", RULES)]
+    assert (placed["category"], placed["authority_tier"], placed["category_by"]) == ("tax", "primary", "host irs.gov, “irs”")
+    assert unplaced["category"] == ""
+
+
 def test_rejected_is_an_error_of_rows_only() -> None:
     assert issubclass(Rejected, Exception) and not issubclass(Rejected, UserError)
