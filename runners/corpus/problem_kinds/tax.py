@@ -52,7 +52,7 @@ def _niit(i: int, magi: float, investment: float, status: str) -> str:
     threshold = limits.NIIT_THRESHOLD[kind]
     due = tax.net_investment_income_tax(investment, magi, kind)
     return (
-        f"NIIT is 3.8% of the lesser of (a) net investment income, {whole(investment)}, and (b) modified AGI over the threshold for a {status} return: {whole(magi)} − {whole(threshold)} = {whole(max(0, magi - threshold))}. "
+        f"NIIT is 3.8% of the lesser of (a) net investment income, {whole(investment)}, and (b) modified AGI over the threshold for a {status} return: {f'{whole(magi)} − {whole(threshold)} = {whole(magi - threshold)}' if magi > threshold else f'none, as {whole(magi)} is under {whole(threshold)}'}. "
         f"The lesser is {whole(min(investment, max(0, magi - threshold)))}. **3.8% × that = {usd(due)}** (Form 8960). The thresholds are not indexed to inflation."
     )
 
