@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from runners.spec import Spec
+from tests.vm.simulation import golden
 from tests.vm.simulation.machine import Machine
 from tests.vm.simulation.world import World
 
@@ -24,9 +27,12 @@ def saw(world: World, text: str) -> Callable[[], bool]:
 
 
 def test_success_ends_in_deletion(start: Start, spec: Spec) -> None:
-    world = start(spec, standin={"train": [["progress 1 3", "sleep 4", "progress 3 3", "exit 0"]]})
+    world = start(spec, standin={"train": [["progress 1 3", "sleep 12", "progress 3 3", "exit 0"]]})
     progress = world.wait(lambda: world.guest_attribute("progress"), 40, "progress in the guest attributes")
     assert progress["stage"] == "train" and progress["total"] == 3
+    shown = status(world)
+    assert (shown["status"], shown["vm"]["size"], shown["vm"]["instances"][0]["name"]) == ("running", 1, "vm-1")
+    assert shown["vm"]["instances"][0]["attributes"]["progress"]["total"] == 3
     world.wait_until_ended(40)
     job = world.job()
     assert (job["status"], job["attempts"], job["stage"]) == ("done", 1, "quantize")
@@ -36,6 +42,15 @@ def test_success_ends_in_deletion(start: Start, spec: Spec) -> None:
         assert said in world.logs(), said
     forwarded = [entry for entry in world.apis.log_entries if entry.get("jsonPayload", {}).get("message") == "train run 0"]
     assert [entry["labels"]["job"] for entry in forwarded] == ["job-1"], "Cloud Logging got the container's line once, labelled"
+
+
+def status(world: World) -> dict[str, Any]:
+    """What `elson status` prints, run where Google's names resolve to the simulation."""
+    program = [sys.executable, "-m", "runners", "status", "job-1", "--json", "--models-bucket", "gs://models", "--scratch-bucket", "gs://scratch"]
+    trusted = "/etc/ssl/certs/ca-certificates.crt"
+    done = world.machine.run("env", "-C", str(golden.ROOT), *program, environment={"REQUESTS_CA_BUNDLE": trusted, "PYTHONDONTWRITEBYTECODE": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
 
 
 def test_a_crash_is_tried_again_and_a_refusal_ends_the_job(start: Start, spec: Spec) -> None:

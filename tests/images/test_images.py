@@ -1,0 +1,186 @@
+"""Bases pinned by their registry, builds named by content, digests into the stack files; and the boot image's calls. gcloud itself is not here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from runners import bake, images
+from runners.errors import UserError
+from runners.images_commands import images as command
+from runners.planning import stacks
+from runners.spec import EnvironmentDigests, MachineSpec, Spec
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = "sha256:" + "1" * 64
+TEXT = f"""# kept
+python:
+  image: docker.io/library/python
+  tag: 3.11-bookworm
+  digest: null
+  resolved_at: null
+caddy:
+  image: h/caddy
+  tag: 2
+  digest: {DIGEST}
+  resolved_at: 2026-01-01
+builder:
+  image: h/docker
+  tag: latest
+  digest: {DIGEST}
+  resolved_at: 2026-01-01
+"""
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> Path:
+    file = tmp_path / "bases.yaml"
+    file.write_text(TEXT)
+    return file
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A real registry with one image: (host, digest)."""
+    program = shutil.which("docker-registry")
+    if not program:
+        reason = "docker-registry is not installed (tests/system_packages.sh)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    config = tmp_path / "registry.json"
+    storage = {"filesystem": {"rootdirectory": str(tmp_path / "files")}}
+    config.write_text(json.dumps({"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": {"addr": host}}))
+    server = subprocess.Popen([program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"http://{host}/v2/", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        layer = b"{}"
+        _upload(host, layer)
+        kind = "application/vnd.docker.distribution.manifest.v2+json"
+        described = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": len(layer), "digest": f"sha256:{sha256(layer).hexdigest()}"}
+        manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": described, "layers": []}).encode()
+        request = urllib.request.Request(f"http://{host}/v2/library/python/manifests/3.11", manifest, {"Content-Type": kind}, method="PUT")
+        urllib.request.urlopen(request, timeout=10).close()
+        yield host, f"sha256:{sha256(manifest).hexdigest()}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _upload(host: str, blob: bytes) -> None:
+    begin = urllib.request.urlopen(urllib.request.Request(f"http://{host}/v2/library/python/blobs/uploads/", b"", method="POST"), timeout=10)
+    place = begin.headers["Location"]
+    target = f"{place}{'&' if '?' in place else '?'}digest=sha256:{sha256(blob).hexdigest()}"
+    urllib.request.urlopen(urllib.request.Request(target, blob, {"Content-Type": "application/octet-stream"}, method="PUT"), timeout=10).close()
+
+
+def test_a_digest_is_what_the_registry_says(registry: tuple[str, str]) -> None:
+    host, digest = registry
+    assert images.look_up(f"{host}/library/python", "3.11", scheme="http") == digest
+
+
+def test_what_the_registry_does_not_have_is_an_error_with_the_fix(registry: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match="cannot be looked up"):
+        images.look_up(f"{registry[0]}/library/python", "9.9", scheme="http")
+
+
+def test_one_digest_is_changed_and_every_other_line_stays() -> None:
+    changed = images.with_digest(TEXT, "python", "sha256:" + "2" * 64, "2026-02-03")
+    assert yaml.safe_load(changed)["python"]["digest"] == "sha256:" + "2" * 64
+    assert [a for a, b in zip(TEXT.splitlines(), changed.splitlines(), strict=True) if a != b] == ["  digest: null", "  resolved_at: null"]
+    with pytest.raises(UserError):
+        images.with_digest(TEXT, "cuda", DIGEST, "2026-02-03")
+
+
+def test_a_base_without_a_digest_is_refused_with_the_command_that_finds_it(bases: Path) -> None:
+    with pytest.raises(UserError) as refusal:
+        images.build_command("train", "proj", "us-central1", "abc", bases)
+    assert "elson images resolve" in str(refusal.value)
+    image, call = images.build_command("gateway", "proj", "us-central1", "abc", bases)
+    assert image.startswith("us-central1-docker.pkg.dev/proj/elson/gateway:")
+    values = dict(part.split("=", 1) for part in next(p for p in call if p.startswith("--substitutions=")).removeprefix("--substitutions=").split(","))
+    assert values["_BASE"] == f"h/caddy@{DIGEST}" and values["_BASE_ARGUMENT"] == "CADDY_BASE" and values["_COMMIT"] == "abc"
+
+
+def test_no_digest_in_the_repository_is_invented() -> None:
+    for base in images.bases().values():
+        assert base["digest"] is None or (base["digest"].startswith("sha256:") and base["resolved_at"])
+
+
+def test_the_tag_changes_with_every_input_and_with_nothing_else(tmp_path: Path) -> None:
+    for name in ("images/train/Dockerfile", "images/train/requirements.lock", "runners/train.py", "images/gateway/Dockerfile", "images/gateway/Caddyfile"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    tags = [images.content_tag("train", "base", tmp_path)]
+    for name in ("images/train/Dockerfile", "images/train/requirements.lock", "runners/train.py"):
+        (tmp_path / name).write_text("edited")
+        tags.append(images.content_tag("train", "base", tmp_path))
+    tags.append(images.content_tag("train", "another base", tmp_path))
+    assert len(set(tags)) == 5
+    (tmp_path / "images/gateway/Caddyfile").write_text("edited")
+    assert images.content_tag("train", "another base", tmp_path) == tags[-1]
+
+
+@pytest.mark.parametrize("name", stacks.names())
+def test_digests_go_into_the_stack_file_and_leave_its_comments(name: str) -> None:
+    text = (stacks.FOLDER / f"Pulumi.{name}.yaml").read_text()
+    before = yaml.safe_load(text)["config"]["elson:spec"]
+    once = images.with_images(text, {"train": "h/p/train@" + DIGEST})
+    twice = images.with_images(once, {"quantize": "h/p/quantize@" + DIGEST})
+    wanted = {**before.get("environments", {}), "train": "h/p/train@" + DIGEST, "quantize": "h/p/quantize@" + DIGEST}
+    assert yaml.safe_load(twice)["config"]["elson:spec"] == {**before, "environments": wanted}
+    assert [line for line in text.splitlines() if line.startswith("#")] == [line for line in twice.splitlines() if line.startswith("#")]
+    assert images.with_images(twice, {"train": "h/p/train@" + DIGEST}) == twice
+
+
+def test_only_the_stacks_that_use_an_image_are_edited(tmp_path: Path) -> None:
+    for name in stacks.names():
+        shutil.copy(stacks.FOLDER / f"Pulumi.{name}.yaml", tmp_path)
+    changed = {file.name for file in images.write_digests({"gateway": "h/p/gateway@" + DIGEST}, tmp_path)}
+    assert changed and all("serve" in name for name in changed)
+
+
+def planned(tmp_path: Path) -> bake.Bake:
+    digests = EnvironmentDigests(train="h/p/train@" + DIGEST, quantize="h/p/quantize@" + DIGEST)
+    return bake.plan(Spec(machine=MachineSpec(machine_type="a3-highgpu-1g"), environments=digests), "train", "proj", "us-central1-a", tmp_path)
+
+
+def test_baking_uses_a_machine_without_a_gpu_that_ends_by_itself(tmp_path: Path) -> None:
+    calls = planned(tmp_path)
+    create = " ".join(calls.create)
+    assert "--machine-type=n2-standard-4" in create and "accelerator" not in create.replace("ubuntu-accelerator", "").replace("os-accelerator", "")
+    assert "--max-run-duration=60m --instance-termination-action=DELETE" in create and "--no-address" in create
+    assert "--image-family=ubuntu-accelerator-2404-amd64-with-nvidia-580" in create
+    assert calls.cleanup[3:5] == ["delete", calls.create[4]]
+    assert calls.image.endswith(calls.create[4])
+
+
+def test_baking_needs_containers() -> None:
+    with pytest.raises(UserError, match="environments.train"):
+        bake.containers(Spec(), "train")
+
+
+def test_dry_runs_do_nothing_and_print_the_calls() -> None:
+    runner = CliRunner()
+    done = runner.invoke(command, ["resolve", "--dry-run", "--json"], catch_exceptions=False)
+    assert set(json.loads(done.stdout)) == set(images.bases())
+    refused = runner.invoke(command, ["bake", "-s", "train-h100", "--project", "proj", "--dry-run"])
+    assert isinstance(refused.exception, UserError) and "elson images build" in str(refused.exception)
