@@ -84,23 +84,31 @@ class Verdict:
         return self.confidence < REVIEW_BELOW
 
 
+@dataclass(frozen=True)
 class Categorizer:
-    """A taxonomy, compiled; and labels that people gave, by host."""
+    """A taxonomy, compiled; and the labels that people gave, by host.
 
-    def __init__(self, taxonomy: Taxonomy, labelled: Iterable[Mapping[str, str]] = ()) -> None:
-        self.taxonomy = taxonomy
-        self.phrases = _compiled(taxonomy)
-        self.hosts = sorted(((host, name) for name, domain in taxonomy.domains.items() for host in domain.hosts), key=lambda rule: -len(rule[0]))
-        self.labels: dict[str, Counter[str]] = defaultdict(Counter)
-        for row in labelled:
-            if host := host_of(row.get("url", ""))[0]:
-                self.labels[host][row["domain"].lower()] += 1
+    ``phrases``: phrase -> (domain, subdomain, points); ``hosts``: (host or host/path, domain), the longest first; ``labels``: host -> how often each domain.
+    """
+
+    phrases: Mapping[str, Sequence[tuple[str, str, float]]]
+    hosts: Sequence[tuple[str, str]]
+    tiers: Mapping[Tier, Sequence[str]]
+    first_subdomain: Mapping[str, str]
+    labels: Mapping[str, Counter[str]]
+
+    @classmethod
+    def of(cls, taxonomy: Taxonomy, labelled: Iterable[Mapping[str, str]] = ()) -> Categorizer:
+        """Compile a taxonomy, with rows that people labelled."""
+        hosts = sorted(((host, name) for name, domain in taxonomy.domains.items() for host in domain.hosts), key=lambda rule: -len(rule[0]))
+        first = {name: next(iter(domain.words)) for name, domain in taxonomy.domains.items()}
+        return cls(_compiled(taxonomy), hosts, taxonomy.tiers, first, labels_by_host(labelled))
 
     def row(self, row: Mapping[str, str]) -> Verdict:
         """The verdict on a row of a catalogue: title, organization, url, notes."""
         host, path = host_of(row.get("url", ""))
         score, reasons, subdomains = defaultdict[str, float](float), list[str](), defaultdict[tuple[str, str], float](float)
-        if rule := self._host_rule(host, path):
+        if rule := self.host_rule(host, path):
             weight = _PATH_RULE if "/" in rule[0] else _HOST
             score[rule[1]] += weight
             reasons.append(f"host {rule[0]}")
@@ -149,10 +157,11 @@ class Categorizer:
         # Sure when there is much evidence, most of it is for one domain, and the next domain is far.
         confidence = (points / (points + _HALF_SURE)) * (0.5 * share + 0.5 * (points - second) / points)
         inner = [(weight, name) for (domain, name), weight in subdomains.items() if domain == best and name != "faint"]
-        subdomain = max(inner, key=lambda item: (item[0], item[1]))[1] if inner else next(iter(self.taxonomy.domains[best].words))
+        subdomain = max(inner, key=lambda item: (item[0], item[1]))[1] if inner else self.first_subdomain[best]
         return Verdict(best, subdomain, tier, round(confidence, 3), ", ".join(reasons))
 
-    def _host_rule(self, host: str, path: str) -> tuple[str, str] | None:
+    def host_rule(self, host: str, path: str) -> tuple[str, str] | None:
+        """The (rule, domain) that a host and path fall under, or None."""
         place = f"{host}{path}".lower()
         for rule, domain in self.hosts:
             name, _, start = rule.partition("/")
@@ -164,10 +173,19 @@ class Categorizer:
         """How far a source may be relied on, by its host; books are reference works."""
         if "book" in f"{row.get('resource_type', '')} {row.get('category', '')}".lower().split() or not host:
             return "reference"
-        for tier, hosts in self.taxonomy.tiers.items():
+        for tier, hosts in self.tiers.items():
             if any(host == name or host.endswith(f".{name}") for name in hosts):
                 return tier
         return "other"
+
+
+def labels_by_host(labelled: Iterable[Mapping[str, str]]) -> dict[str, Counter[str]]:
+    """How often people gave each domain to links of each host."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in labelled:
+        if host := host_of(row.get("url", ""))[0]:
+            found[host][row["domain"].strip().lower()] += 1
+    return dict(found)
 
 
 def host_of(url: str) -> tuple[str, str]:
@@ -216,7 +234,7 @@ def _phrases(said: Sequence[str], known: Mapping[str, object]) -> list[tuple[int
 @functools.lru_cache(maxsize=4)
 def load(file: Path) -> Categorizer:
     """Read a taxonomy. Raises UserError with what is wrong in it."""
-    return Categorizer(taxonomy(file))
+    return Categorizer.of(taxonomy(file))
 
 
 def taxonomy(file: Path) -> Taxonomy:
@@ -257,7 +275,7 @@ def verdicts(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy, reviewed: It
     if wrong := sorted({domain for domain in decided.values() if domain not in (*DOMAINS, OFF_TOPIC)}):
         raise UserError(f"the review file names {', '.join(wrong)}", f"one of {', '.join(DOMAINS)}, or {OFF_TOPIC}", "edit the review file")
     labelled = [row for row in rows if row.get("domain", "").strip()]
-    categorizer = Categorizer(taxonomy, labelled)
+    categorizer = Categorizer.of(taxonomy, labelled)
     out = []
     for row in rows:
         verdict = categorizer.row(row)

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from runners.corpus import citations, documents, markdown
+from runners.corpus import citations, documents, markdown, phrasing
 from runners.corpus.markdown import Block, Section
 from runners.corpus.pairs import DOMAINS
 from runners.corpus.sources import Raw, Source
@@ -33,32 +33,10 @@ _SKIPPED = re.compile(
     r"|acknowledge?ments|disclaimers?|copyright|see also|related (?:links|topics|articles)|navigation)$",
     re.IGNORECASE,
 )
-#: Titles that say nothing without the section around them.
-_GENERIC = re.compile(
-    r"(?:the )?(?:introduction|overview|background|summary|conclusions?|mechanisms?|applications?|architectures?|implications?(?: for .*)?|mathematics"
-    r"|phenomenon|examples?|details|process|benefits|advantages|disadvantages|drawbacks|risks?|costs?|limits?|steps|how it works|key (?:terms|points|facts)"
-    r"|definitions?|terms|types|uses?|pros|cons|pros and cons|requirements|eligibility|rules|exceptions?|deadlines?|penalt(?:y|ies)|thesis|trade|value|size"
-    r"|quality|(?:table|figure|exhibit) \d+|options|general|basics|other|notes?|strategy|strategies|pricing methods|standards)$",
-    re.IGNORECASE,
-)
-_QUESTION = re.compile(
-    r"(?:what|who|whom|whose|which|when|where|why|how|is|are|am|was|do|does|did|can|could|should|would|will|may|must|has|have|if)\b.*\?$",
-    re.IGNORECASE | re.DOTALL,
-)
 _TERM = re.compile(
     r"(?:\*\*|__)(?P<term>[^*\n]{2,120}?)(?P<inside>[:.]?)(?:\*\*|__)(?P<after>\s*(?:\([^)\n]{1,60}\))?\s*(?:[:–—]|-\s|\.\s)?)\s*(?P<text>.*)", re.DOTALL
 )
 _PLAIN_TERM = re.compile(r"(?P<term>[A-Z][^:.\n*]{1,80}?)(?::\s+|\s+[–—]\s+)(?P<text>[A-Z0-9\"“].*)", re.DOTALL)
-
-
-#: Words that keep their capital wherever they stand.
-_NAMES = frozenset(
-    re.findall(
-        r"\w+",
-        "Roth Medicare Medicaid Social Security Treasury Congress American America Coverdell Keogh Black Scholes Merton Litterman Kelly Sharpe Monte Carlo"
-        " Federal Reserve Fed States Internal Revenue Service Pell Basel Dodd Frank Volcker Sarbanes Oxley Uniform English Markowitz Fama French",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -130,7 +108,7 @@ def _whole(section: Section, subject: str) -> Found | None:
     answer = _written(blocks)
     if len(answer.split()) < _SECTION_WORDS:
         return None
-    return Found(_asked(section, subject), answer, _term(section.title), "section", section.path, section.start, blocks[-1].end)
+    return Found(phrasing.asked(section, subject), answer, phrasing.subject_of(section.title), "section", section.path, section.start, blocks[-1].end)
 
 
 def _written(blocks: list[Block]) -> str:
@@ -139,7 +117,8 @@ def _written(blocks: list[Block]) -> str:
     base = min((block.level for block in blocks if block.kind == "item"), default=0)
     for place, block in enumerate(blocks):
         item = block.kind == "item"
-        text = f"{' ' * (block.level - base)}- {_one_line(block.text)}" if item else block.text if block.kind in ("table", "code") else _one_line(block.text)
+        text = block.text if block.kind in ("table", "code") else phrasing.one_line(block.text)
+        text = f"{' ' * (block.level - base)}- {text}" if item else text
         close = item and place and blocks[place - 1].kind == "item"
         out.append(("\n" if close else "\n\n" if out else "") + text)
     return "".join(out)
@@ -154,7 +133,7 @@ def _definition(section: Section, place: int, subject: str) -> Found | None:
     marked = match.groupdict()
     if "inside" in marked and not marked["inside"] and not marked["after"].strip(" )(") and block.kind == "paragraph" and not _reads_on(marked["text"]):
         return None
-    term, text = _term(match["term"]), match["text"].strip()
+    term, text = phrasing.subject_of(match["term"]), match["text"].strip()
     below = _below(section.blocks, place)
     if not term or len(term.split()) > _TERM_WORDS or not re.search(r"[^\W\d_]", term):
         return None
@@ -167,7 +146,7 @@ def _definition(section: Section, place: int, subject: str) -> Found | None:
     if len(answer.split()) < _DEFINITION_WORDS or (not below and body.rstrip().endswith(":")):
         return None
     end = below[-1].end if below else block.end
-    return Found(_about(term, section, subject), _beginning_with(term, answer), term, "definition", section.path, block.start, end)
+    return Found(phrasing.about(term, section, subject), _beginning_with(term, answer), term, "definition", section.path, block.start, end)
 
 
 def _reads_on(text: str) -> bool:
@@ -202,21 +181,21 @@ def _of_table(block: Block, section: Section) -> Iterator[Found]:
         return
     position = block.start
     for row in body:
-        term = _term(row[0])
+        term = phrasing.subject_of(row[0])
         start = block.text.find(row[0], position - block.start) + block.start if row[0] else -1
-        values = [(_one_line(name).strip("* "), _one_line(cell)) for name, cell in zip(header[1:], row[1:], strict=True) if cell]
+        values = [(phrasing.one_line(name).strip("* "), phrasing.one_line(cell)) for name, cell in zip(header[1:], row[1:], strict=True) if cell]
         if not term or start < position or not values:
             continue
         line_end = block.text.find("\n", start - block.start)
         end = block.end if line_end < 0 else block.start + line_end
         start = max(block.text.rfind("\n", 0, start - block.start) + 1, 0) + block.start
         position = end
-        wanted = _and([_lowered(name) for name, _ in values])
+        wanted = _and([phrasing.lowered(name) for name, _ in values])
         plural = len(values) > 1 or wanted.endswith("s")
-        kind = _lowered(_one_line(header[0]).strip("* "))
-        question = f"What {'are' if plural else 'is'} the {wanted} of the {kind} “{term}”{_within(section)}?"
+        kind = phrasing.lowered(phrasing.one_line(header[0]).strip("* "))
+        question = f"What {'are' if plural else 'is'} the {wanted} of the {kind} “{term}”{phrasing.within(section)}?"
         if re.search(r"\b(?:type|option|term|name|instrument|account|form|feature)\b", kind):
-            question = f"What {'are' if plural else 'is'} the {wanted} of {term}{_within(section)}?"
+            question = f"What {'are' if plural else 'is'} the {wanted} of {term}{phrasing.within(section)}?"
         answer = f"**{term}**\n\n" + "\n".join(f"- {name}: {cell}" for name, cell in values)
         if len(answer.split()) >= _DEFINITION_WORDS:
             yield Found(question, answer, term, "row", section.path, start, end)
@@ -224,87 +203,6 @@ def _of_table(block: Block, section: Section) -> Iterator[Found]:
 
 def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _asked(section: Section, subject: str) -> str:
-    """The question a section answers: its heading if that is one, else one made of it."""
-    title = section.title
-    if _QUESTION.match(title):
-        return _in_subject(title, subject)
-    term = _term(title)
-    if _GENERIC.match(term) or len(title.split()) == 1:
-        return _about(term, section, subject)
-    if re.match(r"how to\b", title, re.IGNORECASE):
-        return f"How do you {title[7:].strip()}?"
-    if re.match(r"(?:why|when|where|how|what|who|which)\b", title, re.IGNORECASE):
-        return f"Can you explain {_lowered(title)}{_of(subject)}?"
-    if re.match(r"[A-Z]?[a-z]+ing\b", title):
-        return f"What should one know about {_lowered(title)}{_of(subject)}?"
-    return f"What {'are' if _is_plural(term) else 'is'} {_with_article(term)}{_of(subject)}?"
-
-
-def _about(term: str, section: Section, subject: str) -> str:
-    """The question that a term's definition answers, with the section around it where the term alone would be unclear."""
-    if _QUESTION.match(term):
-        return term
-    around = section.path[-1] if section.path and _term(section.path[-1]) != term else section.path[-2] if len(section.path) > 1 else ""
-    verb = "are" if _is_plural(term) else "is"
-    if _GENERIC.match(term) and around:
-        return f"What {verb} the {_lowered(re.sub(r'^the ', '', term, flags=re.IGNORECASE))} of {_term(around)}?"
-    if subject:
-        return f"What {verb} {_with_article(term)} in {subject}?"
-    return f"What {verb} {_with_article(term)}?"
-
-
-def _within(section: Section) -> str:
-    return f" in {_term(section.title)}" if section.title and not _QUESTION.match(section.title) else ""
-
-
-def _of(subject: str) -> str:
-    return f" in {subject}" if subject else ""
-
-
-def _in_subject(question: str, subject: str) -> str:
-    """A question as it stands; short ones ("How does it work?") are completed by the subject."""
-    if subject and len(question.split()) <= 5 and subject.lower() not in question.lower():
-        return f"{question.rstrip('? ')} in {subject}?"
-    return question
-
-
-def _with_article(term: str) -> str:
-    return f"the {term[4:]}" if term.lower().startswith("the ") else term
-
-
-def _is_plural(term: str) -> bool:
-    last = re.sub(r"\(.*?\)", "", term).strip().split(" and ")[-1].split(" ")[-1].lower() if term else ""
-    joined = " and " in term or " & " in term or "," in term
-    return joined or (last.endswith("s") and not last.endswith(("ss", "us", "is", "ics", "'s", "’s", "ness", "mas", "ios")) and len(last) > 3)
-
-
-def _lowered(title: str) -> str:
-    """A title as it stands inside a sentence: its first word in lower case; all of them in a title in title case; names and abbreviations never."""
-    bare = re.sub(r"\(.*?\)", "", title)
-    in_title_case = not any(len(word) > 4 and word.islower() for word in bare.split())
-    start = r"(?<![\w(’'])" if in_title_case else r"^"
-    return re.sub(start + r"[A-Z](?=[a-z]+(?![^(]*\)))", lambda match: _lower_unless_named(title, match), title)
-
-
-def _lower_unless_named(title: str, match: re.Match[str]) -> str:
-    word = re.match(r"\w+", title[match.start() :])
-    return match.group() if word and word.group() in _NAMES else match.group().lower()
-
-
-def _term(title: str) -> str:
-    """What a heading or a bold beginning is about: without marks, number and the part after a colon."""
-    term = _one_line(title).strip("*_: ").rstrip(".")
-    head, _, rest = term.partition(": ")
-    if rest and _GENERIC.match(head):
-        return rest
-    return head if len(head) > 2 else term
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s*\n\s*", " ", markdown.inline(text)).strip()
 
 
 def _cleaned(found: Found, largest: int) -> Found | None:
@@ -325,8 +223,8 @@ def _distinct(found: list[Found]) -> list[Found]:
     out, seen = [], set[str]()
     for one in found:
         question = one.question
-        if times[question.lower()] > 1 and one.kind != "section" and one.path and _term(one.path[-1]).lower() not in question.lower():
-            question = f"{question.rstrip('?')} in {_term(one.path[-1])}?"
+        if times[question.lower()] > 1 and one.kind != "section" and one.path and phrasing.subject_of(one.path[-1]).lower() not in question.lower():
+            question = f"{question.rstrip('?')} in {phrasing.subject_of(one.path[-1])}?"
         if question.lower() not in seen:
             seen.add(question.lower())
             out.append(replace(one, question=question))

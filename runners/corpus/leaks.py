@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,41 +30,36 @@ class Hit(NamedTuple):
     match: str
 
 
-@dataclass(frozen=True)
 class Benchmark:
     """The questions of a benchmark, ready to be compared with many texts."""
 
-    ids: tuple[str, ...]
-    questions: tuple[str, ...]
-    threshold: float
-
-    def __post_init__(self) -> None:
-        sets = word_sets(*hashes(list(self.questions)))
-        vocabulary = np.unique(sets.items)
+    def __init__(self, ids: Sequence[str], questions: Sequence[str], threshold: float) -> None:
+        self.ids, self.questions, self.threshold = tuple(ids), tuple(questions), threshold
+        sets = word_sets(*hashes(list(questions)))
         owner = np.repeat(np.arange(len(sets)), sets.sizes)
-        matrix = np.zeros((len(vocabulary), len(sets)), np.float32)
-        matrix[np.searchsorted(vocabulary, sets.items), owner] = 1
-        for name, value in {"_vocabulary": vocabulary, "_matrix": matrix, "_sizes": sets.sizes, "_plain": [plain(q) for q in self.questions]}.items():
-            object.__setattr__(self, name, value)
+        self.sizes, self.vocabulary = sets.sizes, np.unique(sets.items)
+        self.plain = [plain(question) for question in questions]
+        #: (words, cases) of zeros and ones.
+        self.matrix = np.zeros((len(self.vocabulary), len(sets)), np.float32)
+        self.matrix[np.searchsorted(self.vocabulary, sets.items), owner] = 1
 
     def hits(self, texts: Sequence[str]) -> list[Hit]:
         """Every leak among some texts, by text and case."""
-        if not self.ids or not texts:
+        if not len(self.vocabulary) or not texts:
             return []
         from scipy.sparse import csr_array
 
-        mine: Any = self
         sets = word_sets(*hashes(list(texts)))
         owner = np.repeat(np.arange(len(sets)), sets.sizes)
-        at = np.minimum(np.searchsorted(mine._vocabulary, sets.items), len(mine._vocabulary) - 1)
-        known = mine._vocabulary[at] == sets.items
-        counts = csr_array((np.ones(known.sum(), np.float32), (owner[known], at[known])), shape=(len(sets), len(mine._vocabulary)))
-        shared = counts @ mine._matrix
-        jaccard = shared / np.maximum(sets.sizes[:, None] + mine._sizes - shared, 1)
-        whole = (shared == mine._sizes) & (mine._sizes > 0)
+        at = np.minimum(np.searchsorted(self.vocabulary, sets.items), len(self.vocabulary) - 1)
+        known = self.vocabulary[at] == sets.items
+        counts = csr_array((np.ones(known.sum(), np.float32), (owner[known], at[known])), shape=(len(sets), len(self.vocabulary)))
+        shared = counts @ self.matrix
+        jaccard = shared / np.maximum(sets.sizes[:, None] + self.sizes - shared, 1)
+        whole = (shared == self.sizes) & (self.sizes > 0)
         found = []
         for text, case in np.argwhere((jaccard >= self.threshold - 1e-6) | whole).tolist():
-            match = _match(plain(texts[text]), mine._plain[case])
+            match = _match(plain(texts[text]), self.plain[case])
             if match or jaccard[text, case] >= self.threshold - 1e-6:
                 found.append(Hit(text, case, round(float(jaccard[text, case]), 4), match or "near"))
         return found
@@ -89,7 +83,7 @@ def load(place: Path, threshold: float) -> Benchmark:
             questions.append(case["question"])
     if not ids:
         raise UserError(f"{place} holds no cases", "benchmark cases to hold the pairs against", "mend data.benchmark in the spec")
-    return Benchmark(tuple(ids), tuple(questions), threshold)
+    return Benchmark(ids, questions, threshold)
 
 
 def _cases(path: Path) -> list[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from runners.corpus.categorize import Categorizer, Taxonomy, host_of
+from runners.corpus.categorize import Categorizer, Taxonomy, host_of, labels_by_host
 
 
 def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str, Any]:
@@ -17,20 +18,18 @@ def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str,
     """
     labelled = [row for row in rows if row.get("domain", "").strip()]
     truth = [row["domain"].strip().lower() for row in labelled]
-    bare = Categorizer(taxonomy)
+    rules = Categorizer.of(taxonomy)
     full, hosts_only, unseen, wrong = 0, 0, 0, []
     for index, (row, domain) in enumerate(zip(labelled, truth, strict=True)):
-        others = Categorizer.__new__(Categorizer)
-        others.__dict__ = bare.__dict__ | {"labels": _labels(labelled, without=index)}
-        verdict = others.row(_features(row))
+        verdict = replace(rules, labels=labels_by_host(labelled[:index] + labelled[index + 1 :])).row(_features(row))
         full += verdict.domain == domain
         if verdict.domain != domain:
             wrong.append({"title": row.get("title", ""), "label": domain, "found": verdict.domain, "reason": verdict.reason})
         host, path = host_of(row.get("url", ""))
-        rule = bare._host_rule(host, path)
+        rule = rules.host_rule(host, path)
         hosts_only += bool(rule and rule[1] == domain)
-        others.__dict__ |= {"labels": {}, "hosts": [one for one in bare.hosts if not _is_of(one[0], host)]}
-        unseen += others.row(_features(row)).domain == domain
+        elsewhere = [one for one in rules.hosts if not _is_of(one[0], host)]
+        unseen += replace(rules, hosts=elsewhere).row(_features(row)).domain == domain
     count = max(1, len(labelled))
     return {
         "rows": len(labelled),
@@ -45,14 +44,6 @@ def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str,
 def _features(row: Mapping[str, str]) -> dict[str, str]:
     """What an unlabelled row has: the columns that people filled in with the label are left out."""
     return {key: row.get(key, "") for key in ("title", "organization", "url", "notes", "resource_type")}
-
-
-def _labels(labelled: Sequence[Mapping[str, str]], without: int) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {}
-    for index, row in enumerate(labelled):
-        if index != without and (host := host_of(row.get("url", ""))[0]):
-            found.setdefault(host, Counter())[row["domain"].strip().lower()] += 1
-    return found
 
 
 def _is_of(rule: str, host: str) -> bool:

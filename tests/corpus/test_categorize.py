@@ -17,7 +17,7 @@ from runners.errors import UserError
 
 FILE = Path(__file__).parents[2] / "data" / "taxonomy.yaml"
 TAXONOMY = categorize.taxonomy(FILE)
-RULES = Categorizer(TAXONOMY)
+RULES = Categorizer.of(TAXONOMY)
 
 
 @pytest.mark.parametrize(
