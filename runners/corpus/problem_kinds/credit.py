@@ -132,7 +132,7 @@ def _orders(i: int, first: float, first_rate: float, second: float, second_rate:
     return (
         f"Assume minimums of 2% of the starting balance (at least $25) and everything else to the target debt. A = {whole(first)} at {pct(first_rate)}, B = {whole(second)} at {pct(second_rate)}, "
         f"C = {whole(third)} at {pct(third_rate)}. Avalanche (dearest first: {', '.join(avalanche.cleared)}): {avalanche.months} months, interest **{whole(avalanche.interest)}**. "
-        f"Snowball (smallest first: {', '.join(snowball.cleared)}): {snowball.months} months, interest **{whole(snowball.interest)}**. Avalanche saves **{whole(saved)}** of interest."
+        f"Snowball (smallest first: {', '.join(snowball.cleared)}): {snowball.months} months, interest **{whole(snowball.interest)}**. {f'Avalanche saves **{whole(saved)}** of interest.' if saved > 0.5 else 'The two orders are the same here, so **nothing is to choose between them**.'}"
     )
 
 
@@ -268,7 +268,7 @@ KINDS = (
     )),
     Kind("discount-points", "credit", "CFPB, 'How should I use lender credits and points?'", 2025, "loan:$5000 rate:% lower:% points:n years:n", _points, (
         ask("Buying {points} points takes a {loan}, {years}-year mortgage from {rate} to {lower}. How long to break even?", "Points paid on a main home's purchase are generally deductible if you itemize.", 360_000, 0.06875, 0.06375, 2, 30),
-        ask("Is {points} point(s) for {lower} instead of {rate} sensible on {loan} over {years} years if I'd move in six?", "Compare the break-even with how long you expect to keep the loan, not the house.", 300_000, 0.07, 0.0675, 1, 30),
+        ask("Is {points} discount point for {lower} instead of {rate} sensible on {loan} over {years} years if I'd move in six?", "Compare the break-even with how long you expect to keep the loan, not the house.", 300_000, 0.07, 0.0675, 1, 30),
         ask("Months needed to recover {points} discount points on a {loan} loan, {years} years, rate cut {rate} to {lower}?", "Money spent on points could also raise the down payment and end PMI sooner.", 225_000, 0.06125, 0.0575, 1.5, 15),
         ask("The lender's sheet shows {rate} with no points or {lower} with {points}. We'd borrow {loan} for {years} years. Where do the two lines cross?", "If rates fall and you refinance early, the points are lost.", 510_000, 0.0665, 0.0625, 1.75, 30),
     )),

@@ -64,7 +64,7 @@ def _cash_cycle(i: int, inventory: float, receivables: float, payables: float, s
     cycle = business.cash_conversion_days(*days)
     return (
         f"Days of inventory: {whole(inventory)}/{whole(cogs)} × 365 = {num(days[0], 1)}. Days of receivables: {whole(receivables)}/{whole(sales)} × 365 = {num(days[1], 1)}. Days of payables: {whole(payables)}/{whole(cogs)} × 365 = {num(days[2], 1)}. "
-        f"Cash conversion cycle = {num(days[0], 1)} + {num(days[1], 1)} − {num(days[2], 1)} = **{num(cycle, 1)} days**. Collecting five days sooner would free {whole(sales / 365 * 5)} of cash once."
+        f"Cash conversion cycle = {num(days[0], 1)} + {num(days[1], 1)} − {num(days[2], 1)} = **{num(cycle, 1)} days**. Collecting one day sooner would free {whole(sales / 365)} of cash once."
     )
 
 
@@ -142,7 +142,7 @@ def _index(i: int, amount: float, then: float, now: float, years: float) -> str:
     value, rate = money.at_index(amount, then, now), money.growth_rate(then, now, years)
     return (
         f"Scale by the ratio of the index: {whole(amount)} × {num(now, 3)}/{num(then, 3)} = {whole(amount)} × {now / then:.4f} = **{whole(value)}**. Prices rose {pct(now / then - 1, 1)} in all, or ({now / then:.4f})^(1/{num(years)}) − 1 = **{pct(rate)} a year** over {num(years)} years. "
-        f"Use the same series at both dates, and not seasonally adjusted CPI for escalation clauses."
+        f"Take the same series at both dates and, for escalation clauses, the CPI that is not seasonally adjusted."
     )
 
 
@@ -227,7 +227,7 @@ KINDS = (
     Kind("s-corporation-saving", "business", "IRC 1402, 3121; IRS Fact Sheet 2008-25", 2025, "profit:$1000 salary:$1000 costs:$100 year:s", _s_corporation, (
         ask("I net {profit} as a freelancer. As an S corporation with a {salary} salary and {costs} of extra costs, what do I save in {year}?", "Retirement contributions are based on the salary, which cuts both ways.", 135_000, 75_000, 2_800, 2025),
         ask("Is an S election sensible at {profit} profit, {salary} reasonable pay and {costs} of administration ({year})?", "At low profit the costs eat the saving.", 82_000, 60_000, 2_500, 2025),
-        ask("Compare {year} payroll taxes: Schedule C profit {profit} against S-corp salary {salary}; running costs {costs}.", "State franchise taxes may apply to corporations.", 240_000, 120_000, 3_500, 2024),
+        ask("Compare {year} payroll taxes: Schedule C profit {profit} against S-corp salary {salary}; running costs {costs}.", "State franchise taxes may apply to corporations.", 190_000, 110_000, 3_500, 2024),
     )),
     Kind("dupont-analysis", "business", "Penman, 'Financial Statement Analysis and Security Valuation'", 2025, "income:$1000 sales:$5000 assets:$5000 equity:$5000", _dupont, (
         ask("Break ROE down: net income {income}, sales {sales}, assets {assets}, equity {equity}.", "Compare each factor with firms of the same trade.", 84_000, 1_200_000, 900_000, 420_000),

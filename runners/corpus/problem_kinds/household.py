@@ -224,7 +224,7 @@ def _early_start(i: int, yearly: float, rate: float, early_years: int, gap: int,
     late = money.annuity_future_value(yearly, rate, late_years)
     return (
         f"Early saver: {whole(yearly)} for {early_years} years grows to {whole(money.annuity_future_value(yearly, rate, early_years))}, then {gap} years untouched: × {(1 + rate) ** gap:.4f} = **{whole(early)}** on {whole(yearly * early_years)} paid in. Late saver: {whole(yearly)} a year for the last {late_years} of the {total} years: **{whole(late)}** on {whole(yearly * late_years)}. "
-        f"At {pct(rate)} the {'early' if early > late else 'late'} one ends {whole(abs(early - late))} ahead: time in the market does the work of money."
+        f"At {pct(rate)} the {'early' if early > late else 'late'} one ends {whole(abs(early - late))} ahead{': time in the market does the work of money' if early > late else ', but with far more paid in'}."
     )
 
 

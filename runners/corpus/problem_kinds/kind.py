@@ -86,7 +86,9 @@ def whole(amount: float) -> str:
 
 
 def pct(fraction: float, digits: int = 2) -> str:
-    """6.5%: at most ``digits`` decimals, trailing zeros dropped."""
+    """6.5%: at most ``digits`` decimals, trailing zeros dropped; a rate given to three places (6.875%) keeps them."""
+    if digits == 2 and abs(round(fraction * 100, 3) - fraction * 100) < 1e-9:
+        digits = 3
     text = f"{fraction * 100:,.{digits}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
 

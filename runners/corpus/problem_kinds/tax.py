@@ -81,7 +81,7 @@ def _home_sale(i: int, price: float, costs: float, bought: float, improved: floa
     gain, taxable = tax.home_sale_gain(price, costs, basis, exclusion)
     return (
         f"Amount realized: {whole(price)} − {whole(costs)} of selling costs = {whole(price - costs)}. Adjusted basis: {whole(bought)} + {whole(improved)} of improvements = {whole(basis)}. Gain = {whole(gain)}. "
-        f"Section 121 excludes up to {whole(exclusion)} ({'joint return' if exclusion == 500_000 else 'one owner'}, owned and lived in for two of the last five years). **Taxable gain: {whole(taxable)}**, long-term."
+        f"Section 121 excludes up to {whole(exclusion)} ({'joint return' if exclusion == 500_000 else 'one owner'}, owned and lived in for two of the last five years). **Taxable gain: {whole(taxable)}**{', long-term' if taxable else ''}."
     )
 
 
