@@ -194,7 +194,7 @@ def test_answers_that_need_no_model_pass_nothing():
         assert baseline.result.rate <= 0.02, (baseline.name, baseline.passed_cases)
 
 
-WORDED = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text())
+WORDED = yaml.safe_load((Path(__file__).parent / "benchmark_answers.yaml").read_text())
 
 
 @by_id
