@@ -93,13 +93,13 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
         sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            traceback.print_exc()
-            sys.exit(70)
-        _fail(f"the disk is full: {error}\n  fix:      free space or pass another --work folder, then run the same command again")
-        sys.exit(1)
-    except Exception:  # noqa: BLE001  # a bug shows its traceback, and an exit code of its own: a VM tries it again, and never a refusal (1, 2)
+    except Exception as error:  # noqa: BLE001  # a bug shows its traceback, and an exit code that a VM tries again, unlike a refusal (1, 2)
+        # The tokenizers and safetensors packages report a full disk in their own words, not as an OSError.
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            _fail(
+                f"the disk is full: {error}\n  expected: room for the stage's files\n  fix:      free space or pass another folder, then run the same command again"
+            )
+            sys.exit(1)
         traceback.print_exc()
         sys.exit(70)
 
@@ -109,7 +109,6 @@ def _fail(text: str) -> None:
         click.secho(f"error: {text}", fg="red", err=True)
     else:
         log.error(text)
-        click.echo(f"error: {text}", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -72,6 +72,7 @@ def explained(uri: str) -> Iterator[None]:
     import requests
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
+    from google.cloud.storage.exceptions import DataCorruption
 
     bucket = split(uri)[0]
     try:
@@ -83,6 +84,10 @@ def explained(uri: str) -> Iterator[None]:
     except exceptions.Forbidden as error:
         raise UserError(
             f"no access to {uri}: {error.message}", "read and write access", "gcloud auth application-default login, or ask the project's owner"
+        ) from None
+    except DataCorruption:
+        raise UserError(
+            f"{uri} is corrupt: its bytes differ from its checksum", "what was written", f"restore an older version of it: gcloud storage ls -a {uri}"
         ) from None
     except GoogleAuthError as error:
         raise UserError(f"no Google credentials: {error}", "application default credentials", "gcloud auth application-default login") from None

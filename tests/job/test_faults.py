@@ -67,7 +67,7 @@ def test_empty_dataset(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_example_longer_than_the_context(home: Path, tmp_path: Path) -> None:
-    one_error(job(home, "--until", "train", profile=profile(tmp_path, train={"max_tokens": 48})), "48")
+    one_error(job(home, "--until", "train", profile=profile(tmp_path, train={"max_tokens": 230})), "tokens", "230")
 
 
 def test_too_few_optimizer_steps(home: Path, tmp_path: Path) -> None:
