@@ -39,7 +39,7 @@ by_id = pytest.mark.parametrize("case", BENCHMARK.cases, ids=lambda case: case.i
 
 #: What the finance functions, or the dated limits, say each number of a case is, in the order of its number checks. Percent checks are in percent.
 ANSWERS = {
-    "retirement-rmd-at-75": [retirement.required_distribution(410_000, 75)],
+    "retirement-delayed-first-rmd": [retirement.required_distribution(512_000, 73) + retirement.required_distribution(530_000, 74)],
     "retirement-catch-up-61": [retirement.saver_limit(2025, 61)],
     "retirement-claim-at-62": [2400 * retirement.claiming_factor(-60)],
     "retirement-roth-phase-out": [tax.roth_ira_limit(156_000, "single", 2025, age=38)],
@@ -81,7 +81,7 @@ ANSWERS = {
     "insurance-life-needs": [insurance.life_needs(50_000, 18, 0.02, 210_000, 120_000, 160_000)],
     "education-opportunity-credit": [*education.american_opportunity_credit(3_200)],
     "education-future-cost": [education.future_cost(28_000, 0.04, 12)],
-    "education-superfunding": [education.superfunding_limit(2025, donors=2)],
+    "education-over-the-election": [120_000 - education.superfunding_limit(2025)],
     "education-529-rollover": [education.rollover_to_roth(2025, compensation=5_200, contributed=1_000)],
     "education-monthly-saving": [education.monthly_saving(120_000, 10_000, 0.06, 15)],
     "business-break-even": [business.break_even_units(42_000, 24, 10)],
@@ -98,7 +98,7 @@ ANSWERS = {
     "compliance-accredited-income": [limits.ACCREDITED_INCOME[0] - 187_500],
     "credentials-cfa-experience": [limits.CFA_EXPERIENCE[0] - 2_650, limits.CFA_EXPERIENCE[1] - 20],
     "credentials-cfp-experience": [hours - 3_100 for hours in limits.CFP_EXPERIENCE],
-    "standards-price-allocation": [business.allocate(1_000, [700, 500])[0]],
+    "standards-bundle-half-year": [(lambda device, support: device + support * 6 / 24)(*business.allocate(1_000, [700, 500]))],
     "standards-iban-check": [int(identifiers.iban_check_digits("NL", "ABNA0417164300"))],
     "data-annualised-growth": [100 * money.effective_rate(4 * 0.008, 4)],
     "data-index-deflation": [money.at_index(52_000, 251.1, 305.7)],
