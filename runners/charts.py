@@ -9,22 +9,20 @@ that are NaN or infinite are left out of the drawing, and the table shows them.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from runners import page
+from runners import page, svg
 from runners.page import Html, Status
+from runners.svg import NARROW, WIDE, Format
 
-WIDE, NARROW = 640, 360
 #: Height of one row of a bar chart or a timeline, in SVG units.
 ROW = 26
 #: A line with more points than this is thinned for drawing: the lowest and the highest of each stretch stay.
 MAX_POINTS = 400
 _DASHES = ("", "7 4", "2 3", "10 3 2 3", "4 2", "1 4")
-Format = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -103,20 +101,23 @@ def line_chart(
 
     def draw(width: int) -> str:
         xs = [x for x, _ in points]
-        y_ticks = ticks(min(ys), max(ys), 5)
-        left = 14 + max(_width(y_format(tick)) for tick in y_ticks)
-        plot = _Plot(left, 26, width - 14, 246, _extent(xs), (min(*ys, y_ticks[0]), max(*ys, y_ticks[-1])))
-        parts = _grid(plot, ticks(min(xs), max(xs), 3 if width == NARROW else 7), y_ticks, x_format, y_format, x_label, y_label)
+        y_ticks = svg.ticks(min(ys), max(ys), 5)
+        left = 14 + max(svg.label_width(y_format(tick)) for tick in y_ticks)
+        plot = svg.Plot(left, 26, width - 14, 246, _extent(xs), (min(*ys, y_ticks[0]), max(*ys, y_ticks[-1])))
+        parts = svg.grid(plot, svg.ticks(min(xs), max(xs), 3 if width == NARROW else 7), y_ticks, x_format, y_format, x_label, y_label)
         if limit:
-            parts += [_path(f"M{plot.left:.1f} {plot.y(limit[0]):.1f}H{plot.right:.1f}", "limit"), _text(plot.right - 4, plot.y(limit[0]) - 5, limit[1], "end")]
+            parts += [
+                svg.path(f"M{plot.left:.1f} {plot.y(limit[0]):.1f}H{plot.right:.1f}", "limit"),
+                svg.text(plot.right - 4, plot.y(limit[0]) - 5, limit[1], "end"),
+            ]
         for index, line in enumerate(drawn):
             if line.points:
                 path = "M" + "L".join(f"{plot.x(x):.1f} {plot.y(y):.1f}" for x, y in line.points)
-                parts.append(_path(path, f"line s{index % 6 + 1}", _DASHES[index % 6]))
+                parts.append(svg.path(path, f"line s{index % 6 + 1}", _DASHES[index % 6]))
             for x, y in line.points if line.marks or len(line.points) == 1 else ():
                 dot = f'<circle cx="{plot.x(x):.1f}" cy="{plot.y(y):.1f}" r="3.5" class="f{index % 6 + 1}"/>'
-                parts.append(_group(f"{line.name}: {x_format(x)}, {y_format(y)}", dot))
-        return _svg(width, 292, title, described, parts)
+                parts.append(svg.group(f"{line.name}: {x_format(x)}, {y_format(y)}", dot))
+        return svg.document(width, 292, title, described, parts)
 
     rows = [(s.name, x_format(x), y_format(y)) for s in series for x, y in _thin(list(s.points), 60)]
     legend = "".join(f"<li>{_sample(index)}{html.escape(s.name)}</li>" for index, s in enumerate(series))
@@ -182,7 +183,7 @@ def histogram(
     """
     finite = [v for v in values if math.isfinite(v)]
     marked = sorted(((v, k) for k, v in (marks or {}).items() if math.isfinite(v)), reverse=True)
-    edges = ticks(min(finite), max(finite), bins or min(40, max(5, math.ceil(math.sqrt(len(finite)))))) if finite else [0.0, 1.0]
+    edges = svg.ticks(min(finite), max(finite), bins or min(40, max(5, math.ceil(math.sqrt(len(finite)))))) if finite else [0.0, 1.0]
     counts = [0] * (len(edges) - 1)
     for value in finite:
         counts[min(len(counts) - 1, max(0, math.floor((value - edges[0]) / (edges[1] - edges[0]))))] += 1
@@ -190,23 +191,23 @@ def histogram(
     described = "; ".join([f"{len(finite)} values{extent}", *(f"{name} {x_format(value)}" for value, name in reversed(marked))])
 
     def draw(width: int) -> str:
-        y_ticks = [tick for tick in ticks(0, max(counts), 4) if tick == int(tick)]
+        y_ticks = [tick for tick in svg.ticks(0, max(counts), 4) if tick == int(tick)]
         above = 16 * len(marked)
-        left = 14 + _width(_whole(y_ticks[-1]))
-        plot = _Plot(left, 26 + above, width - 14, 226 + above, (edges[0], max([edges[-1], *(v for v, _ in marked)])), (0, max(max(counts), y_ticks[-1])))
-        parts = _grid(plot, ticks(*plot.xs, 3 if width == NARROW else 7), y_ticks, x_format, _whole, x_label, "count")
+        left = 14 + svg.label_width(_whole(y_ticks[-1]))
+        plot = svg.Plot(left, 26 + above, width - 14, 226 + above, (edges[0], max([edges[-1], *(v for v, _ in marked)])), (0, max(max(counts), y_ticks[-1])))
+        parts = svg.grid(plot, svg.ticks(*plot.xs, 3 if width == NARROW else 7), y_ticks, x_format, _whole, x_label, "count")
         for index, count in enumerate(counts):
             x, y = plot.x(edges[index]), plot.y(count)
-            bar = _rect(x + 0.5, y, max(1.0, plot.x(edges[index + 1]) - x - 1), plot.bottom - y, "f1")
-            parts.append(_group(f"{x_format(edges[index])} to {x_format(edges[index + 1])}: {count}", bar))
+            bar = svg.rect(x + 0.5, y, max(1.0, plot.x(edges[index + 1]) - x - 1), plot.bottom - y, "f1")
+            parts.append(svg.group(f"{x_format(edges[index])} to {x_format(edges[index + 1])}: {count}", bar))
         for index, (value, name) in enumerate(marked):
             x, y = plot.x(value), 26 + 16 * index
             end = x > (plot.left + plot.right) / 2
             parts += [
-                _path(f"M{x:.1f} {plot.bottom:.1f}V{y - 8}", "limit"),
-                _text(x + (-5 if end else 5), y, f"{name} {x_format(value)}", "end" if end else "start"),
+                svg.path(f"M{x:.1f} {plot.bottom:.1f}V{y - 8}", "limit"),
+                svg.text(x + (-5 if end else 5), y, f"{name} {x_format(value)}", "end" if end else "start"),
             ]
-        return _svg(width, 272 + above, title, described, parts)
+        return svg.document(width, 272 + above, title, described, parts)
 
     rows = [(f"{x_format(edges[i])} to {x_format(edges[i + 1])}", count) for i, count in enumerate(counts)]
     return _figure(title, draw if finite else None, page.table((x_label or "range", "count"), rows))
@@ -218,60 +219,30 @@ def timeline(spans: Sequence[Span], *, title: str) -> Html:
     described = "; ".join(f"{s.name} took {page.duration(s.seconds)}" for s in spans[:30])
 
     def draw(width: int) -> str:
-        left = _label_room(width, [s.name for s in spans])
-        plot = _Plot(left, 8, width - 14, 8 + ROW * len(spans), (0, end), (0, 1))
+        left = svg.label_room(width, [s.name for s in spans])
+        plot = svg.Plot(left, 8, width - 14, 8 + ROW * len(spans), (0, end), (0, 1))
         parts = []
         for tick in _clock_ticks(end, 3 if width == NARROW else 6):
-            parts += [_path(f"M{plot.x(tick):.1f} {plot.top}V{plot.bottom}", "grid"), _text(plot.x(tick), plot.bottom + 17, _clock(tick), "middle", "soft")]
+            parts += [
+                svg.path(f"M{plot.x(tick):.1f} {plot.top}V{plot.bottom}", "grid"),
+                svg.text(plot.x(tick), plot.bottom + 17, _clock(tick), "middle", "soft"),
+            ]
         for index, span in enumerate(spans):
             y, x, after = plot.top + ROW * index + 13, plot.x(span.start_s), plot.x(span.start_s + span.seconds)
             length, took = max(2.0, after - x), page.duration(span.seconds)
-            if after + _width(took) + 8 < plot.right:
-                beside = _text(x + length + 6, y + 4, took)
-            elif length > _width(took) + 8:
-                beside = _text(after - 6, y + 4, took, "end", "inside")
+            if after + svg.label_width(took) + 8 < plot.right:
+                beside = svg.text(x + length + 6, y + 4, took)
+            elif length > svg.label_width(took) + 8:
+                beside = svg.text(after - 6, y + 4, took, "end", "inside")
             else:
-                beside = _text(x - 6, y + 4, took, "end")
+                beside = svg.text(x - 6, y + 4, took, "end")
             tip = f"{span.name}: {took}, from {page.duration(span.start_s)}{' · ' + span.note if span.note else ''}"
-            drawn = _text(left - 8, y + 4, _cut(span.name, left - 12), "end") + _rect(x, y - 9, length, 18, f"f{index % 6 + 1}") + beside
-            parts.append(_group(tip, drawn))
-        return _svg(width, plot.bottom + 26, title, described, parts)
+            drawn = svg.text(left - 8, y + 4, svg.cut(span.name, left - 12), "end") + svg.rect(x, y - 9, length, 18, f"f{index % 6 + 1}") + beside
+            parts.append(svg.group(tip, drawn))
+        return svg.document(width, plot.bottom + 26, title, described, parts)
 
     rows = [(s.name, page.duration(s.start_s), page.duration(s.seconds), s.note) for s in spans]
     return _figure(title, draw if spans else None, page.table(("phase", "after", "took", "note"), rows))
-
-
-def ticks(low: float, high: float, about: int) -> list[float]:
-    """About so many round numbers that span ``low`` to ``high`` (steps of 1, 2, 2.5 or 5 times a power of ten)."""
-    largest = max(abs(low), abs(high))
-    if largest < 1e-250:
-        low, high = 0.0, 1.0
-    elif high - low <= 1e-9 * largest:
-        low, high = low - abs(low) / 2, high + abs(high) / 2
-    rough = (high - low) / max(1, about)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    digits = 12 - math.floor(math.log10(step))
-    return [round(index * step, digits) for index in range(first, last + 1)]
-
-
-@dataclass(frozen=True)
-class _Plot:
-    """The drawing area in SVG units, and the data ranges it shows."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    xs: tuple[float, float]
-    ys: tuple[float, float]
-
-    def x(self, value: float) -> float:
-        return self.left + (self.right - self.left) * (value - self.xs[0]) / ((self.xs[1] - self.xs[0]) or 1)
-
-    def y(self, value: float) -> float:
-        return self.bottom - (self.bottom - self.top) * (value - self.ys[0]) / ((self.ys[1] - self.ys[0]) or 1)
 
 
 @dataclass(frozen=True)
@@ -295,34 +266,34 @@ class _RowChart:
 
     def draw(self, width: int, title: str, described: str) -> str:
         top = self.maximum or max([r.ends[1] if r.ends else r.value for r in self.rows] + [self.limit or 0.0]) or 1.0
-        left, above = _label_room(width, [r.label for r in self.rows]), 24 if self.limit is not None else 6
-        right = width - 12 - max(_width(self.behind(r)) for r in self.rows)
-        plot = _Plot(left, above, right, above + ROW * len(self.rows), (0, top), (0, 1))
+        left, above = svg.label_room(width, [r.label for r in self.rows]), 24 if self.limit is not None else 6
+        right = width - 12 - max(svg.label_width(self.behind(r)) for r in self.rows)
+        plot = svg.Plot(left, above, right, above + ROW * len(self.rows), (0, top), (0, 1))
         parts = self.background(plot, width, top)
         for index, row in enumerate(self.rows):
             y = plot.top + ROW * index + 13
             length = max(1.0, min(plot.x(row.value), plot.right) - plot.left)
-            drawn = _text(plot.left - 8, y + 4, _cut(row.label, plot.left - 12), "end") + _rect(plot.left, y - 9, length, 18, f"bar f{row.status}")
+            drawn = svg.text(plot.left - 8, y + 4, svg.cut(row.label, plot.left - 12), "end") + svg.rect(plot.left, y - 9, length, 18, f"bar f{row.status}")
             tip = f"{row.label}: {self.written(row.value)}"
             if row.ends:
                 low, high = plot.x(max(0.0, row.ends[0])), plot.x(min(row.ends[1], top))
-                drawn += _path(f"M{low:.1f} {y}H{high:.1f}M{low:.1f} {y - 4}v8M{high:.1f} {y - 4}v8", "whisker")
+                drawn += svg.path(f"M{low:.1f} {y}H{high:.1f}M{low:.1f} {y - 4}v8M{high:.1f} {y - 4}v8", "whisker")
                 tip += f" [{self.written(row.ends[0])} to {self.written(row.ends[1])}]"
-            parts.append(_group(tip + (f" · {row.note}" if row.note else ""), drawn + _text(width - 4, y + 4, self.behind(row), "end")))
-        return _svg(width, plot.bottom + 24, title, described, parts)
+            parts.append(svg.group(tip + (f" · {row.note}" if row.note else ""), drawn + svg.text(width - 4, y + 4, self.behind(row), "end")))
+        return svg.document(width, plot.bottom + 24, title, described, parts)
 
-    def background(self, plot: _Plot, width: int, top: float) -> list[str]:
+    def background(self, plot: svg.Plot, width: int, top: float) -> list[str]:
         parts = []
-        for tick in ticks(0, top, 2 if width == NARROW else 5):
+        for tick in svg.ticks(0, top, 2 if width == NARROW else 5):
             if tick <= top * 1.0001:
                 parts += [
-                    _path(f"M{plot.x(tick):.1f} {plot.top}V{plot.bottom}", "grid"),
-                    _text(plot.x(tick), plot.bottom + 17, self.written(tick), "middle", "soft"),
+                    svg.path(f"M{plot.x(tick):.1f} {plot.top}V{plot.bottom}", "grid"),
+                    svg.text(plot.x(tick), plot.bottom + 17, self.written(tick), "middle", "soft"),
                 ]
         if self.limit is not None:
             x, name = plot.x(self.limit), f"{self.limit_label} {self.written(self.limit)}"
-            middle = min(x, width - 4 - _width(name) / 2)
-            parts += [_path(f"M{x:.1f} {plot.top - 4}V{plot.bottom}", "limit"), _text(middle, 14, name, "middle")]
+            middle = min(x, width - 4 - svg.label_width(name) / 2)
+            parts += [svg.path(f"M{x:.1f} {plot.top - 4}V{plot.bottom}", "limit"), svg.text(middle, 14, name, "middle")]
         return parts
 
     def behind(self, row: _Row) -> str:
@@ -337,65 +308,8 @@ def _figure(title: str, draw: Callable[[int], str] | None, figures: str, legend:
     return Html(f'<figure class="chart">{caption}{draw(WIDE)}{draw(NARROW)}{legend}{page.details("Figures as a table", figures)}</figure>')
 
 
-def _svg(width: int, height: float, title: str, description: str, parts: Sequence[str]) -> str:
-    name = "c" + hashlib.sha256(f"{width}{title}{description}".encode()).hexdigest()[:10]
-    kind = "wide" if width == WIDE else "narrow"
-    labels = f'<title id="{name}t">{html.escape(title)}</title><desc id="{name}d">{html.escape(description)}</desc>'
-    return f'<svg class="{kind}" viewBox="0 0 {width} {height:g}" role="img" aria-labelledby="{name}t {name}d">{labels}{"".join(parts)}</svg>'
-
-
-def _text(x: float, y: float, label: str, anchor: str = "start", kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{f" class={kind!r}" if kind else ""}>{html.escape(label)}</text>'
-
-
-def _path(route: str, kind: str, dashes: str = "") -> str:
-    return f'<path d="{route}" class="{kind}"{f" stroke-dasharray={dashes!r}" if dashes else ""}/>'
-
-
-def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" class="{kind}"/>'
-
-
-def _group(tip: str, drawn: str) -> str:
-    return f"<g><title>{html.escape(tip)}</title>{drawn}</g>"
-
-
 def _sample(index: int) -> str:
-    return f'<svg viewBox="0 0 26 10" aria-hidden="true">{_path("M1 5H25", f"line s{index % 6 + 1}", _DASHES[index % 6])}</svg>'
-
-
-def _grid(plot: _Plot, x_ticks: list[float], y_ticks: list[float], x_format: Format, y_format: Format, x_label: str, y_label: str) -> list[str]:
-    parts = []
-    for tick in y_ticks:
-        y = plot.y(tick)
-        parts += [_path(f"M{plot.left:.1f} {y:.1f}H{plot.right:.1f}", "grid"), _text(plot.left - 6, y + 4, y_format(tick), "end", "soft")]
-    for tick in x_ticks:
-        # The ticks span the data, so the outermost may lie beyond the plot.
-        if plot.left - 1 <= plot.x(tick) <= plot.right + 1:
-            x = min(plot.x(tick), plot.right + 12 - _width(x_format(tick)) / 2)
-            parts.append(_text(x, plot.bottom + 18, x_format(tick), "middle", "soft"))
-    parts.append(_path(f"M{plot.left:.1f} {plot.bottom:.1f}H{plot.right:.1f}", "axis"))
-    parts.append(_text((plot.left + plot.right) / 2, plot.bottom + 37, x_label, "middle", "soft"))
-    parts.append(_text(2, 12, y_label, "start", "soft"))
-    return parts
-
-
-def _label_room(width: int, labels: list[str]) -> float:
-    return min(0.42 * width, max((_width(label) for label in labels), default=0.0) + 14)
-
-
-def _width(label: str) -> float:
-    """Width of a label in SVG units at the style's 13 px, by classes of letters in the widest font the style falls back to (DejaVu Sans)."""
-    ems = sum(0.36 if c in "iljtfrI.,:;'|!()[] /" else 0.95 if c in "mwMW@%…" else 0.8 if c.isupper() or c in "<>=+~−" else 0.62 for c in label)
-    return 13 * ems
-
-
-def _cut(label: str, room: float) -> str:
-    if _width(label) <= room:
-        return label
-    while len(label) > 2 and _width(label + "…") > room:
-        label = label[:-1]
-    return label.rstrip() + "…"
+    return f'<svg viewBox="0 0 26 10" aria-hidden="true">{svg.path("M1 5H25", f"line s{index % 6 + 1}", _DASHES[index % 6])}</svg>'
 
 
 def _whole(value: float) -> str:

@@ -3,13 +3,16 @@
 The stub answers on a fixed schedule (first token after 200 ms, then one every 10 ms) in a process of its own. Both sides read the monotonic clock;
 the server's time runs from the request's last byte to its last event. What is left is connection, transfer, wake-up and the client itself.
 
-    .venv/bin/python tests/benchmarks/evaluation_client.py
+``--httpx`` sends the same requests through httpx (streamed, bytes stamped and parsed afterwards as well), in the same run.
+
+    .venv/bin/python tests/benchmarks/evaluation_client.py --httpx
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import subprocess
@@ -18,16 +21,42 @@ import time
 from pathlib import Path
 
 from runners.evaluation.client import Endpoint, Settings
+from runners.evaluation.wire import Response, Wire
 
 FIRST_TOKEN_S, TOKEN_S, WORDS = 0.2, 0.01, 50
 
 
-async def measure(url: str, concurrency: int, requests: int) -> tuple[list[float], float]:
+class ThroughHttpx(Wire):
+    """The same interface over httpx, the client that was left."""
+
+    def __init__(self, base_url: str) -> None:
+        import httpx
+
+        limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+        self._base, self._http = base_url, httpx.AsyncClient(limits=limits, timeout=30, trust_env=False, headers={"Accept-Encoding": "identity"})
+
+    async def request(self, method: str, path: str, content: bytes = b"") -> Response:
+        request = self._http.build_request(method, self._base + path, content=content, headers={"Content-Type": "application/json"})
+        response = Response(time.monotonic())
+        received = await self._http.send(request, stream=True)
+        async for chunk in received.aiter_raw():
+            response.body.append((time.monotonic(), chunk))
+        response.ended, response.status = time.monotonic(), received.status_code
+        await received.aclose()
+        return response
+
+    def close(self) -> None:
+        """Left to the end of the process."""
+
+
+async def measure(url: str, concurrency: int, requests: int, through_httpx: bool) -> tuple[list[float], float]:
     """(overhead of each request in ms, processor seconds of this process a request)."""
     settings = Settings(url, "stub", 100, 0.0, 0, 30.0, 0)
     asked = iter(range(requests))
     overheads: list[float] = []
     async with Endpoint(settings, None) as server:
+        if through_httpx:
+            server._wire = ThroughHttpx(f"{url}/v1")
 
         async def work(offset: float) -> None:
             # Spread over one answer's time, as real requests are after the first round.
@@ -48,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--httpx", action="store_true", help="the same through httpx, for comparison")
     options = parser.parse_args()
     stub = Path(__file__).parents[1] / "evaluation" / "stub_server.py"
     command = [sys.executable, str(stub), "--clocked", str(WORDS), "--first-token-s", str(FIRST_TOKEN_S), "--token-s", str(TOKEN_S)]
@@ -55,18 +85,12 @@ def main() -> None:
         try:
             assert server.stdout
             url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-            for concurrency in options.concurrency:
-                overheads, cpu = asyncio.run(measure(url, concurrency, max(16, concurrency * options.rounds)))
+            for concurrency, through_httpx in itertools.product(options.concurrency, [False, True] if options.httpx else [False]):
+                overheads, cpu = asyncio.run(measure(url, concurrency, max(32, concurrency * options.rounds), through_httpx))
                 cut = statistics.quantiles(overheads, n=100)
-                row = {
-                    "concurrency": concurrency,
-                    "requests": len(overheads),
-                    "mean_ms": statistics.fmean(overheads),
-                    "p50_ms": cut[49],
-                    "p95_ms": cut[94],
-                    "p99_ms": cut[98],
-                }
-                print(json.dumps({key: round(value, 3) for key, value in row.items()} | {"cpu_ms_per_request": round(cpu * 1000, 3)}), flush=True)
+                row = {"mean_ms": statistics.fmean(overheads), "p50_ms": cut[49], "p95_ms": cut[94], "p99_ms": cut[98], "cpu_ms_per_request": cpu * 1000}
+                named = {"client": "httpx" if through_httpx else "elson", "concurrency": concurrency, "requests": len(overheads)}
+                print(json.dumps(named | {key: round(value, 3) for key, value in row.items()}), flush=True)
         finally:
             server.kill()
 

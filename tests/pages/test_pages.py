@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners import charts, page
+from runners import charts, page, svg
 from runners.charts import Bar, Interval, Series, Span
 from runners.page import Html, Tile
 from tests import browser as real
@@ -122,8 +122,8 @@ def test_markup_is_whole_and_nothing_foreign_gets_in() -> None:
 
 def test_charts_are_valid_xml() -> None:
     for drawn in everything().split("<figure")[1:]:
-        for svg in drawn.split("<svg")[1:]:
-            ElementTree.fromstring("<svg" + svg.split("</svg>")[0] + "</svg>")
+        for part in drawn.split("<svg")[1:]:
+            ElementTree.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -147,7 +147,7 @@ def test_histograms_count_every_value_once(values: list[float]) -> None:
 @given(st.floats(-1e9, 1e9), st.floats(0, 1e9), st.integers(1, 12))
 def test_ticks_are_round_and_span_the_data(low: float, size: float, about: int) -> None:
     high = low + size
-    found = charts.ticks(low, high, about)
+    found = svg.ticks(low, high, about)
     assert len(found) >= 2 and found[0] <= low + 1e-6 * max(1, abs(low)) and found[-1] >= high - 1e-6 * max(1, abs(high))
     assert len(found) <= 2 * about + 4
 
