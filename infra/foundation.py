@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.alerts import Alerts
@@ -28,11 +29,13 @@ def build(stack: Stack) -> dict[str, Any]:
     buckets = Buckets(stack.spec.buckets, spec, after=services)
     images = Images(spec, after=services)
     secrets = Secrets(after=services)
-    identities = Identities(stack.project, buckets, images, secrets, after=services)
+    identities = Identities(stack.project, spec.region, buckets, images, secrets, after=services)
     network = Network(stack.project, spec, identities.server, after=services)
     stop = Stop(stack.project, number, spec, buckets, identities, after=services)
     alerts = Alerts(stack.project, spec, after=services)
-    if spec.billing_account:
+    if not spec.billing_account:
+        pulumi.log.warn("no foundation.billing_account: there is no budget, so the last of the three stops is missing (gcloud billing accounts list)")
+    else:
         Budget(spec, spec.billing_account, number, stop.topic, alerts.channels)
     Dashboard(stack.project)
     return {
@@ -42,6 +45,7 @@ def build(stack: Stack) -> dict[str, Any]:
         "scratchBucket": stack.spec.buckets.scratch,
         "scratchBucketName": buckets.scratch.name,
         "images": images.url,
+        "gatewayPort": spec.gateway_port,
         "network": network.link,
         "subnets": network.subnets,
         "serviceAccounts": identities.emails,

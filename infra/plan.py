@@ -19,6 +19,8 @@ from runners.spec import MachineSpec, Spec, digest, spec_digest
 HEALTH_CHECK_RANGES = ("35.191.0.0/16", "130.211.0.0/22")
 IAP_RANGE = "35.235.240.0/20"
 HTTPS_PORT = 443
+#: Where the gateway tells the health checkers, and nobody else, whether completions come back (images/gateway/Caddyfile).
+HEALTH_PORT = 8081
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,6 @@ class Repair:
     size_mode: str
     update_type: str
     health_port: int | None = None
-    health_over_tls: bool = False
-    health_host: str | None = None
     initial_delay_s: int | None = None
 
 
@@ -170,9 +170,7 @@ def plan_repair(wanted: MachineSpec, spec: Spec) -> Repair:
         size_mode="BULK" if flex else "INDIVIDUAL",
         # A training VM takes a new template when it is made again; a server is replaced at once.
         update_type="PROACTIVE" if serving else "OPPORTUNISTIC",
-        health_port=service_port(spec) if serving else None,
-        health_over_tls=bool(spec.serve.domain) and serving,
-        health_host=spec.serve.domain if serving else None,
+        health_port=HEALTH_PORT if serving else None,
         # At most an hour by the API; a server that is not ready by then has counted its own attempts.
         initial_delay_s=min(3600, spec.serve.ready_timeout_s + boot_s) if serving else None,
     )

@@ -157,16 +157,17 @@ def key() -> None:
 @key.command()
 @click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, help="Project of the foundation.")
 @click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
-@click.option("--keep", type=click.IntRange(0), default=1, show_default=True, help="Earlier versions that stay enabled.")
+@click.option("--keep", type=click.IntRange(0), default=1, show_default=True, help="Earlier keys that stay valid beside the new one.")
 def rotate(project: str, secret: str, keep: int) -> None:
-    """Make a new random key and disable the older ones; the key goes from this process to Secret Manager and nowhere else.
+    """Make a new random key; the one before it stays valid until the next rotation. Keys go from this process to Secret Manager and nowhere else.
 
     \b
     Examples:
       elson key rotate --project my-project
-      gcloud secrets versions access latest --secret elson-api-key
+      elson key rotate --project my-project --keep 0     a key has leaked
+      gcloud secrets versions access latest --secret elson-api-key | head -1
     """
     from runners.planning import api_key
 
     version, disabled = api_key.rotate(project, secret, keep)
-    click.echo(f"{version} is the key; {len(disabled)} older versions disabled. Servers read it at their next start.", err=True)
+    click.echo(f"{version} holds the new key; {len(disabled)} older versions disabled. Servers read it at their next start.", err=True)

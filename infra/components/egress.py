@@ -26,11 +26,7 @@ class Egress(pulumi.ComponentResource):
             region=plan.region,
             nat_ip_allocate_option="AUTO_ONLY",
             source_subnetwork_ip_ranges_to_nat="LIST_OF_SUBNETWORKS",
-            subnetworks=[
-                gcp.compute.RouterNatSubnetworkArgs(
-                    name=foundation["subnets"].apply(lambda subnets: subnets[plan.subnet]), source_ip_ranges_to_nats=["ALL_IP_RANGES"]
-                )
-            ],
+            subnetworks=[gcp.compute.RouterNatSubnetworkArgs(name=foundation.subnet(plan.subnet), source_ip_ranges_to_nats=["ALL_IP_RANGES"])],
             log_config=gcp.compute.RouterNatLogConfigArgs(enable=True, filter="ERRORS_ONLY"),
             opts=mine,
         )

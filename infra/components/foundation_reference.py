@@ -16,7 +16,13 @@ class FoundationReference:
     """Outputs of the foundation. A missing one ends the program with the command that makes it."""
 
     def __init__(self, spec: Spec) -> None:
-        self._buckets = spec.buckets
+        machine = spec.machine
+        self._agreed: dict[str, Any] = {"modelsBucket": spec.buckets.models, "scratchBucket": spec.buckets.scratch}
+        if machine:
+            self._agreed["region"] = machine.region
+        if machine and machine.role == "serve" and not spec.serve.domain:
+            # IAP reaches the port the foundation's firewall names.
+            self._agreed["gatewayPort"] = spec.serve.port
         self._name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{STACK}"
         self._reference = pulumi.StackReference(self._name)
         # Registered so that the program waits for it: the engine's own words for a missing stack name no command.
@@ -31,8 +37,8 @@ class FoundationReference:
             raise
         if outputs is None:
             return False
-        for key, ours in (("modelsBucket", self._buckets.models), ("scratchBucket", self._buckets.scratch)):
-            theirs = outputs.get(key)
+        for key, ours in self._agreed.items():
+            theirs = int(outputs[key]) if isinstance(outputs.get(key), float) else outputs.get(key)
             if theirs != ours:
                 raise pulumi.RunError(self._missing(f"its {key} is {theirs!r}, and this stack's is {ours!r}"))
         return True
@@ -49,3 +55,13 @@ class FoundationReference:
             return outputs[key]
 
         return self._reference.outputs.apply(pick)
+
+    def subnet(self, name: str) -> pulumi.Output[str]:
+        """Link of a subnet by its name in the spec."""
+
+        def pick(subnets: dict[str, str]) -> str:
+            if name not in subnets:
+                raise pulumi.RunError(self._missing(f"it has no subnet {name} (it has {', '.join(sorted(subnets))}); add it to foundation.subnets"))
+            return subnets[name]
+
+        return self["subnets"].apply(pick)

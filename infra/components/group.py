@@ -65,7 +65,7 @@ class Group(pulumi.ComponentResource):
             guest_accelerators=_accelerators(plan.machine),
             network_interfaces=[
                 gcp.compute.RegionInstanceTemplateNetworkInterfaceArgs(
-                    subnetwork=foundation["subnets"].apply(lambda subnets: subnets[plan.subnet]),
+                    subnetwork=foundation.subnet(plan.subnet),
                     nic_type="GVNIC",  # what accelerator machines need for their full bandwidth
                     access_configs=external,
                 )
@@ -134,12 +134,6 @@ class Group(pulumi.ComponentResource):
         repair = plan.repair
         if repair.health_port is None:
             return None
-        plain = None if repair.health_over_tls else gcp.compute.HealthCheckHttpHealthCheckArgs(port=repair.health_port, request_path="/health")
-        tls = (
-            gcp.compute.HealthCheckHttpsHealthCheckArgs(port=repair.health_port, request_path="/health", host=repair.health_host)
-            if repair.health_over_tls
-            else None
-        )
         return gcp.compute.HealthCheck(
             "health",
             name=f"{plan.name}-health",
@@ -148,8 +142,7 @@ class Group(pulumi.ComponentResource):
             timeout_sec=10,
             healthy_threshold=1,
             unhealthy_threshold=6,
-            http_health_check=plain,
-            https_health_check=tls,
+            http_health_check=gcp.compute.HealthCheckHttpHealthCheckArgs(port=repair.health_port, request_path="/health"),
             log_config=gcp.compute.HealthCheckLogConfigArgs(enable=True),
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )

@@ -27,7 +27,7 @@ STOP_PERMISSIONS = (
 class Identities(pulumi.ComponentResource):
     """Accounts for training, serving, building and stopping, and their roles."""
 
-    def __init__(self, project: str, buckets: Buckets, images: Images, secrets: Secrets, after: Services) -> None:
+    def __init__(self, project: str, region: str, buckets: Buckets, images: Images, secrets: Secrets, after: Services) -> None:
         super().__init__("elson:infra:Identities", "identities")
         self._project, self._mine = project, pulumi.ResourceOptions(parent=self)
         first = pulumi.ResourceOptions.merge(after.first, self._mine)
@@ -55,7 +55,7 @@ class Identities(pulumi.ComponentResource):
         self._on_project("build-logs", self.builder, "roles/logging.logWriter")
         self._training(buckets)
         self._serving(buckets, secrets)
-        self._building(buckets, images)
+        self._building(buckets, images, region)
         self.emails = pulumi.Output.all(train=self.trainer.email, serve=self.server.email, build=self.builder.email)
         self.register_outputs({"emails": self.emails})
 
@@ -80,8 +80,15 @@ class Identities(pulumi.ComponentResource):
             "serve-reads-key", secret_id=secrets.secret.id, role="roles/secretmanager.secretAccessor", member=_member(self.server), opts=self._mine
         )
 
-    def _building(self, buckets: Buckets, images: Images) -> None:
+    def _building(self, buckets: Buckets, images: Images, region: str) -> None:
         self._on_images("build-images", self.builder, images, "roles/artifactregistry.writer")
+        # Where Cloud Functions keep their sources and images; both places are made by the service itself.
+        for name, role, place in (
+            ("build-reads-functions", "roles/storage.objectViewer", "projects/_/buckets/gcf-v2-"),
+            ("build-writes-functions", "roles/artifactregistry.writer", f"projects/{self._project}/locations/{region}/repositories/gcf-artifacts"),
+        ):
+            only = gcp.projects.IAMMemberConditionArgs(title="only Cloud Functions", expression=f'resource.name.startsWith("{place}")')
+            gcp.projects.IAMMember(name, project=self._project, role=role, member=_member(self.builder), condition=only, opts=self._mine)
         self._on_bucket("build-uses-scratch", self.builder, buckets.scratch, "roles/storage.objectUser", prefixes=("builds/", "functions/"))
 
     def _on_project(self, name: str, account: gcp.serviceaccount.Account, role: pulumi.Input[str]) -> None:

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.services import Services
-from infra.plan import HEALTH_CHECK_RANGES, HTTPS_PORT, IAP_RANGE
+from infra.plan import HEALTH_CHECK_RANGES, HEALTH_PORT, HTTPS_PORT, IAP_RANGE
 from runners.spec import FoundationSpec
 
 
@@ -42,9 +42,9 @@ class Network(pulumi.ComponentResource):
             for subnet in spec.subnets
         }
         ports = [str(spec.gateway_port), str(HTTPS_PORT)]
-        for name, text, ranges in (
-            ("iap", "operators, through Identity-Aware Proxy, to the gateway", [IAP_RANGE]),
-            ("health", "Google's health checkers, to the gateway", list(HEALTH_CHECK_RANGES)),
+        for name, text, ranges, open_ports in (
+            ("iap", "operators, through Identity-Aware Proxy, to the gateway", [IAP_RANGE], ports),
+            ("health", "Google's health checkers, to the gateway's /health", list(HEALTH_CHECK_RANGES), [str(HEALTH_PORT)]),
         ):
             gcp.compute.Firewall(
                 name,
@@ -54,7 +54,7 @@ class Network(pulumi.ComponentResource):
                 direction="INGRESS",
                 source_ranges=ranges,
                 target_service_accounts=[server.email],
-                allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=ports)],
+                allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=open_ports)],
                 log_config=gcp.compute.FirewallLogConfigArgs(metadata="EXCLUDE_ALL_METADATA"),
                 opts=mine,
             )

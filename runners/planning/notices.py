@@ -83,6 +83,14 @@ def serving_refusals(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape
                 f"serve.tensor_parallel: {host.count}, or another machine",
             )
         )
+    if spec.domain and not spec.open_to_the_internet:
+        found.append(
+            Notice(
+                f"serve.domain is {spec.domain}, and port 443 is closed to the authority that would give it a certificate",
+                "open_to_the_internet: true (the key still guards it), or no domain",
+                "serve.open_to_the_internet: true, or remove serve.domain and reach the server through IAP or allowed_cidrs",
+            )
+        )
     if shape.heads % served.cards or shape.kv_heads % served.cards:
         found.append(
             Notice(f"{shape.heads} heads cannot be shared by {served.cards} cards", "a divisor of the heads", "serve.tensor_parallel: a power of two up to 8")
@@ -117,6 +125,14 @@ def serving_warnings(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape
                 f"on {served.cards} x {plan.machine.accelerator.name} by plain decoding",
                 f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
                 "; or ".join(ways) or "a higher bar",
+            )
+        )
+    if spec.allowed_cidrs and not spec.domain:
+        found.append(
+            Notice(
+                f"{', '.join(spec.allowed_cidrs)} will reach port {spec.port} without TLS: keys and prompts can be read on the way",
+                "a domain with a certificate, or IAP, which encrypts",
+                "serve.domain and open_to_the_internet, or an empty serve.allowed_cidrs",
             )
         )
     usual = spec.max_sequences * (plan.answers.prompt_tokens + plan.answers.answer_tokens)

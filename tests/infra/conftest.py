@@ -47,6 +47,8 @@ def foundation_outputs(buckets: BucketSpec) -> dict[str, Any]:
         "modelsBucket": buckets.models,
         "scratchBucket": buckets.scratch,
         "scratchBucketName": storage.split(buckets.scratch)[0],
+        "region": "us-central1",
+        "gatewayPort": 8000,
         "network": "projects/a-project/global/networks/elson",
         "subnets": {name: f"https://compute/elson-{name}" for name in ("train", "serve", "serve-spot")},
         "serviceAccounts": {role: MAIL.format(f"elson-{role}") for role in ("train", "serve", "build")},

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import IMAGES, PROJECT, Cloud, foundation_outputs, job_state, publish
+from conftest import IMAGES, PROJECT, ROOT, Cloud, foundation_outputs, job_state, publish
 from engine import UNKNOWN, Registered, Run, Secret
 
+from infra.plan import HEALTH_PORT
 from runners import registry
 from runners.planning import stacks
 from runners.planning.stacks import look_up
@@ -107,7 +108,9 @@ def test_a_lost_spot_vm_is_made_again_elsewhere(runs: Runs) -> None:
 def test_a_server_heals_on_a_completion(runs: Runs) -> None:
     run = runs("serve-l4", False)
     check = run.only("HealthCheck").inputs
-    assert check["httpHealthCheck"] == {"port": 8000, "requestPath": "/health"}
+    assert check["httpHealthCheck"] == {"port": HEALTH_PORT, "requestPath": "/health"}
+    assert f"http://:{HEALTH_PORT} {{" in (ROOT / "images" / "gateway" / "Caddyfile").read_text()
+    assert runs("foundation", False).only("Firewall", "health").inputs["allows"] == [{"protocol": "tcp", "ports": [str(HEALTH_PORT)]}]
     healing = run.only("RegionInstanceGroupManager").inputs["autoHealingPolicies"]
     assert healing["healthCheck"] == f"https://compute/{check['name']}"
     assert healing["initialDelaySec"] == 900 + 600
@@ -276,6 +279,7 @@ def test_without_a_billing_account_there_is_no_budget_and_everything_else(shared
     assert run.returncode == 0, run.errors
     assert [r for r in run.all("Budget") if r.type.startswith("gcp:")] == []
     assert len(run.all("Function")) == 1
+    assert "billing_account" in run.warnings
 
 
 def test_a_training_vm_may_delete_no_model(runs: Runs) -> None:
@@ -318,7 +322,7 @@ def test_the_internet_needs_two_settings_and_a_certificate(shared_cloud: Cloud) 
     assert "open_to_the_internet" in refused.errors
     run = shared_cloud.run("serve-l4", serve={"allowed_cidrs": ["0.0.0.0/0"], "open_to_the_internet": True, "domain": "api.example.org"})
     assert run.only("Firewall").inputs["allows"] == [{"protocol": "tcp", "ports": ["443"]}]
-    assert run.only("HealthCheck").inputs["httpsHealthCheck"]["host"] == "api.example.org"
+    assert run.only("HealthCheck").inputs["httpHealthCheck"]["port"] == HEALTH_PORT  # by address, where the certificate's name is unknown
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------------------------
@@ -358,6 +362,20 @@ def test_a_foundation_that_is_older_than_this_program_is_refused(shared_cloud: C
     run = shared_cloud.run("train-h100", stacks={"organization/elson/foundation": outputs})
     assert run.returncode == 1
     assert "no output subnets" in run.errors
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "words"),
+    [
+        ("serve", {"port": 9000}, "its gatewayPort is 8000, and this stack's is 9000"),
+        ("machine", {"subnet": "nowhere"}, "it has no subnet nowhere (it has serve, serve-spot, train)"),
+    ],
+)
+def test_what_the_foundation_does_not_offer_is_named(section: str, change: dict[str, Any], words: str, shared_cloud: Cloud) -> None:
+    run = shared_cloud.run("serve-l4", **{section: change})
+    assert run.returncode == 1
+    assert words in run.errors
+    assert "pulumi up -s foundation" in run.errors
 
 
 def test_a_bucket_that_is_not_there_names_the_command(shared_cloud: Cloud) -> None:

@@ -163,14 +163,29 @@ class SecretManager:
     def disable_secret_version(self, request: dict[str, Any]) -> None:
         self.disabled.add(request["name"])
 
+    def access_secret_version(self, request: dict[str, Any]) -> Any:
+        assert request["name"] not in self.disabled
+        return SimpleNamespace(payload=SimpleNamespace(data=dict(self.versions)[request["name"]]))
 
-def test_a_rotated_key_is_random_and_the_last_one_stays_for_a_while() -> None:
+
+def test_a_rotated_key_is_random_and_the_last_one_stays_valid_for_one_rotation() -> None:
+    from runners.vm.steps import key_matcher
+
     service = SecretManager()
     names = [api_key.rotate("p", "elson-api-key", 1, service)[0] for _ in range(3)]
     assert names[-1] == "projects/p/secrets/elson-api-key/versions/3"
-    assert len({value for _, value in service.versions}) == 3
-    assert all(len(value) >= 43 for _, value in service.versions)
-    assert service.disabled == {"projects/p/secrets/elson-api-key/versions/1"}
+    assert service.disabled == set(names[:-1])
+    third, second, first = (value.decode().split() for _, value in service.versions)
+    assert (len(first), second[1:], third[1:]) == (1, first, second[:1])
+    assert len({first[0], second[0], third[0]}) == 3
+    assert key_matcher(third).count("Bearer") == 2  # the gateway takes what is written here
+
+
+def test_a_leaked_key_is_gone_at_once() -> None:
+    service = SecretManager()
+    api_key.rotate("p", "elson-api-key", 1, service)
+    api_key.rotate("p", "elson-api-key", 0, service)
+    assert len(service.versions[0][1].split()) == 1
 
 
 def test_stack_files_hold_values_only() -> None:

@@ -197,6 +197,12 @@ def test_cards_that_would_idle() -> None:
     assert "has 2 x L4 24 GB" in refused(serve_plan("g2-standard-24"))
 
 
+def test_a_certificate_needs_an_open_port() -> None:
+    assert "port 443 is closed" in refused(serve_plan(serve={"domain": "api.example.org"}))
+    assert not serve_plan(serve={"domain": "api.example.org", "open_to_the_internet": True}).refusals
+    assert any("without TLS" in notice.found for notice in serve_plan(serve={"allowed_cidrs": ("198.51.100.0/24",)}).warnings)
+
+
 def test_unknown_machine() -> None:
     with pytest.raises(UserError, match="g2-standard-8"):
         train_plan(machine_type="g2-standard-9")

@@ -1,0 +1,161 @@
+"""The doctor, against Google's APIs as a server answers them: each thing that can be missing, and the command it names."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+
+from runners import registry, stages, storage
+from runners.planning.doctor import SERVICES, Clients, Finding, examine
+from runners.planning.stacks import Stack
+from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, Spec
+
+DIGEST = "sha256:" + "ab" * 32
+IMAGE = "us-central1-docker.pkg.dev/a-project/elson/{}@" + DIGEST
+
+
+class Google(ThreadingHTTPServer):
+    """Answers by path; ``None`` is a 404, a number that status."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        services = [{"name": f"projects/1/services/{name}.googleapis.com", "state": "ENABLED"} for name in SERVICES]
+        one = {"limit": 1.0, "usage": 0.0}
+        self.answers: dict[str, Any] = {
+            "/v1/projects/a-project/services:batchGet": {"services": services},
+            "/compute/v1/projects/a-project": {"quotas": [{"metric": "GPUS_ALL_REGIONS", **one}]},
+            "/compute/v1/projects/a-project/regions/us-central1": {
+                "quotas": [{"metric": "PREEMPTIBLE_NVIDIA_H100_GPUS", **one}, {"metric": "NVIDIA_L4_GPUS", **one}]
+            },
+            "/v1/projects/a-project/secrets/elson-api-key/versions": {"versions": [{"name": "v1"}]},
+        }
+        for stage in ("train", "quantize", "serve", "gateway"):
+            self.answers[f"/v1/projects/a-project/locations/us-central1/repositories/elson/dockerImages/{stage}@{DIGEST}"] = {"uri": "x"}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def clients(self) -> Clients:
+        url = f"http://127.0.0.1:{self.server_address[1]}/"
+        apis = ("serviceusage", "artifactregistry", "secretmanager")
+        return Clients(AnonymousCredentials(), {**dict.fromkeys(apis, url), "compute": f"{url}compute/v1/"})
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Google
+
+    def do_GET(self) -> None:
+        answer = self.server.answers.get(unquote(urlsplit(self.path).path))
+        code = answer if isinstance(answer, int) else 404 if answer is None else 200
+        body = json.dumps(answer if code == 200 else {"error": {"code": code, "message": "said the server"}}).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def google() -> Iterator[Google]:
+    server = Google()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def stack(buckets: BucketSpec, role: Any = "train", **spec: Any) -> Stack:
+    images = EnvironmentDigests(**{stage: IMAGE.format(stage) for stage in ("train", "quantize", "serve", "gateway")})
+    kind, bought = ("a3-highgpu-1g", "SPOT") if role == "train" else ("g2-standard-8", "STANDARD")
+    host = MachineSpec(role=role, machine_type=kind, provisioning_model=bought)  # type: ignore[arg-type]
+    return Stack("a-stack", "a-project", Spec(**{"buckets": buckets, "machine": host, "environments": images, **spec}))
+
+
+def fill(buckets: BucketSpec, folder: Path) -> None:
+    for name in ("base", "dataset", "q4"):
+        (folder / name).mkdir()
+        (folder / name / "file.txt").write_text(name)
+    stages.publish_base(buckets, folder / "base", "elson-finance-trading-14b-final")
+    stages.publish_dataset(buckets, folder / "dataset", "elson-corpus", "data-1")
+    registry.publish(buckets, folder / "q4", name="a-q4", stage_id="qdora-1", kind="qdora")
+    registry.promote(buckets, "a-q4")
+
+
+def missing(findings: list[Finding]) -> dict[str, Finding]:
+    assert all(finding.ok or finding.fix for finding in findings)
+    return {finding.name: finding for finding in findings if not finding.ok}
+
+
+@pytest.mark.parametrize("role", ["train", "serve"])
+def test_everything_is_there(role: str, google: Google, buckets: BucketSpec, tmp_path: Path) -> None:
+    fill(buckets, tmp_path)
+    findings = examine(stack(buckets, role), google.clients)
+    assert missing(findings) == {}
+    names = {finding.name for finding in findings}
+    assert {"API compute", "quota GPUS_ALL_REGIONS", "bucket models"} <= names
+    assert ("base model's files" in names) == (role == "train")
+    assert ("API key" in names) == (role == "serve")
+
+
+def test_a_new_project_lacks_everything_and_each_has_its_command(google: Google, buckets: BucketSpec) -> None:
+    google.answers = {
+        "/v1/projects/a-project/services:batchGet": {"services": [{"name": "projects/1/services/compute.googleapis.com", "state": "DISABLED"}]},
+        "/compute/v1/projects/a-project": {"quotas": [{"metric": "GPUS_ALL_REGIONS", "limit": 0.0, "usage": 0.0}]},
+        "/compute/v1/projects/a-project/regions/us-central1": {"quotas": []},
+    }
+    found = missing(examine(stack(buckets, environments=EnvironmentDigests()), google.clients))
+    assert found["API compute"].fix == "gcloud services enable compute.googleapis.com --project a-project"
+    assert "new projects start at 0" in found["quota GPUS_ALL_REGIONS"].fix
+    assert "PREEMPTIBLE_NVIDIA_H100_GPUS, us-central1" in found["quota PREEMPTIBLE_NVIDIA_H100_GPUS"].fix
+    assert found["image train"].fix == "elson images build train"
+    assert found["base model"].fix.startswith("elson base publish elson-finance-trading-14b-final")
+    assert found["dataset"].fix.startswith("elson data build --publish")
+    serve = missing(examine(stack(buckets, "serve"), google.clients))
+    assert serve["API key"].fix == "pulumi up -s foundation"
+    assert serve["model to serve"].fix == "elson models promote NAME"
+    assert "is not in elson" in serve["image gateway"].found
+
+
+def test_a_used_up_quota(google: Google, buckets: BucketSpec) -> None:
+    google.answers["/compute/v1/projects/a-project"] = {"quotas": [{"metric": "GPUS_ALL_REGIONS", "limit": 1.0, "usage": 1.0}]}
+    assert "0 free, 1 needed" in missing(examine(stack(buckets), google.clients))["quota GPUS_ALL_REGIONS"].found
+
+
+def test_an_api_that_refuses_is_a_finding_and_not_the_end(google: Google, buckets: BucketSpec, tmp_path: Path) -> None:
+    fill(buckets, tmp_path)
+    google.answers["/v1/projects/a-project/services:batchGet"] = 403
+    findings = examine(stack(buckets), google.clients)
+    (problem,) = missing(findings).values()
+    assert "403: said the server" in problem.found
+    assert any(finding.name == "quota GPUS_ALL_REGIONS" for finding in findings)
+
+
+def test_no_bucket(google: Google, buckets: BucketSpec) -> None:
+    other = BucketSpec(models="gs://nobodys-models", scratch="gs://nobodys-scratch")
+    assert missing(examine(stack(other), google.clients))["bucket nobodys-models"].fix == "pulumi up -s foundation"
+
+
+def test_a_base_model_that_lost_a_file(google: Google, buckets: BucketSpec, tmp_path: Path) -> None:
+    fill(buckets, tmp_path)
+    bucket, _ = storage.split(buckets.models)
+    storage.client().bucket(bucket).blob("elson-finance-trading-14b-final/file.txt").delete()
+    assert "file.txt is missing" in missing(examine(stack(buckets), google.clients))["base model's files"].found
+
+
+def test_a_deprecated_base_model(google: Google, buckets: BucketSpec) -> None:
+    spec = {"base_model": {"name": "wealth-lora-elson14b-vm1"}}
+    assert "deprecated" in missing(examine(stack(buckets, **spec), google.clients))["base model"].found
+
+
+def test_no_project() -> None:
+    (finding,) = examine(Stack("a-stack", "", Spec()))
+    assert "GOOGLE_CLOUD_PROJECT" in finding.fix
