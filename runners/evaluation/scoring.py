@@ -245,9 +245,12 @@ def chosen_letters(answer: str, choices: dict[str, str]) -> set[str]:
     picked = {letter.upper() for letter in named} - denied
     if picked:
         return picked
-    for pattern in (rf"^\(?([{letters}])(?:[).:,]|\s*$|\s+-|\s*\n)", rf"(?:^|\n)\s*\(?([{letters}])[).]?\s*$", rf"\(([{letters}])\)"):
-        if found := set(re.findall(pattern, plain)) - denied:
-            return found
+    # Letters that begin or fill a line; an answer that only lists the choices again settles on none.
+    listed = set(re.findall(rf"(?:^|\n)\s*\(?([{letters}])(?:[).:,]|\s*(?=\n|$)|\s+-)", plain))
+    if listed:
+        return listed - denied if len(listed) == 1 else set()
+    if found := set(re.findall(rf"\(([{letters}])\)", plain)) - denied:
+        return found
     normalised = _squeeze(plain)
     repeated = {letter for letter, choice in choices.items() if re.search(rf"(?<!\w){re.escape(_squeeze(choice))}(?!\w)", normalised)}
     return repeated if len(repeated) == 1 else set()
