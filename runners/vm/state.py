@@ -119,7 +119,7 @@ def end(context: Context | None, facts: Facts) -> None:
             with contextlib.suppress(CloudError):
                 logs.upload(context.cloud, context.folder, facts)
         cloud = context.cloud if context else Cloud()
-        for attempt in range(1, 11):
+        for attempt in range(1, 17):
             for remove in (cloud.delete_instance, cloud.empty_group):
                 try:
                     remove(facts)

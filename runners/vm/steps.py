@@ -22,21 +22,15 @@ from runners.vm.state import Context
 #: Exit code of a check that ended this VM: its dependants must not start.
 STOPPED = 10
 _PULL_TRIES = 8
+_PATIENCE_S = 600
 
 
 def check() -> int:
     """Read the spec and the job's state; go on, or stop at once. A VM that cannot read what it is for ends too, and says so."""
     found = facts.parse(json.loads(metadata(recursive="true")))
     found.save(RUN / "facts.json")
-    cloud = Cloud()
     try:
-        body, _ = cloud.read(found.spec_uri)
-        if body is None:
-            raise UserError(f"{found.spec_uri} is not there", "the spec that `pulumi up` writes", "run `pulumi up` on this stack again")
-        (RUN / "spec.json").write_bytes(body)
-        context = Context(found, json.loads(body))
-        boot = Boot(state.boot_id(), found.instance, found.zone, state.now().isoformat(timespec="milliseconds"))
-        decision = context.settle(lambda job: decide.at_boot(job, boot, context.limits, state.now()))
+        context, decision = _first_decision(found)
     except (CloudError, UserError, KeyError, ValueError) as error:
         log.error("this VM cannot learn what it is for, so it ends", problem=repr(error)[:600])
         guest_attribute("state", json.dumps({"status": "failed", "reason": str(error)[:400]}))
@@ -52,6 +46,29 @@ def check() -> int:
         # vLLM wants a key too; it gets one of this boot, so the users' key stays with the gateway.
         _give(RUN / "vllm" / "key", secrets.token_hex(24))
     return 0
+
+
+def _first_decision(found: Facts) -> tuple[Context, Decision]:
+    """Read the spec and decide about this boot. Asked for again for minutes: rights granted by the same `pulumi up` take that long to be known everywhere."""
+    end_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            body, _ = Cloud().read(found.spec_uri)
+            if body is None:
+                raise UserError(f"{found.spec_uri} is not there", "the spec that `pulumi up` writes", "run `pulumi up` on this stack again")
+            (RUN / "spec.json").write_bytes(body)
+            context = Context(found, json.loads(body))
+            return context, context.settle(partial(_at_boot, context))
+        except CloudError as error:
+            if time.monotonic() > end_s:
+                raise
+            log.warning("the bucket cannot be used yet", problem=str(error)[:400])
+            time.sleep(15)
+
+
+def _at_boot(context: Context, job: Job) -> Decision:
+    boot = Boot(state.boot_id(), context.facts.instance, context.facts.zone, state.now().isoformat(timespec="milliseconds"))
+    return decide.at_boot(job, boot, context.limits, state.now())
 
 
 def pull(stage: str) -> int:

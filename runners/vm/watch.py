@@ -26,16 +26,21 @@ def watch() -> int:
     serve: dict[str, Any] = context.spec["serve"]
     key = (RUN / "vllm" / "key").read_text()
     _READY.unlink(missing_ok=True)
-    begin, failures, probes, was_ready = time.monotonic(), 0, 0, False
-    activity = Activity(0, 0, begin)
+    begin, failures, probes, was_ready, told = time.monotonic(), 0, 0, False, False
+    activity, tokens = Activity(0, 0, begin), 0.0
     while True:
-        answered = probe(serve["served_model_name"], key)
-        failures, probes = (0, probes + 1) if answered else (failures + 1, probes)
+        found = read_counters()
+        # Tokens that are being made are a better sign than a probe, which would wait its turn behind a full queue and call a busy server dead.
+        busy = found is not None and found["tokens"] > tokens
+        tokens = found["tokens"] if found else tokens
+        answered = busy or probe(serve["served_model_name"], key)
+        probes += answered and not busy
+        failures = 0 if answered else failures + 1
         if answered and not was_ready:
             was_ready = True
             activity = Activity(activity.answered, activity.probes, time.monotonic())  # idling begins when there is something to use
             log.event("ready: a completion came back", seconds=round(time.monotonic() - begin, 1))
-            context.settle(lambda job: Decision("work", decide.when_ready(job, state.now())))
+        told = told or (was_ready and _tell(context))
         if answered:
             _READY.write_text("ready\n")
         elif failures >= _FAILURES:
@@ -43,8 +48,9 @@ def watch() -> int:
         if not was_ready and time.monotonic() - begin > serve["ready_timeout_s"]:
             log.error("the server did not become ready", seconds=serve["ready_timeout_s"])
             return 1
-        if counters := read_counters():
-            activity = decide.observe(activity, counters["answered"], max(0.0, counters["in_flight"]), probes, time.monotonic())
+        if found := read_counters():
+            tokens = found["tokens"]
+            activity = decide.observe(activity, found["answered"], found["in_flight"], probes, time.monotonic())
         idle_s = decide.idle_for_s(activity, time.monotonic())
         guest_attribute(
             "serving", json.dumps({"ready": was_ready and failures < _FAILURES, "answered": activity.answered - activity.probes, "idle_s": round(idle_s)})
@@ -68,7 +74,7 @@ def probe(model: str, key: str) -> bool:
 
 
 def read_counters() -> dict[str, float] | None:
-    """Requests answered and in flight, from vLLM's metrics; None when it does not answer."""
+    """Tokens made, requests answered and requests in flight, from vLLM's metrics; None when it does not answer."""
     try:
         return counters(call("GET", f"{_SERVER}/metrics", tries=1, timeout_s=10)[0].decode())
     except CloudError:
@@ -77,12 +83,23 @@ def read_counters() -> dict[str, float] | None:
 
 def counters(text: str) -> dict[str, float]:
     """Sums over the labels of vLLM's Prometheus text."""
-    totals = {"vllm:request_success_total": 0.0, "vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
+    totals = {"vllm:generation_tokens_total": 0.0, "vllm:request_success_total": 0.0, "vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
     for line in text.splitlines():
         name = line.split("{")[0].split(" ")[0]
         if name in totals:
             totals[name] += float(line.rsplit(" ", 1)[1])
-    return {"answered": totals["vllm:request_success_total"], "in_flight": totals["vllm:num_requests_running"] + totals["vllm:num_requests_waiting"]}
+    waiting = totals["vllm:num_requests_running"] + totals["vllm:num_requests_waiting"]
+    return {"tokens": totals["vllm:generation_tokens_total"], "answered": totals["vllm:request_success_total"], "in_flight": waiting}
+
+
+def _tell(context: Context) -> bool:
+    """Write down that the server is ready; a bucket that fails for a moment is no reason to stop serving."""
+    try:
+        context.settle(lambda job: Decision("work", decide.when_ready(job, state.now())))
+    except CloudError as error:
+        log.warning("readiness not written down", problem=str(error)[:200])
+        return False
+    return True
 
 
 def _idle(context: Context, minutes: int) -> None:

@@ -112,10 +112,11 @@ def test_vllms_counters_are_summed_over_their_labels() -> None:
 vllm:request_success_total{finished_reason="stop",model_name="m"} 3.0
 vllm:request_success_total{finished_reason="length",model_name="m"} 2.0
 vllm:num_requests_running{model_name="m"} 1.0
+vllm:generation_tokens_total{model_name="m"} 80.0
 vllm:num_requests_waiting{model_name="m"} 4.0
 vllm:num_requests_waiting_by_reason{model_name="m"} 9.0
 """
-    assert watch.counters(text) == {"answered": 5.0, "in_flight": 5.0}
+    assert watch.counters(text) == {"tokens": 80.0, "answered": 5.0, "in_flight": 5.0}
 
 
 def test_progress_is_what_a_runner_logs() -> None:

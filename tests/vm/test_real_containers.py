@@ -24,7 +24,7 @@ def seeded(cloud: World) -> World:
     return cloud
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_training_is_preempted_resumes_on_another_vm_and_is_published(start: Start, seeded: World) -> None:
     tiny = seed.resolved(MACHINE)
     training = tiny.train.model_copy(update={"epochs": 40, "early_stop_evaluations": 100})
@@ -49,14 +49,14 @@ def test_training_is_preempted_resumes_on_another_vm_and_is_published(start: Sta
     assert record["code"]["commit"] == "simulated" and 20 <= record["metrics"]["resumed_from_step"] < 320
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_server_becomes_ready_answers_refuses_and_idles_out(start: Start, seeded: World) -> None:
     tiny = seed.resolved(MACHINE)
     spec = tiny.model_copy(update={"serve": tiny.serve.model_copy(update={"model": tiny.base_model.name, "port": 8000, "idle_minutes": 1, "max_sequences": 2})})
     world = start(spec, role="serve", job="serve-1", **{"elson-group": "serve-group"})
     world.wait(lambda: health(world) == 503, 60, "the gateway to answer")
     assert world.job()["status"] == "starting", "the gateway is up long before the model is"
-    world.wait(lambda: health(world) == 200, 180, "the server to be ready")
+    world.wait(lambda: health(world) == 200, 300, "the server to be ready")
     assert world.job()["status"] == "ready" and world.job()["attempts"] == 0
 
     key = {"Authorization": f"Bearer {world.apis.secret}"}
@@ -74,6 +74,10 @@ def test_a_server_becomes_ready_answers_refuses_and_idles_out(start: Start, seed
     keeps_its_limits(world, asked, key)
     keeps_its_secrets(world)
 
+    used = world.wait(
+        lambda: (world.guest_attribute("serving") or {}).get("answered", 0) >= 6 and world.guest_attribute("serving"), 30, "the use to be counted"
+    )
+    assert used["ready"], "answers are counted, probes are not"
     world.wait_until_ended(120)
     assert world.job()["status"] == "idle" and world.apis.deleted == ["vm-1"]
 

@@ -25,8 +25,8 @@ from tests.vm.simulation.world import REGISTRY_FILES
 _STORE = golden.STATE / "containers"
 _RUN = golden.STATE / "containers.run"
 _REPOSITORY = "us-docker.pkg.dev/proj/elson"
-_PROGRAMS = ["sh", "bash", "cat", "cp", "ls", "mkdir", "rm", "chmod", "chown", "env", "id", "sleep", "true", "false", "grep", "sed", "head", "uname"]
-_VLLM = "#!/usr/local/bin/python3\nfrom vllm.entrypoints.cli.main import main\n\nmain()\n"
+_PROGRAMS = ["sh", "bash", "cat", "cp", "ls", "mkdir", "rm", "chmod", "chown", "env", "id", "sleep", "true", "false", "grep", "sed", "head", "uname", "lscpu"]
+_VLLM = '#!/usr/local/bin/python3\nfrom vllm.entrypoints.cli.main import main\n\nif __name__ == "__main__":\n    main()\n'
 
 
 def buildah(*arguments: str, network: bool = True) -> str:
