@@ -96,9 +96,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  # a bug shows its traceback, and an exit code that a VM tries again, unlike a refusal (1, 2)
         # The tokenizers and safetensors packages report a full disk in their own words, not as an OSError.
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            _fail(
-                f"the disk is full: {error}\n  expected: room for the stage's files\n  fix:      free space or pass another folder, then run the same command again"
-            )
+            _fail(str(UserError(f"the disk is full: {error}", "room for the stage's files", "free space or pass another folder, then run it again")))
             sys.exit(1)
         traceback.print_exc()
         sys.exit(70)
