@@ -68,15 +68,18 @@ def as_sets(sets: list[set[int]]) -> Sets:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.sets(st.integers(0, 14), max_size=12), max_size=40),
+    st.one_of(
+        st.lists(st.sets(st.integers(0, 14), max_size=12), max_size=40),
+        st.lists(st.sets(st.integers(0, 55), min_size=28, max_size=52), max_size=12),
+    ),
     st.sampled_from([0.3, 0.5, 0.51, 0.6, 2 / 3, 0.7, 0.75, 0.8, 0.9, 1.0]),
 )
 def test_clusters_are_those_of_comparing_everything(sets: list[set[int]], threshold: float) -> None:
     assert near.clusters(as_sets(sets), threshold).tolist() == brute_force(sets, threshold)
 
 
-@pytest.mark.parametrize("size", [12, 120])
-@pytest.mark.parametrize("threshold", [0.6, 0.8, 0.9])
+@pytest.mark.parametrize("size", [5, 12, 33, 39, 41, 46, 120])
+@pytest.mark.parametrize("threshold", [0.4, 0.6, 0.75, 0.8, 0.9])
 def test_clusters_of_texts_that_were_changed_a_little(size: int, threshold: float) -> None:
     draw = random.Random(size)
     sets: list[set[int]] = []
