@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from runners.corpus.problem_kinds import credit, firm, household, investing, markets, retirement, tax, trading
+from runners.corpus.problem_kinds import credit, firm, household, investing, markets, ratios, retirement, tax, trading
 from runners.corpus.problem_kinds.kind import Kind
 
-KINDS: tuple[Kind, ...] = (*retirement.KINDS, *tax.KINDS, *investing.KINDS, *markets.KINDS, *trading.KINDS, *credit.KINDS, *household.KINDS, *firm.KINDS)
+KINDS: tuple[Kind, ...] = (
+    *retirement.KINDS,
+    *tax.KINDS,
+    *investing.KINDS,
+    *markets.KINDS,
+    *trading.KINDS,
+    *credit.KINDS,
+    *household.KINDS,
+    *firm.KINDS,
+    *ratios.KINDS,
+)
 
 
 def generate(seed: int = 0) -> list[dict[str, Any]]:

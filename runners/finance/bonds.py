@@ -5,8 +5,6 @@ Formulas: Fabozzi, "Bond Markets, Analysis, and Strategies", ch. 2-4; Bodie, Kan
 
 from __future__ import annotations
 
-import math
-
 from runners.finance import money
 
 
@@ -82,19 +80,9 @@ def forward_rate(short_rate: float, short_years: float, long_rate: float, long_y
     return float(growth ** (1 / (long_years - short_years)) - 1)
 
 
-def credit_spread_loss(default_probability: float, recovery: float) -> float:
-    """Expected annual loss of a lender, as a fraction of exposure: PD x (1 - recovery)."""
-    return default_probability * (1 - recovery)
-
-
 def inflation_adjusted_principal(face: float, index_ratio: float) -> float:
     """TIPS principal: face x index ratio; at maturity never below face (TreasuryDirect)."""
     return face * index_ratio
-
-
-def zero_coupon_price(face: float, yield_: float, years: float) -> float:
-    """Zero with continuously compounded yield: F e^(-y t)."""
-    return face * math.exp(-yield_ * years)
 
 
 def _discounted(coupon: float, yield_: float, years: float, per_year: int) -> list[tuple[int, float]]:

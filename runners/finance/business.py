@@ -136,8 +136,3 @@ def debt_service_coverage(operating_income: float, debt_service: float) -> float
 def allocate(price: float, standalone: Sequence[float]) -> list[float]:
     """Transaction price over performance obligations by relative stand-alone price (ASC 606-10-32-31; IFRS 15.76)."""
     return [price * part / sum(standalone) for part in standalone]
-
-
-def retention_value(monthly_margin: float, churn: float) -> float:
-    """Expected margin of a customer who leaves with probability ``churn`` each month: margin / churn."""
-    return monthly_margin / churn

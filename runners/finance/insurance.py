@@ -53,9 +53,3 @@ def emergency_fund(essential_monthly: float, months: float) -> float:
 def combined_ratio(losses: float, expenses: float, premiums: float) -> float:
     """An insurer's losses and expenses per premium earned; over 1: an underwriting loss."""
     return (losses + expenses) / premiums
-
-
-def interest_adjusted_cost(premium: float, years: int, rate: float, cash_value: float, dividends: float, face: float) -> float:
-    """Surrender cost index, dollars per $1,000 a year: (FV of premiums due - dividends - cash value) / FV of $1 due / thousands of face (NAIC)."""
-    growth = money.annuity_future_value(1.0, rate, years, due=True)
-    return (premium * growth - dividends - cash_value) / growth / (face / 1000)

@@ -32,11 +32,6 @@ def missed_distribution_tax(missed: float, corrected_in_time: bool) -> float:
     return missed * (0.10 if corrected_in_time else 0.25)
 
 
-def early_withdrawal_penalty(taxable: float) -> float:
-    """Additional tax before 59 1/2 without an exception: 10 % (IRC 72(t))."""
-    return 0.10 * taxable
-
-
 def projected_balance(start: float, yearly_saving: float, rate: float, years: int) -> float:
     """Balance after end-of-year contributions."""
     return money.future_value(start, rate, years) + money.annuity_future_value(yearly_saving, rate, years)
@@ -95,11 +90,6 @@ def roth_against_traditional(pretax: float, rate_now: float, rate_later: float, 
     """(Roth, traditional) spendable after ``years`` from the same ``pretax`` dollars."""
     factor = (1 + growth) ** years
     return pretax * (1 - rate_now) * factor, pretax * factor * (1 - rate_later)
-
-
-def replacement_gap(income: float, ratio: float, other_income: float) -> float:
-    """Yearly income that savings must supply."""
-    return max(0.0, income * ratio - other_income)
 
 
 def pro_rata_taxable(converted: float, basis: float, total_ira: float) -> float:

@@ -5,8 +5,6 @@ Sources: IRC 1, 1401-1402, 1411, 2001, 3101; Schedule SE; limits.py for the amou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from runners.finance import limits
 from runners.finance.limits import Status
 
@@ -140,8 +138,3 @@ def charitable_bunching(yearly_gift: float, other_itemized: float, status: Statu
 def installment_gain(price: float, basis: float, received: float) -> float:
     """Gain recognised on a payment of an installment sale: payment x gross profit ratio (IRC 453; Pub. 537)."""
     return received * (price - basis) / price
-
-
-def weighted(parts: Sequence[tuple[float, float]]) -> float:
-    """Sum of amount x rate over ``(amount, rate)`` parts."""
-    return sum(amount * rate for amount, rate in parts)
