@@ -21,6 +21,7 @@ from runners.corpus.leaks import Benchmark, Hit
 from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, Settings, estimated_tokens, prepared
 from runners.corpus.sources import Raw, Source, Sources
 from runners.corpus.words import Sets, joined
+from runners.errors import UserError
 from runners.spec import Spec
 
 
@@ -60,6 +61,8 @@ class Corpus:
 def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchmark | None, processes: int) -> Corpus:
     """Read every source into columns; rows and shingles go to files in ``work``."""
     limits = checks.load_limits(root / spec.data.dated_limits)
+    if unknown := sorted(set(spec.data.refuse) - set(checks.FINDINGS)):
+        raise UserError(f"data.refuse names {', '.join(unknown)}", f"some of {', '.join(checks.FINDINGS)}", "edit data.refuse in the spec")
     taxonomy = root / spec.data.taxonomy
     categorizer = categorize.load(taxonomy) if taxonomy.exists() else None
     checker = checks.Checker(spec.train.max_tokens - _system_tokens(spec), spec.data.short_answer_characters, spec.data.long_answer_characters, limits)

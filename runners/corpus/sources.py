@@ -189,6 +189,8 @@ def _local(path: str, root: Path) -> Path:
         raise UserError(f"{path} holds nothing", "a folder with source files", "mend the path in the sources file")
     for item in stored:
         file = target / item.path
+        if not file.resolve().is_relative_to(target.resolve()):
+            raise UserError(f"{path} holds {item.path!r}", "names that stay inside their folder", "rename the object")
         if file.exists() and describe(file).crc32c == item.crc32c:
             continue
         content = storage.read(f"{path.rstrip('/')}/{item.path}")

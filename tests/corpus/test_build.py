@@ -306,3 +306,8 @@ def test_a_source_in_a_bucket_is_read_once(tmp_path: Path, buckets: BucketSpec) 
     (root / "sources.yaml").write_text(yaml.safe_dump({"version": 1, "sources": [source | {"path": f"{buckets.models}/nothing"}]}))
     with pytest.raises(UserError, match="holds nothing"):
         build(spec(), root, tmp_path / "out")
+
+
+def test_findings_that_do_not_exist_cannot_be_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.refuse names nonsense"):
+        made(tmp_path, rows(3), refuse=("nonsense", "short"))
