@@ -7,6 +7,7 @@ Adam's moments stay in fp32: an update of 2e-4 would vanish in bf16's eight bits
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,9 @@ def _prepared(adapted: Any) -> Any:
         if hasattr(module, "lora_A"):
             module.cast_input_dtype_enabled = False
     dora.install(adapted)
+    # peft takes each layer's first norm from the whole product B @ A; glibc keeps what that freed (0.4 GiB of a model of 0.5).
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     return adapted
 
 
