@@ -70,7 +70,10 @@ class Store:
             found = json.loads(file.read_text())
         except ValueError:
             found = {}
-        differing = sorted(key for key in found.keys() | request.keys() if found.get(key) != request.get(key))
+        # A model known by its registry id may have come back at another address; without an id, the address is all that tells it apart.
+        same_model = request.get("model_id") is not None and found.get("model_id") == request.get("model_id")
+        compared = (found.keys() | request.keys()) - ({"api_url"} if same_model else set())
+        differing = sorted(key for key in compared if found.get(key) != request.get(key))
         if differing:
             shown = "; ".join(f"{key}: {found.get(key)!r} there, {request.get(key)!r} now" for key in differing)[:600]
             raise UserError(

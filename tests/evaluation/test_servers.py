@@ -174,6 +174,19 @@ def test_other_settings_do_not_go_on_with_a_run(spec: Spec, benchmark: Benchmark
             run(tuned(spec, temperature=0.7), url, benchmark_file, tmp_path / "run")
 
 
+def test_a_model_known_by_its_id_may_come_back_at_another_address(spec: Spec, benchmark: Benchmark, benchmark_file: Path, tmp_path: Path) -> None:
+    for model_id, goes_on in (("qdora-1", True), (None, False)):
+        out = tmp_path / str(model_id)
+        with serving(benchmark, Play(perfect)) as url:
+            run(spec, url, benchmark_file, out, model_id=model_id)
+        with serving(benchmark, Play(perfect)) as url:
+            if goes_on:
+                assert run(spec, url, benchmark_file, out, model_id=model_id).verdict.outcome == "passed"
+            else:
+                with pytest.raises(UserError, match="api_url"):
+                    run(spec, url, benchmark_file, out, model_id=model_id)
+
+
 def test_the_deadline_ends_a_run_that_can_go_on(spec: Spec, benchmark: Benchmark, benchmark_file: Path, tmp_path: Path) -> None:
     with serving(benchmark, Play(perfect, first_token_s=0.1)) as url:
         begin = time.monotonic()
