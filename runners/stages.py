@@ -12,6 +12,7 @@ from typing import Any
 
 from runners import checkpoint_bucket, layout, log, registry, storage
 from runners.errors import UserError
+from runners.planning import costs
 from runners.record import RECORD, Record, Stopwatch, account
 from runners.registry import Entry
 from runners.spec import BucketSpec, Spec, merge_id, model_name, quantize_id, train_id
@@ -127,7 +128,9 @@ def _write_record(spec: Spec, stage: str, folder: Path, name: str, stage_id: str
     """The record is the last file of a result: who finds it finds all of it."""
     watch.phases.extend(result.phases)
     gates = tuple(getattr(result, "gates", ()))
-    record = account(stage, stage_id, watch, name=name, parents=parents, spec=spec.model_dump(mode="json"), metrics=result.metrics, gates=gates)
+    cost = costs.of_stage(spec, sum(phase.seconds for phase in watch.phases))
+    values = {"parents": parents, "spec": spec.model_dump(mode="json"), "metrics": result.metrics, "gates": gates, "cost": cost}
+    record = account(stage, stage_id, watch, name=name, **values)
     partial = folder / f"{RECORD}.partial"
     partial.write_text(record.model_dump_json(indent=1))
     partial.rename(folder / RECORD)

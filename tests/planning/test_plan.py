@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runners import memory
 from runners.errors import UserError
 from runners.memory import flops_per_token
-from runners.planning import tables, training
+from runners.planning import costs, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, load_prices, machine
 from runners.planning.parts import Plan
 from runners.planning.plan import make_plan
@@ -360,3 +360,12 @@ def test_capabilities() -> None:
     assert machine("a3-highgpu-1g").quota("SPOT") == "PREEMPTIBLE_NVIDIA_H100_GPUS"
     assert machine("a3-highgpu-1g").quota("FLEX_START") == "PREEMPTIBLE_NVIDIA_H100_GPUS"
     assert machine("g2-standard-8").quota("STANDARD") == "NVIDIA_L4_GPUS"
+
+
+def test_a_record_says_what_its_machine_cost() -> None:
+    spec = Spec(machine=MachineSpec(machine_type="a3-highgpu-1g"))
+    cost = costs.of_stage(spec, 900)
+    assert cost is not None
+    assert cost.usd == pytest.approx(cost.usd_per_hour / 4, abs=1e-4)
+    assert cost.priced_at == PRICES.as_of
+    assert costs.of_stage(Spec(), 900) is None
