@@ -141,7 +141,11 @@ def _facts(
         "kept": statistics.describe(corpus.columns, corpus.sources, corpus.categories, kept),
         "train": {"pairs": int((kept & ~validation).sum())},
         "validation": {"pairs": int((kept & validation).sum()), "groups_shared_with_train": 0, "pairs_compared_with_all_of_train": compared},
-        "rejected": {"rows": len(corpus.rejects), "by_reason": _reasons(corpus.rejects)},
+        "rejected": {
+            "rows": len(corpus.rejects),
+            "empty": sum(row["reason"].endswith("is empty") for row in corpus.rejects),
+            "by_reason": _reasons(corpus.rejects),
+        },
         "duplicates": statistics.duplicates(found, corpus.columns),
         "dropped": statistics.dropped(reasons),
         "leaks": leak_facts(corpus.hits, kept, benchmark),
@@ -266,5 +270,6 @@ def _finish(spec: Spec, out: Path, partial: Path, facts: dict[str, Any], watch: 
     if out.exists():
         out.rename(old)
     partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    for past in (old, out.with_name(out.name + ".refused")):
+        shutil.rmtree(past, ignore_errors=True)
     return BuildResult(dataset_id, out, facts, record)

@@ -123,16 +123,18 @@ def test_a_changed_word_is_another_dataset(tmp_path: Path) -> None:
 def test_bad_rows_are_rejected_by_file_line_and_reason(tmp_path: Path) -> None:
     bad: list[Any] = [{"question": "No answer?"}, {"question": "Q", "answer": "A long enough answer to pass, in words.", "category": "cooking"}, 7]
     personal = {"question": "Whose number?", "answer": "Call Jane Doe at 212-555-0143 for that, she will help.", "category": "tax"}
-    result = made(tmp_path, [*rows(5), *bad, personal])
+    empty = {"question": "Is this empty?", "answer": " ", "category": "tax"}
+    result = made(tmp_path, [*rows(5), *bad, personal, empty])
     rejects = lines(result.folder, "rejects.jsonl")
-    assert [(row["file"], row["line"]) for row in rejects] == [("s0.jsonl", 6), ("s0.jsonl", 7), ("s0.jsonl", 8), ("s0.jsonl", 9)]
+    assert [(row["file"], row["line"]) for row in rejects] == [("s0.jsonl", 6), ("s0.jsonl", 7), ("s0.jsonl", 8), ("s0.jsonl", 9), ("s0.jsonl", 10)]
     assert [row["reason"].split(":")[0].split("(")[0].strip() for row in rejects] == [
         "there is no answer",
         "the category 'cooking' is none of the 18 domains; name one in the row, or map it under `categories` of source source-0",
         "a row must be an object, found int",
         "personal_data",
+        "the answer is empty",
     ]
-    assert result.statistics["rejected"]["rows"] == 4
+    assert (result.statistics["rejected"]["rows"], result.statistics["rejected"]["empty"]) == (5, 1)
     assert result.statistics["kept"]["pairs"] == 5
 
 
@@ -191,6 +193,7 @@ def test_a_leak_refuses_the_build_and_dropping_removes_it(tmp_path: Path) -> Non
     assert result.statistics["leaks"]["cases_leaked"] == 2
     assert result.statistics["leaks"]["cases_leaked_after"] == 0
     assert len(lines(result.folder, "consolidated_training_data.jsonl")) == 17
+    assert not (tmp_path / "out.refused").exists()
 
 
 def test_without_a_benchmark_nobody_says_there_is_no_leak(tmp_path: Path) -> None:
