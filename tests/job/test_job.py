@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from tests.job.conftest import Ended, Watch, job, left_behind
@@ -111,3 +115,37 @@ def test_killed_at_each_boundary_and_inside_then_the_same_weights(whole: tuple[P
     assert ended.code == 0, ended.stderr[-3000:]
     for kind in ("dora", "merged", "qdora"):
         assert digests(tmp_path, kind) == digests(whole[0], kind), kind
+
+
+def test_redone_from_a_stage_and_kept_serving_until_interrupted(whole: tuple[Path, Ended]) -> None:
+    """``--from quantize --keep-serving``: earlier stages are kept, the server answers with its key and to nobody else, Ctrl-C ends it."""
+    home, before = whole[0], digests(whole[0], "qdora")
+    seen: dict[str, object] = {}
+
+    def try_it(pid: int) -> None:
+        url = next(line for line in (home / "served").read_text().split() if line.startswith("http"))
+        body = json.dumps({"model": "elson", "messages": [{"role": "user", "content": "What is an IRA?"}], "max_tokens": 4}).encode()
+        for name, key in (("right", (home / "api-key").read_text()), ("wrong", "not-the-key-of-this-server"), ("none", "")):
+            headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+            try:
+                with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/chat/completions", body, headers)) as answer:
+                    seen[name] = len(json.load(answer)["choices"])
+            except urllib.error.HTTPError as error:
+                seen[name] = error.code
+        seen["mode"] = (home / "api-key").stat().st_mode & 0o777
+        os.kill(pid, signal.SIGINT)
+
+    def serving(row: dict) -> bool:
+        if not str(row.get("message", "")).startswith("serving at"):
+            return False
+        (home / "served").write_text(str(row["message"]))
+        return True
+
+    ended = job(home, "--from", "quantize", "--keep-serving", act_when=(serving, try_it))
+    assert ended.code == 0, ended.stderr[-3000:]
+    assert seen == {"right": 1, "wrong": 401, "none": 401, "mode": 0o600}
+    assert {"base", "train", "merge"} <= set(ended.summary["skipped"])
+    assert "quantize" not in ended.summary["skipped"]
+    assert digests(home, "qdora") == before, "quantizing again makes the same bytes"
+    assert left_behind(home) == []
+    assert not (home / "api-key").exists()
