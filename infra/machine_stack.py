@@ -25,7 +25,9 @@ def build(stack: Stack) -> dict[str, Any]:
     assert wanted is not None  # noqa: S101 - from_config saw it
     plan = make_plan(stack.name, found.spec, load_prices(wanted.region), shape=found.shape, corpus=found.corpus, answers=found.answers, format=found.format)
     _say(plan, found)
-    group = plan_group(stack.name, found, plan.accept())
+    if not found.done:
+        plan.accept()
+    group = plan_group(stack.name, found, plan)
     foundation = FoundationReference(stack.spec)
     if group is None:
         return {"status": "complete", "job": found.job_id, "artifact": found.done.name if found.done else ""}
@@ -61,4 +63,6 @@ def _say(plan: Plan, found: Found) -> None:
     if found.done:
         pulumi.log.info(f"{found.done.name} ({found.done.id}) is complete: there is nothing to run, and nothing is spent")
     if found.over:
-        pulumi.log.warn(f"the job {found.job_id} is over ({found.over}); the group stays at 0. When it is mended: elson retry {found.job_id}, then pulumi up")
+        pulumi.log.warn(
+            f"the job {found.job_id} is over ({found.over}); the group stays at 0. When it is mended: elson retry {found.job_id}, then pulumi up --refresh"
+        )
