@@ -113,15 +113,16 @@ def value_in(check: NumberCheck, quantity: Quantity) -> float | None:
 
 def _number(check: NumberCheck, all_numbers: list[NumberCheck], text: Text) -> CheckResult:
     denied: list[tuple[Quantity, str]] = []
-    nearest: tuple[float, Quantity] | None = None
+    nearest: tuple[bool, float, Quantity] | None = None
     for index, quantity in enumerate(text.quantities):
         value = value_in(check, quantity)
         if value is None:
             continue
         distance = abs(value - check.number)
         if distance > check.margin + 1e-9 * max(1.0, abs(check.number)):
-            if nearest is None or distance < nearest[0]:
-                nearest = (distance, quantity)
+            # What a reader would compare with: a figure of the same unit before a bare one, then the closest.
+            if nearest is None or (quantity.unit != check.unit, distance) < nearest[:2]:
+                nearest = (quantity.unit != check.unit, distance, quantity)
             continue
         if reason := _not_stated(index, text, all_numbers):
             denied.append((quantity, reason))
@@ -131,7 +132,7 @@ def _number(check: NumberCheck, all_numbers: list[NumberCheck], text: Text) -> C
         quantity, reason = denied[0]
         return CheckResult(check.name, "number", False, f"{_quote(text, quantity)} {reason}", ((quantity.start, quantity.end),))
     if nearest:
-        return CheckResult(check.name, "number", False, f"not stated; the nearest is {_quote(text, nearest[1])}", ((nearest[1].start, nearest[1].end),))
+        return CheckResult(check.name, "number", False, f"not stated; the nearest is {_quote(text, nearest[2])}", ((nearest[2].start, nearest[2].end),))
     return CheckResult(check.name, "number", False, "no such number in the answer")
 
 

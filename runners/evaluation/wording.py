@@ -123,6 +123,8 @@ class Text:
                 return index
             if token.key in NEGATIONS and stops_at_negation:
                 return None
+            if token.key.startswith("#") and key.startswith("#"):
+                return None  # another figure is no filler: "pays $1,500 * $6,000" is not "pays $6,000"
             if not token.light or gap == 0:
                 passed += 1
                 if passed > gap:

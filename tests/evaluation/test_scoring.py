@@ -138,6 +138,8 @@ def test_a_forbidden_claim_fails_only_when_it_is_made() -> None:
     assert passes(held, "Roth contributions are not tax-deductible, and there is no guaranteed return.")
     assert not passes(held, "Roth contributions are tax-deductible.")
     assert not passes(held, "A Roth has a guaranteed return.")
+    paid = case({"fact": "f", "accepted": ["patient"]}, {"forbidden": "the maximum", "wordings": ["patient pays $6,000"]})
+    assert passes(paid, "The patient pays $1,500 * $6,000.") and not passes(paid, "The patient then pays the full $6,000.")
 
 
 CHOICES = {"A": "Stocks", "B": "Treasury bills", "C": "Gold"}
