@@ -194,7 +194,14 @@ def histogram(
         y_ticks = [tick for tick in svg.ticks(0, max(counts), 4) if tick == int(tick)]
         above = 16 * len(marked)
         left = 14 + svg.label_width(_whole(y_ticks[-1]))
-        plot = svg.Plot(left, 26 + above, width - 14, 226 + above, (edges[0], max([edges[-1], *(v for v, _ in marked)])), (0, max(max(counts), y_ticks[-1])))
+        plot = svg.Plot(
+            left,
+            26 + above,
+            width - 14,
+            226 + above,
+            (min([edges[0], *(v for v, _ in marked)]), max([edges[-1], *(v for v, _ in marked)])),
+            (0, max(max(counts), y_ticks[-1])),
+        )
         parts = svg.grid(plot, svg.ticks(*plot.xs, 3 if width == NARROW else 7), y_ticks, x_format, _whole, x_label, "count")
         for index, count in enumerate(counts):
             x, y = plot.x(edges[index]), plot.y(count)

@@ -51,7 +51,9 @@ def everything() -> str:
                     charts.line_chart(
                         [Series("training", loss), Series(HOSTILE, loss[::15], marks=True)], title=f"Loss {HOSTILE}", x_label="step", limit=(1.5, "limit")
                     ),
-                    charts.histogram([source.lognormvariate(7, 0.4) for _ in range(100)], title="Latency", x_label="ms", marks={"p50": 1100, "p95": 2100}),
+                    charts.histogram(
+                        [source.lognormvariate(7, 0.4) for _ in range(100)], title="Latency", x_label="ms", marks={"p50": 1100, "p95": 2100, "bar": 20}
+                    ),
                 ),
                 charts.interval_bars(rates, title="Rates", limit=0.7),
                 charts.bars([Bar("this model", 64, "info"), Bar("nearest training answer", 83.123, "bad")], title="Bars", limit=80),
