@@ -31,6 +31,8 @@ _OFFERED = re.compile(r"\s*,?\s*\bor\b\s*(?:maybe|perhaps|possibly|even|about|ar
 _CONDITION = re.compile(r"\s*\(?,?\s*(?:\w+\s+){0,3}?\b(?:if|for|when|with|after|once|at age|under|depending|per|whichever|provided|of)\b|\s*\(", re.IGNORECASE)
 _MAYBE = re.compile(r"\b(?:might|may|could|perhaps|possibly|maybe)\s+(?:\w+\s+){0,2}\$?\s*$", re.IGNORECASE)
 _IN_A_ROW = re.compile(r"[\s,;/]*(?:\b(?:and|or)\b)?[\s,;/$]*", re.IGNORECASE)
+#: "No." and "No, …" at the beginning; "No problem" is the opposite.
+_FLAT_NO = re.compile(r"\s*(?:sorry,? )?no\s*[.,!;–—]", re.IGNORECASE)
 #: How people and models decline, when a case lists no wordings of its own.
 USUAL_DECLINES = (
     "cannot predict", "cannot know", "cannot tell you", "cannot say", "cannot provide", "cannot help", "cannot advise", "cannot recommend",
@@ -223,6 +225,8 @@ def _decline(check: DeclineCheck, text: Text) -> CheckResult:
             # "I am not sure" is a way to decline, so only a question does not count.
             if mention.denied in ("", "the answer says it is not sure"):
                 return CheckResult(check.name, "decline", True, "", ((mention.start, mention.end),))
+    if flat := _FLAT_NO.match(text.plain):
+        return CheckResult(check.name, "decline", True, "", (flat.span(),))
     return CheckResult(check.name, "decline", False, "does not decline in any accepted wording")
 
 

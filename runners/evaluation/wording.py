@@ -23,7 +23,7 @@ _LIGHT = frozenset(
         "and or so also then which who such any some very more most usually typically generally often has have had do does did s t",
     )
 )
-NEGATIONS = frozenset(["not", "never", "no", "without", "nor", "neither", "none", "hardly", "isnt", "instead"])
+NEGATIONS = frozenset(["not", "never", "no", "nobody", "nothing", "without", "nor", "neither", "none", "hardly", "isnt", "instead"])
 #: A negation followed by one of these denies something else ("not only", "no more than", "no doubt that").
 _NOT_A_DENIAL = frozenset(
     re.split(
@@ -37,9 +37,14 @@ _UNSURE = re.compile(
     r"|(?:do not|don't|cannot|can't|can not)\s+(?:\w+\s+)?(?:know|recall|remember|confirm|verify)|no idea)\b",
     re.IGNORECASE,
 )
+#: What follows one of these is somebody's claim that the answer does not share.
+_DISOWNED = re.compile(
+    r"\b(?:nobody|no one|none|cannot|can't|can not|don't|not|won't)\s+(?:\w+\s+){0,2}?(?:promise|guarantee|say|claim|confirm|predict|know|tell)\b[^,;:]*$",
+    re.IGNORECASE,
+)
 _TOKEN = re.compile(r"\d{3}\s?\(?[a-z]\)?(?![a-z])(?:\(\w\))?|[a-z0-9]+(?:'[a-z]+)?", re.IGNORECASE)
 _SENTENCE_END = re.compile(
-    r"(?<!\b[A-Z])(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bNo)[.!?]+[\"')\]]*(?=\s|$)|\n\s*\n|\n(?=\s*(?:[-*•#|>]|\d+[.)]|[A-Z]))|;"
+    r"(?<!\b[A-Z])(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bMr)(?<!\bMs)(?<!\bDr)(?<!\bNo(?=\.\s\d))[.!?]+[\"')\]]*(?=\s|$)|\n\s*\n|\n(?=\s*(?:[-*•#|>]|\d+[.)]|[A-Z]))|;"
 )
 _CLAUSE_END = re.compile(r"[,:()–—]|\s-\s|\b(?:but|however|although|though|whereas|while|yet|because|since)\b", re.IGNORECASE)
 _LOOK_BACK = 4
@@ -142,6 +147,8 @@ class Text:
         following = [*near, self.tokens[first]][1:]
         denials = sum(token.key in NEGATIONS and after.key not in _NOT_A_DENIAL for token, after in zip(near, following, strict=True))
         if denials % 2:
+            return "is denied"
+        if before and _DISOWNED.search(self.plain[before[0].start : self.tokens[first].start]):
             return "is denied"
         if any(token.key in _DISCLAIMERS for token in before[-6:]) and not any(token.key in NEGATIONS for token in before[-8:]):
             return "is called wrong"

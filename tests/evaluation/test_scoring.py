@@ -106,6 +106,7 @@ SAID = [
     ("rates rise ... prices fall", "When interest rates rise, bond prices usually fall."),
     ("durable power of attorney", "a *durable* power-of-attorney"),
     ("cannot be predicted", "Markets can't be predicted."),
+    ("phishing", "No. That is phishing."),
     ("tax-free growth", "It gives you tax\u2011free growth."),
 ]
 NOT_SAID = [
@@ -114,6 +115,8 @@ NOT_SAID = [
     ("bonds are safe", "It is a myth that bonds are safe."),
     ("bonds are safe", "That bonds are safe is a misconception."),
     ("bonds are safe", "Are bonds safe?"),
+    ("bonds are safe", "Nobody can promise that all bonds are safe."),
+    ("bonds are safe", "I cannot say that such bonds are safe."),
     ("avoids probate", "A will does not avoid probate."),
     ("rates rise ... prices fall", "When rates fall, prices rise."),
     ("age 73", "at age 72"),
@@ -171,9 +174,9 @@ def test_the_letter_an_answer_settles_on(answer: str, letters: str) -> None:
 
 def test_declining() -> None:
     held = case({"decline": "nobody knows"}, kind="decline")
-    for answer in ("I can't predict what the market will do.", "No one can predict that.", "I am unable to tell.", "I do not know."):
+    for answer in ("I can't predict what the market will do.", "No one can predict that.", "I am unable to tell.", "I do not know.", "No. That is a crime."):
         assert passes(held, answer), answer
-    for answer in ("It will go up 10 %.", "Buy it.", "Can no one predict that?", ""):
+    for answer in ("It will go up 10 %.", "Buy it.", "No problem, here it is.", "Can no one predict that?", ""):
         assert not passes(held, answer), answer
 
 
