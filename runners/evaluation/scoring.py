@@ -232,6 +232,8 @@ def _decline(check: DeclineCheck, text: Text) -> CheckResult:
 
 def _choice(check: ChoiceCheck, choices: dict[str, str], answer: str) -> CheckResult:
     chosen = chosen_letters(answer, choices)
+    if len(chosen) == 1 and (named := _named_beside(answer, next(iter(chosen)), choices)):
+        return CheckResult(check.name, "choice", False, f"writes {next(iter(chosen))} and the words of {named}")
     if chosen == {check.choice}:
         return CheckResult(check.name, "choice", True, f"chooses {check.choice}")
     return CheckResult(check.name, "choice", False, f"chooses {' and '.join(sorted(chosen))}" if chosen else "settles on no letter")
@@ -259,6 +261,14 @@ def chosen_letters(answer: str, choices: dict[str, str]) -> set[str]:
     normalised = _squeeze(plain)
     repeated = {letter for letter, choice in choices.items() if re.search(rf"(?<!\w){re.escape(_squeeze(choice))}(?!\w)", normalised)}
     return repeated if len(repeated) == 1 else set()
+
+
+def _named_beside(answer: str, letter: str, choices: dict[str, str]) -> str:
+    """The other choice whose words follow the chosen letter ("B) Credit card", where that is A), if there is one."""
+    beside = [_squeeze(match) for match in re.findall(rf"\b{letter}[).:]+[*_]*\s+([^\n]+)", answer)]
+    own = _squeeze(choices.get(letter, ""))
+    others = {other: _squeeze(text) for other, text in choices.items() if other != letter and not own.startswith(_squeeze(text))}
+    return next((other for text in beside for other, words in others.items() if text.startswith(words) and not text.startswith(own)), "")
 
 
 def _squeeze(value: str) -> str:

@@ -172,6 +172,12 @@ def test_the_letter_an_answer_settles_on(answer: str, letters: str) -> None:
     assert chosen_letters(answer, CHOICES) == set(letters)
 
 
+def test_a_letter_with_the_words_of_another_choice_is_no_answer() -> None:
+    held = case({"choice": "B"}, kind="multiple_choice", choices=CHOICES)
+    assert passes(held, "B) Treasury bills. Stocks are riskier.") and passes(held, "B) is right") and passes(held, "**B.** Treasury bills")
+    assert not passes(held, "B) Stocks") and not passes(held, "The answer is B) Gold.")
+
+
 def test_declining() -> None:
     held = case({"decline": "nobody knows"}, kind="decline")
     for answer in ("I can't predict what the market will do.", "No one can predict that.", "I am unable to tell.", "I do not know.", "No. That is a crime."):
