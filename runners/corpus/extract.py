@@ -191,11 +191,8 @@ def _of_table(block: Block, section: Section) -> Iterator[Found]:
         start = max(block.text.rfind("\n", 0, start - block.start) + 1, 0) + block.start
         position = end
         wanted = _and([phrasing.lowered(name) for name, _ in values])
-        plural = len(values) > 1 or wanted.endswith("s")
         kind = phrasing.lowered(phrasing.one_line(header[0]).strip("* "))
-        question = f"What {'are' if plural else 'is'} the {wanted} of the {kind} “{term}”{phrasing.within(section)}?"
-        if re.search(r"\b(?:type|option|term|name|instrument|account|form|feature)\b", kind):
-            question = f"What {'are' if plural else 'is'} the {wanted} of {term}{phrasing.within(section)}?"
+        question = phrasing.of_row(term, kind, wanted, several=len(values) > 1) + f"{phrasing.within(section)}?"
         answer = f"**{term}**\n\n" + "\n".join(f"- {name}: {cell}" for name, cell in values)
         if len(answer.split()) >= _DEFINITION_WORDS:
             yield Found(question, answer, term, "row", section.path, start, end)

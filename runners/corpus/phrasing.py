@@ -59,6 +59,16 @@ def about(term: str, section: Section, subject: str) -> str:
     return f"What {verb} {_with_article(term)}?"
 
 
+def of_row(term: str, kind: str, wanted: str, several: bool) -> str:
+    """The beginning of the question that a table's row answers; ``kind`` and ``wanted`` are the names of its first column and of the others."""
+    if re.search(r"\b(?:for|by|to|when|who|how|what|where|if|of|per|used|allowed|required)\b", wanted):
+        return f"What is listed under “{wanted}” for {term}"
+    verb = "are" if several or wanted.endswith("s") else "is"
+    if re.search(r"\b(?:type|option|term|name|instrument|account|form|feature)\b", kind):
+        return f"What {verb} the {wanted} of {term}"
+    return f"What {verb} the {wanted} of the {kind} “{term}”"
+
+
 def within(section: Section) -> str:
     """The section as the end of a question; empty when it is itself a question."""
     return f" in {subject_of(section.title)}" if section.title and not _QUESTION.match(section.title) else ""

@@ -62,8 +62,8 @@ def test_a_guide_gives_its_questions_terms_and_rows(tmp_path: Path) -> None:
         "What is Effective rate in federal income tax?": "**Effective rate**: all tax divided by all income, always be",
         "How do you file late?": "Extension: Form 4868 gives six months more to file, but no m",
         "What is Extension in federal income tax?": "**Extension**: Form 4868 gives six months more to file, but ",
-        "What is the used for of 1040 in How to file late?": "**1040**",
-        "What is the used for of 4868 in How to file late?": "**4868**",
+        "What is listed under “used for” for 1040 in How to file late?": "**1040**",
+        "What is listed under “used for” for 4868 in How to file late?": "**4868**",
     }
     for row in rows:
         assert (row["category"], row["as_of"]) == ("tax", 2025)
