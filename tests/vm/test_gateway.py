@@ -86,7 +86,8 @@ def gateway(caddy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         ("file_system /data", f"file_system {folder / 'data'}"),
     ):
         text = text.replace(there, str(here))
-    (folder / "Caddyfile").write_text(text)
+    checks = free_port()
+    (folder / "Caddyfile").write_text(text.replace("http://:8081", f"http://:{checks}"))
     made = Gateway(free_port(), folder / "health", folder / "log", folder / "data")
 
     class Upstream(http.server.BaseHTTPRequestHandler):
