@@ -47,7 +47,7 @@ test-job: setup
 
 # Real systemd, guest agent, dockerd and registry in a simulated VM; needs root.
 test-vm: setup system
-	$(PY) -m pytest tests/vm
+	$(PY) -m pytest tests/vm -n 2
 
 test: check test-fast test-torch test-quantize test-job test-vm
 	@echo "all tests passed"
