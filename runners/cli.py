@@ -81,7 +81,9 @@ def main() -> None:
     if os.getpid() == 1:  # the first process of a container ignores signals it has no handler for
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)
+        if isinstance(code, int) and code:  # click returns what a command passed to ctx.exit()
+            sys.exit(code)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.ClickException as error:

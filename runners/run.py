@@ -233,8 +233,10 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: b
         log.event("evaluate: done already", run=run_id)
         storage.download(place, local, label="report")
         return {**found[0], "report": str(local / "report.html"), "skipped": [*job.skipped, "evaluate"]}
-    shutil.rmtree(local, ignore_errors=True)
-    local.mkdir(parents=True)
+    if fresh:
+        shutil.rmtree(local, ignore_errors=True)
+    # What a killed evaluation left is kept: it goes on at the next case.
+    local.mkdir(parents=True, exist_ok=True)
     results = _serve_and_measure(job, served, benchmark, local, keep_serving=keep_serving)
     summary = report.write(job.spec, run_id, served, results, job.watch, job.peak_mib, stages.base_folder(job.spec, job.work), local)
     storage.delete(place)
