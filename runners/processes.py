@@ -21,3 +21,15 @@ def bound(command: list[str], sign: signal.Signals = signal.SIGTERM) -> list[str
     if sys.platform != "linux":
         return command
     return [sys.executable, "-S", "-c", _BOUND, str(int(sign)), str(os.getpid()), *command]
+
+
+def end_with(parent: int) -> None:
+    """Called in a worker process: end when the process ``parent``, which started it, does, however that dies."""
+    import ctypes
+    import os
+
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)

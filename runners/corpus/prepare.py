@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import string
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from runners.corpus.leaks import Benchmark, Hit
 from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, Rejected, pair_of
 from runners.corpus.sources import Raw, Source
 from runners.corpus.words import Sets, hashes, shingle_sets, word_sets
+from runners.processes import end_with
 
 BATCH_ROWS = 2_000
 #: Rows handled in this process before others are started: starting them takes about a second.
@@ -212,8 +214,9 @@ def _hits(pairs: list[Pair], benchmark: Benchmark | None) -> list[Hit]:
 _settings: Settings
 
 
-def _start(settings: Settings) -> None:
+def _start(settings: Settings, parent: int) -> None:
     global _settings
+    end_with(parent)
     _settings = settings
 
 
@@ -232,7 +235,7 @@ def prepared(batches: Iterable[Batch], settings: Settings, processes: int) -> It
     else:
         return
     # Started afresh rather than forked: the calling process may hold threads of the storage client.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start, initargs=(settings,)) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start, initargs=(settings, os.getpid())) as pool:
         waiting: list[Future[Prepared]] = []
         for batch in source:
             waiting.append(pool.submit(_prepare, batch))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +318,42 @@ def test_a_source_in_a_bucket_is_read_once(tmp_path: Path, buckets: BucketSpec) 
 def test_findings_that_do_not_exist_cannot_be_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.refuse names nonsense"):
         made(tmp_path, rows(3), refuse=("nonsense", "short"))
+
+
+_ENDLESS = """
+import itertools, json, sys
+from runners.corpus import prepare
+from runners.corpus.checks import Checker
+from runners.corpus.sources import Raw, Source
+prepare._ALONE_ROWS = 1
+row = Raw("f", 1, {"question": "What is it?", "answer": "It is what it is, and no more than that.", "category": "tax"})
+batch = prepare.Batch(Source(name="s", kind="qa", path="x", licence="MIT"), 0, (row,))
+settings = prepare.Settings(Checker(500, 20, 2000), None, True, frozenset())
+if __name__ == "__main__":
+    for number, _ in enumerate(prepare.prepared(itertools.repeat(batch), settings, 2)):
+        if number == 5:
+            print("running", flush=True)
+"""
+
+
+def test_no_worker_outlives_a_build_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text(_ENDLESS)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    build_process = subprocess.Popen([sys.executable, str(tmp_path / "endless.py")], stdout=subprocess.PIPE, env=environment)
+    assert build_process.stdout is not None and build_process.stdout.readline() == b"running\n"
+    children = [int(pid) for pid in Path(f"/proc/{build_process.pid}/task/{build_process.pid}/children").read_text().split()]
+    assert children
+    build_process.kill()
+    build_process.wait()
+    build_process.stdout.close()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(_lives(pid) for pid in children):
+        time.sleep(0.1)
+    assert not [pid for pid in children if _lives(pid)]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
