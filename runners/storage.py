@@ -336,11 +336,17 @@ def session() -> Any:
     from google.auth.transport.requests import AuthorizedSession
     from requests.adapters import HTTPAdapter
 
+    class LargeBlocks(HTTPAdapter):
+        """Sends a file in blocks of 1 MiB: http.client's 16 KiB cost 64 times the calls."""
+
+        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+            super().init_poolmanager(*arguments, **options, blocksize=1 << 20)
+
     emulated = os.environ.get("STORAGE_EMULATOR_HOST")
     credentials = AnonymousCredentials() if emulated else google.auth.default(scopes=["https://www.googleapis.com/auth/devstorage.read_write"])[0]
     made = AuthorizedSession(credentials)
     for scheme in ("http://", "https://"):
-        made.mount(scheme, HTTPAdapter(pool_maxsize=64))
+        made.mount(scheme, LargeBlocks(pool_maxsize=64))
     return made
 
 
