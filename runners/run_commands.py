@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -35,6 +36,8 @@ def run(profile: str, home: Path, redo_from: str | None, until: str | None, forc
     from runners import run as job
 
     log.configure("run")
+    # A supervisor's SIGTERM is a Ctrl-C: what runs is ended in order (and a shell's background jobs, which ignore Ctrl-C, can be ended at all).
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     summary = job.run(job.profile(profile), home, redo_from="base" if force else redo_from, until=until, keep_serving=keep_serving)
     if as_json or until:
         print_json(summary)

@@ -133,7 +133,7 @@ def test_redone_from_a_stage_and_kept_serving_until_interrupted(whole: tuple[Pat
             except urllib.error.HTTPError as error:
                 seen[name] = error.code
         seen["mode"] = (home / "api-key").stat().st_mode & 0o777
-        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
 
     def serving(row: dict) -> bool:
         if not str(row.get("message", "")).startswith("serving at"):
