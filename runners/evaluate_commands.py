@@ -74,7 +74,7 @@ def import_(file: Path) -> None:
 
     \b
     Examples:
-      elson evaluate import evaluation_benchmark.json > data/benchmark/imported.yaml
+      elson evaluate import evaluation_benchmark.json > imported.yaml
     """
     import yaml
 
