@@ -57,7 +57,7 @@ def run(merged: Path, dest: Path, blocks: list[list[int]], settings: QuantizeSpe
         model.quantize(None, quant_config=config, calib_data=blocks, max_calib_samples=len(blocks), max_calib_seq_len=longest, quantizer_cls=MendedQuantizer)
     model.model.half()
     model.model.config.dtype = torch.float16
-    model.save_quantized(str(dest))
+    model.save_quantized(str(dest), shard_size="1GB")
 
 
 class MendedQuantizer(AwqQuantizer):

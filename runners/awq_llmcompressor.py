@@ -56,7 +56,7 @@ def _quantize(merged: str, dest: str, blocks: list[list[int]], group_size: int, 
     scheme = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
     recipe = [AWQModifier(duo_scaling=True), QuantizationModifier(ignore=["lm_head"], config_groups=scheme)]
     oneshot(model=model, tokenizer=tokenizer, dataset=rows, recipe=recipe, max_seq_length=len(blocks[0]), num_calibration_samples=len(blocks))
-    model.save_pretrained(dest, save_compressed=True)
+    model.save_pretrained(dest, save_compressed=True, max_shard_size="1GB")
 
 
 def _do_nothing(*_: Any, **__: Any) -> None:

@@ -3,7 +3,7 @@
 One code path everywhere: at home ``STORAGE_EMULATOR_HOST`` points to the embedded emulator. Every write is create-once or
 compare-and-swap. Folder transfers are parallel, verified against a manifest, and go on where they stopped.
 
-Left out: composing uploads from parts (the models are saved in shards of about 1 GB, so files alone fill the link).
+Left out: composing uploads from parts (quantized models are saved in shards of 1 GB, so that files alone fill the link).
 """
 
 from __future__ import annotations
