@@ -113,7 +113,14 @@ def _evaluate(place: Place, **options: Any) -> int:
     spec = _spec(options)
     url = options["api_url"] or ("" if options["dry_run"] else _missing("--api-url"))
     benchmark = options["benchmark"] or Path(spec.evaluate.benchmark)
-    dataset, model_id, unknown = _dataset(place, options["dataset"], options["registered"])
+    try:
+        dataset, model_id, unknown = _dataset(place, options["dataset"], options["registered"])
+    except UserError as error:
+        if options["dataset"] or not options["dry_run"]:
+            ways = "" if options["dataset"] else "; or --dataset DIR; or --dataset none, to measure without the contamination check"
+            raise UserError(error.found, error.expected, error.fix + ways) from None
+        log.warning("the training data is not known here, so the plan leaves the contamination check out", because=error.found.splitlines()[0])
+        dataset, model_id, unknown = None, None, True
     key = options["api_key_file"].read_text().strip() if options["api_key_file"] else os.environ.get(KEY_VARIABLE)
     out = options["out"] or _folder(spec, url, benchmark, options["model"])
     request = Request(spec, url, key, benchmark, dataset, out, options["model"], model_id, options["baseline"], os.environ.get(JUDGE_KEY_VARIABLE), unknown)
