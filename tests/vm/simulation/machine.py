@@ -32,6 +32,8 @@ class Machine:
         docker.mkdir(exist_ok=True)
         command = ["systemd-nspawn", "--directory", str(self.root), "--boot", "--register=no", "--keep-unit", f"--network-namespace-path={self.network}"]
         command += ["--capability=all", "--system-call-filter=@keyring", "--console=pipe", f"--bind={docker}:/var/lib/docker", f"--machine={self.name}"]
+        # The project, wherever it was cloned: nspawn hides /tmp, and another file system is not in the overlay of "/".
+        command.append(f"--bind-ro={golden.ROOT}:{golden.ROOT}:norbind")
         with self.console.open("ab") as console:
             self.process = subprocess.Popen(bound(command, signal.SIGKILL), stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True)
 
