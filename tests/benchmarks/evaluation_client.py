@@ -5,7 +5,7 @@ the server's time runs from the request's last byte to its last event. What is l
 
 ``--httpx`` sends the same requests through httpx (streamed, bytes stamped and parsed afterwards as well), in the same run.
 
-    .venv/bin/python tests/benchmarks/evaluation_client.py --httpx
+    PYTHONPATH=. .venv/bin/python tests/benchmarks/evaluation_client.py --httpx
 """
 
 from __future__ import annotations
