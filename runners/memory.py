@@ -62,15 +62,15 @@ def activation_bytes(shape: Shape, settings: TrainSpec, *, grouped_attention: bo
     """Bytes one decoder layer keeps for the backward pass, per token.
 
     In bf16 (2 bytes an element; fp32 takes 4): both norms keep their input in fp32 and give their output to the adapters'
-    A; each target keeps ``x A^T`` and, in DoRA, the sum it scales; attention keeps q, k, v, its output and the output
+    A; each target keeps ``x A^T`` and, in DoRA, its output, which of gate and up the MLP keeps anyway; attention keeps q, k, v, its output and the output
     projection's input (k and v repeated for each head unless the kernel is grouped); the gated MLP keeps four tensors of its width.
     """
     element = 2 if settings.precision == "bf16" else 4
-    targets = [shape.linear_dimensions[name] for name in settings.target_modules if name in shape.linear_dimensions]
+    targets = {name: shape.linear_dimensions[name] for name in settings.target_modules if name in shape.linear_dimensions}
     query, kv_width = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     norms = 2 * (4 + element) * shape.hidden
     adapters = element * settings.rank * len(targets)
-    scaled = element * sum(out for _, out in targets) if settings.adapter == "dora" else 0
+    scaled = element * sum(out for name, (_, out) in targets.items() if name not in ("gate_proj", "up_proj")) if settings.adapter == "dora" else 0
     kv = kv_width if grouped_attention else query
     attention = element * (3 * query + 2 * kv) + 4 * shape.heads
     return norms + adapters + scaled + attention + element * 4 * shape.intermediate

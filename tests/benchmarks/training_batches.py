@@ -36,11 +36,11 @@ def waste(examples: Sequence[Example]) -> None:
     lengths = [len(one) for one in examples]
     answers = sum(one.answer_tokens for one in examples) / sum(lengths)
     print(f"{len(lengths)} examples, {sum(lengths)} tokens, {min(lengths)} to {max(lengths)}, {answers:.0%} of them answers\n")
-    print("| | micro-batch of 4 examples | 1,024 tokens | 2,432 tokens | 8,192 tokens |\n|---|---|---|---|---|")
+    print("| | micro-batch of 4 examples | 1,024 tokens | 3,072 tokens | 8,192 tokens |\n|---|---|---|---|---|")
     steps = batches.plan(lengths, 64, 1, 100_000, 0)
     for name, (arrange, packed) in WAYS.items():
         cells = []
-        for budget in (None, 1024, 2432, 8192):
+        for budget in (None, 1024, 3072, 8192):
             if budget is None:
                 if packed:
                     cells.append("-")

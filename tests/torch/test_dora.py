@@ -192,13 +192,28 @@ def test_files_are_pefts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("size", [1e-6, 1e-2, 1.0])
-def test_the_norm_against_fp64(dtype: torch.dtype, size: float) -> None:
-    """No cancellation that fp32 does not bear, from a hardly trained adapter to one as large as the weight."""
+@pytest.mark.parametrize("units", [True, False], ids=["units for bf16", "none"])
+def test_the_norm_against_fp64(dtype: torch.dtype, size: float, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cancellation that fp32 does not bear, from a hardly trained adapter to one as large as the weight; whatever the CPU multiplies bf16 with."""
+    monkeypatch.setattr(dora, "_bf16_units", lambda: units)
     torch.manual_seed(0)
     weight, a, b = (torch.randn(96, 200) * 0.02).to(dtype), torch.randn(16, 200) / 14, torch.randn(96, 16) * size
     exact = torch.linalg.vector_norm(weight.double() + 2 * b.double() @ a.double(), dim=1)
     found = dora.factored_norm(weight, a, b, 2.0, torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square())
     assert float(((found - exact) / exact).abs().max()) < 2e-6
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_row_of_zeros_has_no_norm_and_still_trains(bias: bool) -> None:
+    """Its magnitude is 0 and so is its norm: peft divides 0 by 0, and every loss after it is nothing."""
+    torch.manual_seed(0)
+    net = Net(8, 6, bias=bias, tied=False)
+    with torch.no_grad():
+        net.up.weight[2] = 0
+    fast = get_peft_model(net, LoraConfig(r=2, use_dora=True, target_modules=["up"]))
+    dora.install(fast)
+    fast(torch.randn(5, 8)).square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in fast.parameters() if p.requires_grad)
 
 
 def test_cancellation_is_bounded() -> None:
