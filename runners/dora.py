@@ -109,7 +109,7 @@ class FastDora(DoraLinearVariant):
         key = (base_key, _identity(lora_a), _identity(lora_b), scaling, _optimizer_steps[0])
         if key != self._norm_key:
             if base_key != self._base_key:
-                self._base_squared, self._base_key = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).square(), base_key
+                self._base_squared, self._base_key = row_squares(weight), base_key
             self._norm, self._norm_key = factored_norm(weight, lora_a, lora_b, scaling, self._base_squared), key
         return self._norm
 
@@ -129,6 +129,17 @@ class FastDora(DoraLinearVariant):
         return DoraLinearVariant.unmerge(*arguments, **more)
 
 
+def _row_blocks(weight: torch.Tensor) -> Iterator[slice]:
+    rows = max(1, BLOCK_BYTES // (4 * weight.shape[1]))
+    return (slice(begin, begin + rows) for begin in range(0, len(weight), rows))
+
+
+@torch.no_grad()
+def row_squares(weight: torch.Tensor) -> torch.Tensor:
+    """``||W||^2`` of each row of W, [out, in], as [out] in fp32. In blocks: whole, torch makes a copy of W in fp32."""
+    return torch.cat([weight[part].float().square().sum(1) for part in _row_blocks(weight)])
+
+
 @torch.no_grad()
 def factored_norm(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor, scaling: float, base_squared: torch.Tensor) -> torch.Tensor:
     """Row norms of ``W + s B A`` from the factors.
@@ -143,15 +154,13 @@ def factored_norm(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tens
     Returns:
         [out], fp32. Products are accumulated in fp32: in bf16 the middle term loses three digits.
     """
-    rows = max(1, BLOCK_BYTES // (4 * weight.shape[1]))
     squared = torch.empty_like(base_squared)
     with torch.autocast(weight.device.type, enabled=False):
         a, b = lora_a.float(), lora_b.float()
         gram = (a @ a.T) * scaling
         short = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _bf16_units()
         terms = torch.cat([high := a.bfloat16().float(), (a - high).bfloat16().float()]) if short else a
-        for begin in range(0, len(weight), rows):
-            part = slice(begin, begin + rows)
+        for part in _row_blocks(weight):
             with _products_of_bf16_numbers() if short else nullcontext():
                 mixed = weight[part].float() @ terms.T
             mixed = mixed[:, : len(a)] + mixed[:, len(a) :] if short else mixed
