@@ -160,6 +160,10 @@ def norm_flops(shape: Shape, settings: TrainSpec) -> float:
     return 2.0 * shape.linear_parameters * settings.rank if settings.adapter == "dora" else 0.0
 
 
+#: Bytes moved for each adapter parameter in a step: gradient added (12), bf16 copy (6), AdamW's reading of four numbers and writing of three (28).
+UPDATE_BYTES = 46
+
+
 def step_seconds(
     shape: Shape,
     settings: TrainSpec,
@@ -175,11 +179,13 @@ def step_seconds(
     """Seconds of an optimizer step of ``tokens`` tokens, from a device's two rates.
 
     Products at ``flops_per_s`` (what it reaches, not what is printed on it); everything between them is bound by memory: each tensor
-    kept for the backward is written once and read twice, and its gradient the same. Add the norms (``norm_flops``) once.
+    kept for the backward is written once and read twice, and its gradient the same; and the update (``UPDATE_BYTES``). The norms
+    (``norm_flops``) come once.
     """
     products = tokens * flops_per_token(shape, settings, checkpointing=checkpointing, answer_share=answer_share, context_tokens=context_tokens)
     passes = 9 if checkpointing else 6
     moved = tokens * shape.layers * passes * activation_bytes(shape, settings, grouped_attention=grouped_attention)
+    moved += UPDATE_BYTES * shape.adapter_parameters(settings.rank, settings.target_modules)
     return (products + norm_flops(shape, settings)) / flops_per_s + moved / bytes_per_s
 
 

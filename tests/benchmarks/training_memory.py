@@ -2,8 +2,8 @@
 
     PYTHONPATH=. .elson/envs/train/bin/python tests/benchmarks/training_memory.py
 
-Memory is predicted from the shape alone. Time needs this machine's rates: a product of matrices and a pass over memory are
-timed first, at the size of the smallest model, and carried to the others by the plan's arithmetic.
+Memory is predicted from the shape alone. Time needs two rates of this machine (products, passes over memory), which are those that
+fit the three smallest models; the plan's arithmetic carries them to the larger ones. fp32 is measured for its memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from typing import Any
 
 #: hidden, layers, intermediate, vocabulary, micro-batch tokens, checkpointing, precision
@@ -27,7 +26,7 @@ CASES = [
     (768, 8, 2048, 16384, 1024, False, "fp32"),
     (1024, 8, 2816, 16384, 1024, True, "fp32"),
 ]
-LENGTH, ANSWER, RANK, REPEATS = 256, 128, 64, 3
+LENGTH, ANSWER, RANK, REPEATS, FITTED = 256, 128, 64, 3, 3
 
 
 def measure(case: tuple[Any, ...]) -> dict[str, float]:
@@ -54,7 +53,7 @@ def measure(case: tuple[Any, ...]) -> dict[str, float]:
         model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
     chance = torch.Generator().manual_seed(0)
     rows = [Example(str(n), tuple(torch.randint(0, vocabulary, (LENGTH,), generator=chance).tolist()), LENGTH - ANSWER) for n in range(tokens // LENGTH)]
-    best = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}
+    best = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}  # as training keeps its best adapter
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     loop = _Loop(model, optimizer, settings, rows, 10)
     from runners.batches import Step
@@ -65,63 +64,57 @@ def measure(case: tuple[Any, ...]) -> dict[str, float]:
     return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "seconds": min(times)}
 
 
-def rates(precision: str) -> tuple[float, float]:
-    """(operations/s of a product, bytes/s of a pass over memory) here and now."""
-    import torch
-
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = torch.randn(1024, 768).to(dtype), torch.randn(768, 2048).to(dtype)
-    wide = torch.randn(1024, 4096)
-
-    def best(work: Any, count: int = 12) -> float:
-        found = []
-        for _ in range(count):
-            begin = time.perf_counter()
-            work()
-            found.append(time.perf_counter() - begin)
-        return min(found)
-
-    return 2 * 1024 * 768 * 2048 / best(lambda: left @ right), 2 * wide.nbytes / best(lambda: wide * 1.5)
-
-
-def main() -> None:
+def work(case: tuple[Any, ...]) -> tuple[float, float]:
+    """(operations, bytes) of a step, as the plan counts them."""
     from runners import memory
+
+    shape, settings = planned(case)
+    known = {"checkpointing": case[5], "answer_share": ANSWER / LENGTH, "context_tokens": LENGTH / 2}
+    rates = ((1.0, float("inf")), (float("inf"), 1.0))
+    operations, moved = (memory.step_seconds(shape, settings, case[4], flops_per_s=flops, bytes_per_s=passed, **known) for flops, passed in rates)
+    return operations, moved
+
+
+def planned(case: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The planner's shape and settings of a case."""
     from runners.planning.shape import Shape
     from runners.spec import TrainSpec
 
-    print("| hidden x layers, tokens | checkpointed | precision | predicted GiB | measured GiB | error | predicted s | measured s | error |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    factor: dict[str, float] = {}
+    hidden, layers, inner, vocabulary, _, _, precision = case
+    return Shape(hidden, layers, hidden // 64, hidden // 128, 64, inner, vocabulary), TrainSpec(rank=RANK, alpha=2 * RANK, precision=precision)
+
+
+def main() -> None:
+    import numpy as np
+
+    from runners import memory
+
+    measured = []
     for case in CASES:
-        hidden, layers, inner, vocabulary, tokens, checkpointing, precision = case
-        shape = Shape(hidden, layers, hidden // 64, hidden // 128, 64, inner, vocabulary)
-        settings = TrainSpec(rank=RANK, alpha=2 * RANK, precision=precision)
-        predicted = memory.training_memory(shape, settings, tokens, checkpointing=checkpointing, on_cpu=True).total
-        arithmetic, copying = rates(precision)
         found = subprocess.run([sys.executable, __file__, json.dumps(case)], capture_output=True, text=True)
         if found.returncode:
             raise SystemExit(found.stderr)
-        measured = json.loads(found.stdout.splitlines()[-1])
-        plain = memory.step_seconds(
-            shape,
-            settings,
-            tokens,
-            checkpointing=checkpointing,
-            flops_per_s=arithmetic,
-            bytes_per_s=copying,
-            answer_share=ANSWER / LENGTH,
-            context_tokens=LENGTH / 2,
-        )
-        # One factor a precision, from the first case: what the two rates do not know of this machine.
-        seconds = plain * factor.setdefault(precision, measured["seconds"] / plain)
-        errors = [predicted / measured["peak"] - 1, seconds / measured["seconds"] - 1]
-        size = f"{hidden} x {layers}, {tokens}"
-        print(
-            f"| {size} | {'yes' if checkpointing else 'no'} | {precision} | {predicted / 2**30:.2f} | {measured['peak'] / 2**30:.2f} | {errors[0]:+.0%} "
-            f"| {seconds:.2f} | {measured['seconds']:.2f} | {errors[1]:+.0%} |",
-            flush=True,
-        )
-    print(f"\nFactors of time: { ({name: round(value, 2) for name, value in factor.items()}) }")
+        measured.append(json.loads(found.stdout.splitlines()[-1]))
+        print(case, measured[-1], file=sys.stderr, flush=True)
+    bf16 = [number for number, case in enumerate(CASES) if case[-1] == "bf16"]
+    amounts = np.array([work(CASES[number]) for number in bf16])
+    seconds = np.array([measured[number]["seconds"] for number in bf16])
+    # Least squares of the relative error.
+    inverse = np.linalg.lstsq(amounts[:FITTED] / seconds[:FITTED, None], np.ones(FITTED), rcond=None)[0]
+    print("| hidden x layers, tokens | checkpointed | precision | predicted GiB | measured GiB | error | predicted s | measured s | error |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for number, case in enumerate(CASES):
+        shape, settings = planned(case)
+        predicted, peak = memory.training_memory(shape, settings, case[4], checkpointing=case[5], on_cpu=True).total, measured[number]["peak"]
+        row = f"| {case[0]} x {case[1]}, {case[4]} | {'yes' if case[5] else 'no'} | {case[6]} "
+        row += f"| {predicted / 2**30:.2f} | {peak / 2**30:.2f} | {predicted / peak - 1:+.0%} "
+        if number in bf16:
+            found_s, planned_s = seconds[bf16.index(number)], float(amounts[bf16.index(number)] @ inverse)
+            row += f"| {planned_s:.2f} | {found_s:.2f} | {planned_s / found_s - 1:+.0%}{' (fitted)' if number < FITTED else ''} |"
+        else:
+            row += f"| - | {measured[number]['seconds']:.2f} | - |"
+        print(row, flush=True)
+    print(f"\nFitted rates: {1 / inverse[0] / 1e12:.2f} TFLOP/s of products, {1 / inverse[1] / 1e9:.2f} GB/s of passes")
 
 
 if __name__ == "__main__":
