@@ -137,7 +137,7 @@ def _row_blocks(weight: torch.Tensor) -> Iterator[slice]:
 @torch.no_grad()
 def row_squares(weight: torch.Tensor) -> torch.Tensor:
     """``||W||^2`` of each row of W, [out, in], as [out] in fp32. In blocks: whole, torch makes a copy of W in fp32."""
-    return torch.cat([weight[part].float().square().sum(1) for part in _row_blocks(weight)])
+    return torch.cat([torch.linalg.vector_norm(weight[part].float(), dim=1).square_() for part in _row_blocks(weight)])
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -68,7 +69,9 @@ def loads(who: str, backend: str, folder: Path) -> str:
     stage, program = LOADS[who]
     stage = stage or ("quantize" if backend == "autoawq" else "quantize-llmcompressor")
     begin = time.monotonic()
-    done = subprocess.run([str(environments.python(stage)), "-c", program, str(folder), ASK], capture_output=True, text=True)
+    done = subprocess.run(
+        [str(environments.python(stage)), "-c", program, str(folder), ASK], capture_output=True, text=True, env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}
+    )
     said = [line for line in done.stdout.splitlines() if line.startswith("SAID")]
     return f"yes, {time.monotonic() - begin:.0f} s: {said[-1][5:]}" if said else f"no: {(done.stderr.strip().splitlines() or ['?'])[-1][:200]}"
 
