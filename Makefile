@@ -39,6 +39,7 @@ test-torch: setup
 	.elson/envs/train/bin/python -m pytest tests/torch
 
 test-quantize: setup
+	@$(PYTHON) -m runners.environments quantize-llmcompressor
 	.elson/envs/quantize/bin/python -m pytest tests/quantize_env
 
 # The whole job, killed at every stage boundary and resumed.

@@ -1,6 +1,6 @@
 """AWQ through llm-compressor: maintained, and written as compressed-tensors, which vLLM reads through the same kernels.
 
-It wants a transformers of its own, so it lives in an environment of its own (``images/quantize/requirements.llmcompressor.lock``)
+It wants a transformers of its own, so it lives in an environment of its own (``images/quantize-llmcompressor/requirements.lock``)
 and runs as a child process of the quantize stage. That environment is only made when somebody asks for this backend:
 
     python3 -m runners.environments quantize-llmcompressor

@@ -1,4 +1,4 @@
-"""autoawq, mended: the model survives a CPU, beats round-to-nearest, and the gate says when it does not."""
+"""autoawq, mended: the model survives a CPU, beats round-to-nearest, and the gate says when it does not. And the other backend."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ def test_the_files_are_awq_gemm(result: quantize.QuantizeResult, merged: Path) -
         assert (result.quantized / name).read_bytes() == (merged / name).read_bytes()
     assert json.loads((result.quantized / "generation_config.json").read_text()).get("do_sample") is not True
     assert result.metrics["bytes"] < 0.75 * result.metrics["merged_bytes"]
+
+
+def test_the_maintained_backend_passes_the_same_gates(spec: Spec, merged: Path, dataset: Path, tmp_path: Path) -> None:
+    """llm-compressor in its own environment, read back from compressed-tensors by the same gate."""
+    found = quantize.quantize(changed(spec, backend="llmcompressor"), merged, dataset, tmp_path)
+    assert all(gate.passed for gate in found.gates) and found.metrics["backend"] == "llmcompressor"
+    config = json.loads((found.quantized / "config.json").read_text())["quantization_config"]
+    assert config["quant_method"] == "compressed-tensors" and config["config_groups"]["group_0"]["weights"]["group_size"] == 64
+    assert {name for name, _ in gates.dequantized(found.quantized)} == {name for name, _ in gates.dequantized(merged)}
 
 
 def test_what_transformers_own_layout_says_is_what_we_read_back(result: quantize.QuantizeResult) -> None:
