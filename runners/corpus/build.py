@@ -10,11 +10,13 @@ Left out: publication (``runners.registry``), so this needs no bucket.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,17 +58,43 @@ def build(spec: Spec, root: Path, out: Path, processes: int | None = None) -> Bu
         processes: how many to use for large inputs; default: one a core.
 
     Raises:
-        UserError: a source is not there, no pair is left, a benchmark question leaks (and ``data.drop_leaks`` is off), ``out`` holds something else.
+        UserError: a source is not there, no pair is left, a benchmark question leaks (and ``data.drop_leaks`` is off), ``out`` holds something else,
+            or another build is writing there.
     """
     _refuse_strangers(out)
+    partial = out.with_name(out.name + ".partial")
+    with _alone_in(partial):
+        return _build(spec, root, out, partial, processes or os.cpu_count() or 1)
+
+
+@contextmanager
+def _alone_in(partial: Path) -> Iterator[None]:
+    """An empty folder that no other build clears or writes; what a killed one left in it is removed."""
+    partial.mkdir(parents=True, exist_ok=True)
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another build is writing {partial}", "one build at a time for a folder", "wait for it, or give another --out") from None
+        for child in partial.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # empty, when the build was refused before it began
+                partial.rmdir()
+    finally:
+        os.close(handle)
+
+
+def _build(spec: Spec, root: Path, out: Path, partial: Path, processes: int) -> BuildResult:
     wanted, watch = sources.load(root / spec.data.sources), Stopwatch()
     benchmark = leaks.load(root / spec.data.benchmark, spec.data.leak_jaccard) if spec.data.benchmark else None
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     work = partial / ".work"
-    work.mkdir(parents=True)
+    work.mkdir()
     with watch.phase("read"):
-        corpus = read(spec, wanted, root, work, benchmark, processes or os.cpu_count() or 1)
+        corpus = read(spec, wanted, root, work, benchmark, processes)
     if not len(corpus):
         raise UserError(f"no pair is left of {len(corpus.rejects)} rows", "at least one good pair", f"see {_save_rejects(corpus, partial)}")
     with watch.phase("deduplicate"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -318,6 +319,21 @@ def test_a_source_in_a_bucket_is_read_once(tmp_path: Path, buckets: BucketSpec) 
 def test_findings_that_do_not_exist_cannot_be_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.refuse names nonsense"):
         made(tmp_path, rows(3), refuse=("nonsense", "short"))
+
+
+def test_two_builds_into_one_folder_do_not_meet(tmp_path: Path) -> None:
+    root = project(tmp_path / "in", rows(5))
+    first = tmp_path / "out.partial"
+    first.mkdir()
+    (first / "half").write_text("of another build")
+    handle = os.open(first, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another build is writing"):
+        build(spec(), root, tmp_path / "out")
+    assert (first / "half").exists()
+    os.close(handle)  # killed: what it left is cleared, and nothing of it comes in
+    build(spec(), root, tmp_path / "out")
+    assert not (tmp_path / "out" / "half").exists() and not first.exists()
 
 
 _ENDLESS = """
