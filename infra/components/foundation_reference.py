@@ -31,6 +31,8 @@ class FoundationReference:
 
     async def _there(self) -> bool:
         try:
+            # The urn's own future: it wakes this before the failed call ends the program; outputs are derived, and came too late on a busy machine.
+            await self._reference.urn.future()
             outputs = await self._reference.outputs.future()
         except Exception:
             pulumi.log.error(self._missing("it has never been made"))
