@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from runners import layout
+from runners.artifacts import layout
 from runners.errors import UserError
 from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan

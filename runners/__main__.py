@@ -1,5 +1,5 @@
 """``python -m runners``: the same as the console script ``elson``."""
 
-from runners.cli import main
+from runners.commands.cli import main
 
 main()

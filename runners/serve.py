@@ -23,10 +23,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from runners import log, registry, storage
+from runners import log
+from runners.artifacts import registry, storage
+from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.processes import bound
-from runners.registry import Entry
 from runners.spec import ServeSpec, Spec
 
 Device = Literal["cuda", "cpu"]
@@ -74,7 +75,7 @@ def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]
     folder = work / "models" / entry.name
     storage.download(registry.folder_of(spec.buckets, entry), folder, label=f"download {entry.name}")
     if entry.kind == "dora":
-        from runners.merge import merge_streaming
+        from runners.compression.merge import merge_streaming
 
         parent = next(e for e in registry.entries(spec.buckets) if e.id == entry.parents["base_model"])
         source = base or work / "models" / parent.name

@@ -10,11 +10,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from runners import checkpoint_bucket, layout, log, registry, storage
+from runners import log
+from runners.artifacts import checkpoint_bucket, layout, registry, storage
+from runners.artifacts.record import RECORD, Record, Stopwatch, account
+from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.planning import costs
-from runners.record import RECORD, Record, Stopwatch, account
-from runners.registry import Entry
 from runners.spec import BucketSpec, Spec, merge_id, model_name, quantize_id, train_id
 
 
@@ -44,7 +45,7 @@ def train(spec: Spec, work: Path) -> Entry:
     name, stage_id = model_name(spec, "dora"), train_id(spec)
     if done := registry.complete(spec.buckets, name, stage_id):
         return _said(done)
-    from runners import train as stage
+    from runners.training import train as stage
 
     watch = Stopwatch()
     with watch.phase("download"):
@@ -71,7 +72,7 @@ def merge(spec: Spec, work: Path) -> Path:
         return merged
     parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
     if not _is_made(merged, stage_id):
-        from runners import merge as stage
+        from runners.compression import merge as stage
 
         watch = Stopwatch()
         with watch.phase("download"):
@@ -88,7 +89,7 @@ def quantize(spec: Spec, work: Path) -> Entry:
     name, stage_id, merged = model_name(spec, "qdora"), quantize_id(spec), work / "merged"
     if done := registry.complete(spec.buckets, name, stage_id):
         return _said(done)
-    from runners import quantize as stage
+    from runners.compression import quantize as stage
 
     watch = Stopwatch()
     with watch.phase("download"):
@@ -114,7 +115,7 @@ def publish_dataset(buckets: BucketSpec, folder: Path, name: str, dataset_id: st
 
 def publish_base(buckets: BucketSpec, folder: Path, name: str) -> Entry:
     """Publish a base model's folder; its id is its content."""
-    from runners.record import manifest_of
+    from runners.artifacts.record import manifest_of
 
     return registry.publish(buckets, folder, name=name, stage_id=f"base-{manifest_of(folder).digest}", kind="base")
 

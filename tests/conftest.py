@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runners import local_bucket
+from runners.artifacts import local_bucket
 from runners.spec import BucketSpec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.services import Services
-from runners import layout, registry, storage
+from runners.artifacts import layout, registry, storage
 from runners.spec import BucketSpec, FoundationSpec
 
 #: Names of the plan: the base, the adapter, the quantized model, and the first version beside them.

@@ -3,7 +3,7 @@
 The same sources give the same bytes: nothing in a content file depends on the time, the machine or the number of processes. The folder is written
 beside its place and renamed when it is whole, so an old dataset stands until the new one is complete.
 
-Left out: publication (``runners.registry``), so this needs no bucket.
+Left out: publication (``runners.artifacts.registry``), so this needs no bucket.
 
     elson data build --out .elson/dataset
 """
@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from runners.artifacts.record import MANIFEST, RECORD, Manifest, ManifestFile, Record, Stopwatch, account, describe
 from runners.corpus import dedupe, leaks, sources, split, statistics
 from runners.corpus.dedupe import LEAKED, STAYS, Duplicates
 from runners.corpus.leaks import Benchmark, Hit
 from runners.corpus.reading import Corpus, read
 from runners.errors import UserError
-from runners.record import MANIFEST, RECORD, Manifest, ManifestFile, Record, Stopwatch, account, describe
 from runners.spec import STAGE_VERSIONS, Spec, digest
 
 TRAIN, VALIDATION, CONSOLIDATED = "train.jsonl", "validation.jsonl", "consolidated_training_data"

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runners import charts, page
 from runners.corpus import dedupe, statistics
 from runners.corpus.checks import FINDINGS
 from runners.corpus.dedupe import LEAKED, NEAR, REPEATED, Duplicates
 from runners.corpus.leaks import Benchmark
 from runners.corpus.pairs import DOMAINS
-from runners.page import Html, Tile
+from runners.pages import charts, page
+from runners.pages.page import Html, Tile
 
 if TYPE_CHECKING:
     from runners.corpus.reading import Corpus

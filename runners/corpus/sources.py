@@ -179,8 +179,8 @@ def _local(path: str, root: Path) -> Path:
     """The path on this machine; a gs:// folder is downloaded once per content."""
     if not path.startswith("gs://"):
         return root / path
-    from runners import storage
-    from runners.record import describe
+    from runners.artifacts import storage
+    from runners.artifacts.record import describe
     from runners.spec import digest
 
     target = root / ".elson" / "sources" / digest(path)

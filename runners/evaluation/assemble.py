@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners import record
+from runners.artifacts import record
 from runners.evaluation import results
 from runners.evaluation.baselines import Baseline
 from runners.evaluation.cases import Benchmark

@@ -6,12 +6,12 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
-from runners import charts, page
-from runners.charts import Interval, percent
 from runners.evaluation.judge import Judgement
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.evaluation.verdict import Rate
-from runners.page import Html, Status, Tile
+from runners.pages import charts, page
+from runners.pages.charts import Interval, percent
+from runners.pages.page import Html, Status, Tile
 
 _STATUS: dict[str, Status] = {
     "passed": "good",

@@ -11,7 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from runners import log, page, record
+from runners import log
+from runners.artifacts import record
 from runners.errors import CannotMeasure, UserError
 from runners.evaluation import baselines, cases, contamination, report
 from runners.evaluation import judge as judging
@@ -22,6 +23,7 @@ from runners.evaluation.judge import Judgement
 from runners.evaluation.results import EvaluationResult
 from runners.evaluation.scoring import score
 from runners.evaluation.store import ANSWERS, REPORT, REQUEST, RESULTS, Answer, Store
+from runners.pages import page
 from runners.spec import JudgeSpec, Spec
 
 WARM_UP = "In one sentence, what is compound interest?"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from runners.artifacts.record import Cost
 from runners.planning.machines import load_prices, machine
-from runners.record import Cost
 from runners.spec import Spec
 
 

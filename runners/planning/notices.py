@@ -6,9 +6,9 @@ from runners.planning import serving, training
 from runners.planning.machines import MACHINES, Machine
 from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ServingPlan
-from runners.planning.shape import Shape
 from runners.planning.training import ASSUMED_CORPUS
 from runners.spec import MachineSpec
+from runners.training.shape import Shape
 
 #: Driver and docker on a stock image, containers from the registry; both gone with a baked image. Not measured here.
 BOOT_S, BAKED_BOOT_S, PULL_S = 240.0, 50.0, 300.0

@@ -13,9 +13,9 @@ from runners.planning.machines import Machine, Price, Prices, machine
 from runners.planning.notices import BAKED_BOOT_S, BOOT_S, PULL_S
 from runners.planning.parts import Money, Phase, Plan
 from runners.planning.serving import Answers
-from runners.planning.shape import QWEN2_14B, Format, Shape, resident_bytes
 from runners.planning.training import ASSUMED_CORPUS, Corpus
 from runners.spec import MachineSpec, Spec
+from runners.training.shape import QWEN2_14B, Format, Shape, resident_bytes
 
 #: Shares of a link that a parallel, checksummed transfer reaches: 29.5 GB in 15 s of 9.5, 11.1 GB out in 8 s of 3.6; not measured.
 _DOWNLOAD_SHARE, _UPLOAD_SHARE = 0.63, 0.45

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runners.planning.machines import MACHINES, Machine
-from runners.planning.shape import GIB, Format, Shape, bytes_read_per_token, resident_bytes
 from runners.spec import ServeSpec
+from runners.training.shape import GIB, Format, Shape, bytes_read_per_token, resident_bytes
 
 #: Activations, CUDA graphs and the runtime on each card; not measured here.
 OVERHEAD_GIB = 1.6

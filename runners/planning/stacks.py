@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from runners import layout, registry, storage
+from runners.artifacts import layout, registry, storage
+from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.planning.serving import ANSWERS, Answers
-from runners.planning.shape import QWEN2_14B, Format, Shape
 from runners.planning.training import ASSUMED_CORPUS, Corpus
-from runners.registry import Entry
 from runners.spec import BucketSpec, Spec, digest, model_name, parse, quantize_id
+from runners.training.shape import QWEN2_14B, Format, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
 #: Characters a token, template and system prompt aside: 614 characters are 140 tokens.

@@ -1,6 +1,6 @@
 """Training and quantization on one machine: steps, memory, seconds, and what each saving over stock parts is worth.
 
-The arithmetic is ``runners/memory.py``'s, which the training loop chooses its micro-batch by: what is planned is what will run.
+The arithmetic is ``runners/training/memory.py``'s, which the training loop chooses its micro-batch by: what is planned is what will run.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from runners import memory as arithmetic
 from runners.errors import UserError
 from runners.planning.machines import Machine
-from runners.planning.shape import Shape
 from runners.spec import TrainSpec
+from runners.training import memory as arithmetic
+from runners.training.shape import Shape
 
 #: Share of the data sheet's FLOP/s that a tuned step reaches; 165 s against a floor of 66 s.
 UTILISATION = 0.40

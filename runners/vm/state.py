@@ -14,7 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from runners import layout, log
+from runners import log
+from runners.artifacts import layout
 from runners.vm import decide, logs
 from runners.vm.cloud import Cloud, CloudError, guest_attribute
 from runners.vm.containers import RUN

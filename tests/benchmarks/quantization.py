@@ -54,7 +54,7 @@ def settings(backend: str, tokens: int) -> Any:
 
 def one(backend: str, merged: Path, dataset: Path, work: Path, tokens: int) -> dict[str, Any]:
     """In a fresh process: quantize and measure."""
-    from runners import quantize
+    from runners.compression import quantize
 
     found = quantize.quantize(settings(backend, tokens), merged, dataset, work)
     seconds = next(phase.seconds for phase in found.phases if phase.name.startswith("quantize"))

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from runners import batches
 from runners import spec as declared
-from runners.examples import Example, load_tokenizer, read_rows, tokenize
+from runners.training import batches
+from runners.training.examples import Example, load_tokenizer, read_rows, tokenize
 
 Arrange = Callable[[Sequence[int], Sequence[int], int], tuple[batches.MicroBatch, ...]]
 WAYS: dict[str, tuple[Arrange, bool]] = {
@@ -59,7 +59,7 @@ def speed(base: Path, examples: Sequence[Example], budget: int = 1024, rounds: i
     """Useful tokens a second of a real step's forward and backward; the ways take turns and the best round counts."""
     import torch
 
-    from runners import adapted_model, attention
+    from runners.training import adapted_model, attention
 
     chosen = list(examples[:24])
     lengths = [len(one) for one in chosen]
@@ -92,7 +92,7 @@ def loss_peak(kind: str, tokens: int, vocabulary: int) -> None:
     """In a fresh process: the peak above the hidden states and the weight."""
     import torch
 
-    from runners import loss
+    from runners.training import loss
 
     hidden = torch.randn(tokens, 512).bfloat16().requires_grad_()
     weight, targets = torch.randn(vocabulary, 512).bfloat16(), torch.randint(0, vocabulary, (tokens,))

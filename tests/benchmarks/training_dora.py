@@ -29,7 +29,7 @@ def layer(kind: str, width: int, out: int, precision: str) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from runners import dora
+    from runners.training import dora
 
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(width, out, bias=False, dtype=getattr(torch, precision)))

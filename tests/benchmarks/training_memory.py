@@ -34,10 +34,10 @@ def measure(case: tuple[Any, ...]) -> dict[str, float]:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from runners import adapted_model, attention
-    from runners.examples import Example
     from runners.spec import TrainSpec
-    from runners.train import _Loop
+    from runners.training import adapted_model, attention
+    from runners.training.examples import Example
+    from runners.training.train import _Loop
 
     hidden, layers, inner, vocabulary, tokens, checkpointing, precision = case
     settings = TrainSpec(rank=RANK, alpha=2 * RANK, precision=precision)
@@ -56,7 +56,7 @@ def measure(case: tuple[Any, ...]) -> dict[str, float]:
     best = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}  # as training keeps its best adapter
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     loop = _Loop(model, optimizer, settings, rows, 10)
-    from runners.batches import Step
+    from runners.training.batches import Step
 
     step = Step(0, (tuple(range(len(rows))),))
     times = [loop.step(number, step)["seconds"] for number in range(REPEATS + 1)][1:]
@@ -71,7 +71,7 @@ def peak_bytes() -> int:
 
 def work(case: tuple[Any, ...]) -> tuple[float, float]:
     """(operations, bytes) of a step, as the plan counts them."""
-    from runners import memory
+    from runners.training import memory
 
     shape, settings = planned(case)
     known = {"checkpointing": case[5], "answer_share": ANSWER / LENGTH, "context_tokens": LENGTH / 2}
@@ -82,8 +82,8 @@ def work(case: tuple[Any, ...]) -> tuple[float, float]:
 
 def planned(case: tuple[Any, ...]) -> tuple[Any, Any]:
     """The planner's shape and settings of a case."""
-    from runners.planning.shape import Shape
     from runners.spec import TrainSpec
+    from runners.training.shape import Shape
 
     hidden, layers, inner, vocabulary, _, _, precision = case
     return Shape(hidden, layers, hidden // 64, hidden // 128, 64, inner, vocabulary), TrainSpec(rank=RANK, alpha=2 * RANK, precision=precision)
@@ -92,7 +92,7 @@ def planned(case: tuple[Any, ...]) -> tuple[Any, Any]:
 def main() -> None:
     import numpy as np
 
-    from runners import memory
+    from runners.training import memory
 
     measured = []
     for case in CASES:

@@ -35,10 +35,10 @@ EXAMPLES, HELD_OUT, BATCH, EPOCHS, LONGEST = 48, 16, 8, 2, 180
 def run(base: Path, corpus: Path, changes: dict[str, Any], seed: int) -> dict[str, Any]:
     import torch
 
-    from runners import adapted_model, attention, batches
     from runners import spec as declared
-    from runners.examples import load_tokenizer, read_rows, tokenize
-    from runners.train import _Loop
+    from runners.training import adapted_model, attention, batches
+    from runners.training.examples import load_tokenizer, read_rows, tokenize
+    from runners.training.train import _Loop
 
     whole = changes.get("whole", False)
     settings = declared.parse({"train": {key: value for key, value in changes.items() if key != "whole"} | {"seed": seed}}).train

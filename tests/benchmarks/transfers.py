@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runners import local_bucket, storage
+from runners.artifacts import local_bucket, storage
 from runners.spec import BucketSpec
 
 BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")

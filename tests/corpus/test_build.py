@@ -17,13 +17,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners import storage
+from runners.artifacts import storage
+from runners.artifacts.record import Manifest, Record, describe
 from runners.corpus import build as building
 from runners.corpus import prepare
 from runners.corpus.build import CONTENT, BuildResult, build
 from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
-from runners.record import Manifest, Record, describe
 from runners.spec import BucketSpec, DataSpec, Spec
 
 WORDS = [

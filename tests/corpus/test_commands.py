@@ -11,9 +11,9 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from runners import registry
-from runners.data_commands import data
-from runners.places import LOCAL, Place
+from runners.artifacts import registry
+from runners.commands.data import data
+from runners.commands.places import LOCAL, Place
 
 ROWS = [
     {"question": "What is a bond?", "answer": "A bond is a loan to a government or a company that pays interest.", "category": "investing"},

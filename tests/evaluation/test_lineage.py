@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from runners import local_bucket, registry
+from runners.artifacts import local_bucket, registry
+from runners.commands.places import LOCAL
 from runners.evaluation.cases import Benchmark
-from runners.places import LOCAL
 from tests.evaluation.stub_server import Play, perfect, serving
 from tests.evaluation.test_command import elson
 

@@ -17,9 +17,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from runners import bake, images
+from runners.cloud import bake, images
+from runners.commands.images import images as command
 from runners.errors import UserError
-from runners.images_commands import images as command
 from runners.planning import stacks
 from runners.spec import EnvironmentDigests, MachineSpec, Spec
 
@@ -126,11 +126,17 @@ def test_no_digest_in_the_repository_is_invented() -> None:
 
 
 def test_the_tag_changes_with_every_input_and_with_nothing_else(tmp_path: Path) -> None:
-    for name in ("images/train/Dockerfile", "images/train/requirements.lock", "runners/train.py", "images/gateway/Dockerfile", "images/gateway/Caddyfile"):
+    for name in (
+        "images/train/Dockerfile",
+        "images/train/requirements.lock",
+        "runners/training/train.py",
+        "images/gateway/Dockerfile",
+        "images/gateway/Caddyfile",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     tags = [images.content_tag("train", "base", tmp_path)]
-    for name in ("images/train/Dockerfile", "images/train/requirements.lock", "runners/train.py"):
+    for name in ("images/train/Dockerfile", "images/train/requirements.lock", "runners/training/train.py"):
         (tmp_path / name).write_text("edited")
         tags.append(images.content_tag("train", "base", tmp_path))
     tags.append(images.content_tag("train", "another base", tmp_path))

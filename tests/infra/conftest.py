@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import engine
 from engine import Run
 
-from runners import layout, local_bucket, registry, stages, storage
+from runners import stages
+from runners.artifacts import layout, local_bucket, registry, storage
 from runners.planning.stacks import FOLDER
 from runners.spec import BucketSpec, Spec, parse
 

@@ -64,7 +64,7 @@ def text(run: Run) -> str:
 def main() -> None:
     import conftest
 
-    from runners import local_bucket
+    from runners.artifacts import local_bucket
     from runners.spec import BucketSpec
 
     folder = Path(tempfile.mkdtemp())

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.plan import GroupPlan, Scheduling, plan_group, plan_scheduling, service_port
+from runners.artifacts.registry import Entry
 from runners.planning.machines import MACHINES, load_prices
 from runners.planning.plan import make_plan
 from runners.planning.stacks import Found
-from runners.registry import Entry
 from runners.spec import MachineSpec, ServeSpec, Spec, parse
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")

@@ -12,7 +12,7 @@ from conftest import IMAGES, PROJECT, ROOT, Cloud, foundation_outputs, job_state
 from engine import UNKNOWN, Registered, Run, Secret
 
 from infra.plan import HEALTH_PORT
-from runners import registry
+from runners.artifacts import registry
 from runners.planning import stacks
 from runners.planning.stacks import look_up
 from runners.spec import BucketSpec, parse, spec_digest

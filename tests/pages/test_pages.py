@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners import charts, page, svg
-from runners.charts import Bar, Interval, Series, Span
-from runners.page import Html, Tile
+from runners.pages import charts, page, svg
+from runners.pages.charts import Bar, Interval, Series, Span
+from runners.pages.page import Html, Tile
 from tests import browser as real
 from tests.browser import Browser
 

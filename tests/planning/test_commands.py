@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from runners.cloud import api_key, billing
 from runners.errors import UserError
-from runners.planning import api_key, billing, tables
+from runners.planning import tables
 from runners.planning.machines import PRICES_FILE, load_prices, machine
 from runners.planning.plan import make_plan
 from runners.planning.stacks import FOLDER, load

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from runners import registry, stages, storage
-from runners.planning.doctor import SERVICES, Clients, Finding, examine
+from runners import stages
+from runners.artifacts import registry, storage
+from runners.cloud.doctor import SERVICES, Clients, Finding, examine
 from runners.planning.stacks import Stack
 from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, Spec
 

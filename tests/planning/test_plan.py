@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners import memory
 from runners.errors import UserError
-from runners.memory import flops_per_token
 from runners.planning import costs, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, load_prices, machine
 from runners.planning.parts import Plan
 from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers, plan_serving
-from runners.planning.shape import QWEN2_14B, Shape, bytes_read_per_token, resident_bytes
 from runners.planning.training import ASSUMED_CORPUS, Corpus
 from runners.spec import MachineSpec, ServeSpec, Spec, TrainSpec
+from runners.training import memory
+from runners.training.memory import flops_per_token
+from runners.training.shape import QWEN2_14B, Shape, bytes_read_per_token, resident_bytes
 
 PRICES = load_prices()
 DEFAULTS: dict[str, Any] = {"provisioning_model": "STANDARD", "disk_gb": 100, "max_run_minutes": 1440}

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from runners.cli import cli
+from runners.commands.cli import cli
 
 TEXT = (Path(__file__).resolve().parents[2] / "infra" / "README.md").read_text()
 COMMANDS = sorted(

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from runners import cli
+from runners.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = {"infra", "runners", "images", "data", "tests", "Pulumi.yaml", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
@@ -92,7 +92,7 @@ def test_every_command_has_help_with_examples(name: str, command: click.Command)
 
 def test_help_answers_at_once() -> None:
     """Help costs the import of click and of the errors, and nothing of what the commands need."""
-    program = "import sys; from runners.cli import cli\ntry: cli.main(['--help'])\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
+    program = "import sys; from runners.commands.cli import cli\ntry: cli.main(['--help'])\nexcept SystemExit: print(*sys.modules, file=sys.stderr)"
     loaded = set(subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stderr.split())
     assert "click" in loaded
     assert not {"google.cloud.storage", "pydantic", "numpy", "yaml", "rich", "httpx", "pulumi"} & loaded

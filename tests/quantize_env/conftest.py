@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runners import spec as declared
-from runners.base_model import TEXT, make_tiny
+from runners.local.base_model import TEXT, make_tiny
 from runners.spec import Spec
 
 

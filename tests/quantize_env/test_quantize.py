@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from runners import awq_autoawq, gates, quantize
+from runners.compression import awq_autoawq, gates, quantize
 from runners.errors import UserError
-from runners.examples import load_tokenizer, training_split
 from runners.spec import Spec
+from runners.training.examples import load_tokenizer, training_split
 
 with warnings.catch_warnings(record=True):
     from awq.modules.linear import WQLinear_GEMM

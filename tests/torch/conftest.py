@@ -39,7 +39,7 @@ def write_dataset(folder: Path, train: list[dict[str, Any]], validation: list[di
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Qwen2."""
-    from runners.base_model import make_tiny
+    from runners.local.base_model import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("base") / "tiny")
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from runners import dora
+from runners.training import dora
 
 #: Largest difference of outputs and gradients, relative to their largest value. In bf16 both round at 2^-8 in each of six layers, in another order.
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 4e-2}

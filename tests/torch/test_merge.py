@@ -13,9 +13,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from runners import gates, merge, train
+from runners.compression import gates, merge
 from runners.errors import UserError
 from runners.spec import Spec
+from runners.training import train
 
 MakeSpec = Callable[..., Spec]
 

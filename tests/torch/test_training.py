@@ -19,10 +19,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from runners import adapted_model, attention, loss, train
 from runners.errors import UserError
-from runners.examples import messages, training_split
 from runners.spec import Spec
+from runners.training import adapted_model, attention, loss, train
+from runners.training.examples import messages, training_split
 
 MakeSpec = Callable[..., Spec]
 
@@ -139,7 +139,7 @@ def test_training_lowers_the_loss_and_stock_peft_reads_it(adapter: str, base: Pa
     assert "<|im_end|>" in metrics["masks"]["trained_on"] and "What is" in metrics["masks"]["not_trained_on"]
     assert {file.name for file in result.adapter.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "chat_template.jinja"}
     stock = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), str(result.adapter)).eval()
-    from runners.examples import validation_split
+    from runners.training.examples import validation_split
 
     held_out = validation_split(spec, dataset, AutoTokenizer.from_pretrained(base))
     total = 0.0

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners import batches
 from runners.spec import TrainSpec
-from runners.train import check_steps, evaluation_steps, learning_rate
+from runners.training import batches
+from runners.training.train import check_steps, evaluation_steps, learning_rate
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=150)
 

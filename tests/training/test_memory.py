@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from runners import memory
 from runners.errors import UserError
-from runners.planning.shape import QWEN2_14B
 from runners.spec import TrainSpec
+from runners.training import memory
+from runners.training.shape import QWEN2_14B
 
 #: What nvidia-smi calls 81559 MiB.
 H100 = 81_559 << 20

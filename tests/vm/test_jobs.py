@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from runners import jobs, layout, storage
+from runners.artifacts import layout, storage
+from runners.cloud import jobs
 from runners.errors import UserError
 from runners.spec import BucketSpec
 from runners.vm.decide import Boot, Job

@@ -83,14 +83,14 @@ def test_the_cloud_build_bounds_its_time_disk_and_machine() -> None:
     build = yaml.safe_load((ROOT / "images/cloudbuild.yaml").read_text())
     assert build["timeout"] == "3600s" and build["options"]["diskSizeGb"] == 200 and build["options"]["machineType"]
     used = set(re.findall(r"\$\{(_[A-Z_]+)\}", (ROOT / "images/cloudbuild.yaml").read_text()))
-    from runners import images
+    from runners.cloud import images
 
     assert used == {"_STAGE", "_BASE_ARGUMENT", "_BASE", "_BUILDER", "_COMMIT", "_IMAGE"}
     assert set(images.STAGES) == {file.parent.name for file in DOCKERFILES}
 
 
 def test_every_image_a_role_needs_is_built() -> None:
-    from runners import images
+    from runners.cloud import images
 
     for role, stages in decide.STAGES.items():
         assert {decide.IMAGES.get(stage, stage) for stage in stages} == set(images.ROLES[role])

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from runners import environments, local_bucket, registry, run, spec, stages
+from runners import environments, spec, stages
+from runners.artifacts import local_bucket, registry
+from runners.local import run
 from runners.spec import DatasetSpec, EnvironmentDigests, MachineSpec, Spec
 from tests.vm.simulation import golden
 
@@ -18,7 +20,9 @@ _DOMAINS = ("retirement", "tax", "banking", "investing")
 
 def files() -> Path:
     """The folder of the seeded buckets."""
-    made_by = [golden.ROOT / "runners" / name for name in ("base_model.py", "registry.py", "layout.py", "record.py")] + [Path(__file__)]
+    made_by = [golden.ROOT / "runners" / name for name in ("local/base_model.py", "artifacts/registry.py", "artifacts/layout.py", "artifacts/record.py")] + [
+        Path(__file__)
+    ]
     stamp, mark = hashlib.sha256(b"".join(file.read_bytes() for file in made_by)).hexdigest(), _HOME / "stamp"
     if not (mark.exists() and mark.read_text() == stamp):
         shutil.rmtree(_HOME, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What is kept: buckets, manifests, records, and the names that mean them."""

@@ -1,0 +1,83 @@
+"""Checkpoints on their way to the scratch bucket and back.
+
+A checkpoint is a folder with a manifest; the manifest goes last, so a cut-off upload is never taken for a checkpoint. Uploads run behind the
+training: it goes on while the last checkpoint leaves. The two newest are kept.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+from pathlib import Path
+
+from runners import log
+from runners.artifacts import layout, storage
+from runners.artifacts.record import MANIFEST, manifest_of
+from runners.errors import UserError
+from runners.spec import BucketSpec
+
+KEPT = 2
+
+
+def step_name(step: int) -> str:
+    """Folder name of a checkpoint: sorts by step."""
+    return f"step-{step:06d}"
+
+
+class Uploads:
+    """Uploads checkpoints in the background; use as a context manager, which waits for the last one."""
+
+    def __init__(self, buckets: BucketSpec, train_id: str) -> None:
+        self.root = layout.checkpoints(buckets, train_id)
+        self._waiting: queue.Queue[tuple[int, Path] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="checkpoint uploads", daemon=True)
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Uploads:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def save(self, step: int, folder: Path) -> None:
+        """Queue a complete checkpoint folder, which must stay as it is."""
+        self._waiting.put((step, folder))
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            step, folder = item
+            try:
+                storage.upload(folder, f"{self.root}/{step_name(step)}", label=f"checkpoint {step}")
+                self._drop_old(step)
+            except (UserError, storage.Conflict, FileNotFoundError) as error:
+                # Training is worth more than this copy: say so and go on; the next checkpoint tries again.
+                log.warning("checkpoint not uploaded", step=step, reason=str(error))
+
+    def _drop_old(self, newest: int) -> None:
+        steps = sorted({int(stored.path.split("/")[0].removeprefix("step-")) for stored in storage.listing(self.root)})
+        for step in [step for step in steps if step <= newest][:-KEPT]:
+            storage.delete(f"{self.root}/{step_name(step)}")
+
+
+def newest(buckets: BucketSpec, train_id: str, work: Path) -> Path | None:
+    """The newest whole checkpoint, from this machine or the bucket; damaged ones are passed over, and said."""
+    root, local = layout.checkpoints(buckets, train_id), work / "checkpoints"
+    in_bucket = {stored.path.split("/")[0] for stored in storage.listing(root) if stored.path.endswith(f"/{MANIFEST}")}
+    here = {path.name for path in local.glob("step-*") if path.suffix == ""} if local.exists() else set()
+    for name in sorted(in_bucket | here, reverse=True):
+        if name in here and name not in in_bucket:
+            return local / name
+        target = local / name
+        try:
+            if name in here and manifest_of(target) == storage.read_manifest(f"{root}/{name}"):
+                return target
+            shutil.rmtree(target, ignore_errors=True)
+            storage.download(f"{root}/{name}", target, label=f"checkpoint {name}")
+            return target
+        except UserError as error:
+            log.warning("checkpoint passed over", checkpoint=name, reason=error.found)
+            shutil.rmtree(target, ignore_errors=True)
+    return None

@@ -1,0 +1,259 @@
+"""What a name means: a registry object for each published model and dataset, and which one is in production.
+
+Publishing survives being killed at any instant and two machines doing it at once:
+
+1. the files go to a staging folder named after their content, its manifest last;
+2. the registry object claims the name for that content (compare-and-swap): from here on anyone can finish the publication;
+3. the files are copied inside Cloud Storage to ``<name>/``, its manifest last;
+4. the registry object says ``ready``.
+
+A complete name never changes its id: a changed model needs a new name.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from runners import log
+from runners.artifacts import layout, storage
+from runners.artifacts.record import Manifest, manifest_of, now
+from runners.errors import UserError
+from runners.spec import BucketSpec, Spec, Strict
+
+Kind = Literal["base", "dora", "merged", "qdora", "dataset"]
+
+#: Models of the first version, trained on an unknown number of pairs with another template: never to be used again.
+DEPRECATED = {
+    "wealth-lora-elson14b-vm1": "wealth-dora-elson14b-h100-v2",
+    "wealth-lora-elson14b-vm2": "wealth-dora-elson14b-h100-v2",
+}
+
+
+class Entry(Strict):
+    """One name. ``manifest`` is the digest of the published files; ``parents`` are ids by role (base_model, dataset, adapter...)."""
+
+    name: str
+    id: str
+    kind: Kind
+    status: Literal["building", "ready", "deprecated"]
+    manifest: str
+    parents: dict[str, str] = Field(default_factory=dict)
+    published_at: str = ""
+    bytes: int = 0
+    reason: str | None = None
+    replacement: str | None = None
+
+
+def read(buckets: BucketSpec, name: str) -> Entry | None:
+    """The entry of a name, or None. Raises UserError when the object is corrupt."""
+    uri = layout.registry(buckets, name)
+    found = storage.read_json(uri)
+    if found is None:
+        return None
+    try:
+        return Entry.model_validate(found[0])
+    except ValueError as error:
+        raise UserError(
+            f"the registry object {uri} is corrupt: {str(error).splitlines()[0]}",
+            "an entry written by elson",
+            f"restore an older version of it: gcloud storage ls -a {uri}",
+        ) from None
+
+
+def entries(buckets: BucketSpec) -> list[Entry]:
+    """Every entry, by name."""
+    names = sorted(stored.path.removesuffix(".json") for stored in storage.listing(layout.registry(buckets)) if stored.path.endswith(".json"))
+    return [entry for name in names if (entry := read(buckets, name))]
+
+
+def usable(buckets: BucketSpec, name: str) -> Entry:
+    """The entry of a name that may be trained on, quantized or served. Raises UserError for deprecated, incomplete and unknown names."""
+    if replacement := DEPRECATED.get(name):
+        raise _refusal(name, "a LoRA model of the first version", replacement)
+    entry = read(buckets, name)
+    if entry is None:
+        known = ", ".join(e.name for e in entries(buckets)) or "nothing is published yet"
+        raise UserError(f"there is no model or dataset named {name} in {buckets.models}", known, _how_to_make(name))
+    if entry.status == "deprecated":
+        raise _refusal(name, entry.reason or "deprecated", entry.replacement)
+    if entry.status != "ready":
+        raise UserError(
+            f"{name} is not complete: a publication of {entry.id} was cut off",
+            "a published model",
+            "run the stage that makes it again: it finishes the publication",
+        )
+    return entry
+
+
+def complete(buckets: BucketSpec, name: str, stage_id: str) -> Entry | None:
+    """The entry if ``name`` is published as ``stage_id``; None if the stage still has to run. Raises UserError if the name is another's."""
+    if replacement := DEPRECATED.get(name):
+        raise _refusal(name, "a LoRA model of the first version", replacement)
+    entry = read(buckets, name)
+    if entry is None or (entry.status == "building" and entry.id != stage_id):
+        return None
+    if entry.id != stage_id:
+        raise UserError(
+            f"the name {name} is taken by {entry.id}, and this run would make {stage_id}",
+            "a name that is free: a published model never changes",
+            f"bump the version in the spec's names (…{_bumped(name)})",
+        )
+    if entry.status == "building":
+        return _finish(buckets, entry)
+    if entry.status == "deprecated":
+        raise _refusal(name, entry.reason or "deprecated", entry.replacement)
+    return entry
+
+
+def publish(buckets: BucketSpec, folder: Path, *, name: str, stage_id: str, kind: Kind, parents: dict[str, str] | None = None) -> Entry:
+    """Publish a folder (its record.json included) under a name; see the module's text. Returns the entry that stands, which may be another machine's."""
+    if done := complete(buckets, name, stage_id):
+        return done
+    manifest = manifest_of(folder)
+    storage.upload(folder, layout.staging(buckets, stage_id, manifest.digest), label=f"upload {name}")
+    claim = Entry(
+        name=name, id=stage_id, kind=kind, status="building", manifest=manifest.digest, parents=parents or {}, published_at=now(), bytes=manifest.total_bytes
+    )
+    standing = storage.update_json(layout.registry(buckets, name), lambda old: _claimed(old, claim))
+    return _finish(buckets, Entry.model_validate(standing))
+
+
+def _claimed(old: dict[str, Any] | None, claim: Entry) -> dict[str, Any] | None:
+    """The registry object after a claim: ours, unless another's claim or publication stands."""
+    if old is not None and (old.get("id") == claim.id or old.get("status") != "building"):
+        if old.get("id") != claim.id:
+            raise UserError(f"the name {claim.name} was taken by {old.get('id')} meanwhile", "a free name", "bump the version in the spec's names")
+        return None
+    return claim.model_dump(mode="json")
+
+
+def _finish(buckets: BucketSpec, entry: Entry) -> Entry:
+    """Copy what was claimed to its place, then say so. Anyone may do it, any number of times."""
+    if entry.status == "ready":
+        return entry
+    source, target = layout.staging(buckets, entry.id, entry.manifest), folder_of(buckets, entry)
+    manifest = storage.read_manifest(source)
+    if manifest is None:
+        published = storage.read_manifest(target)
+        if published is None or published.digest != entry.manifest:
+            raise UserError(
+                f"the publication of {entry.name} was cut off, and its staged files are gone",
+                "the staged upload",
+                f"elson models forget {entry.name}, then run the stage again",
+            )
+        manifest = published
+    else:
+        storage.copy(source, target, manifest)
+        _verify(target, manifest)
+        storage.write_manifest(target, manifest)
+    ready = entry.model_copy(update={"status": "ready"})
+    storage.update_json(layout.registry(buckets, entry.name), lambda old: ready.model_dump(mode="json") if old and old["id"] == entry.id else None)
+    storage.delete(source)
+    log.event("published", name=entry.name, id=entry.id, to=target)
+    return ready
+
+
+def _verify(target: str, manifest: Manifest) -> None:
+    stored = {item.path: item.crc32c for item in storage.listing(target)}
+    wrong = [path for path, file in manifest.files.items() if stored.get(path) != file.crc32c]
+    if wrong:
+        raise UserError(f"{target}/{wrong[0]} is not what was uploaded", "the staged file", "run the same command again: it copies what differs")
+
+
+def folder_of(buckets: BucketSpec, entry: Entry) -> str:
+    """Where an entry's files stand."""
+    return layout.dataset(buckets, entry.id) if entry.kind == "dataset" else layout.model(buckets, entry.name)
+
+
+def forget(buckets: BucketSpec, name: str) -> None:
+    """Free a name whose publication never finished. Raises UserError for a complete one."""
+    entry = read(buckets, name)
+    if entry is None or entry.status != "building":
+        raise UserError(f"{name} is {'not there' if entry is None else entry.status}", "a publication that was cut off", "elson models ls")
+    _delete_object(layout.registry(buckets, name))
+
+
+def _delete_object(uri: str) -> None:
+    bucket, path = storage.split(uri)
+    with storage.explained(uri):
+        storage.client().bucket(bucket).blob(path).delete()
+
+
+def retract(buckets: BucketSpec, entry: Entry) -> None:
+    """Take a name and its files away. Only for the embedded bucket: in the cloud a model is deprecated, never deleted."""
+    if "STORAGE_EMULATOR_HOST" not in os.environ:
+        raise UserError(f"{entry.name} stands in a bucket of Google Cloud", "the embedded bucket", f"elson models deprecate {entry.name}")
+    _delete_object(layout.registry(buckets, entry.name))
+    storage.delete(folder_of(buckets, entry))
+
+
+def deprecate(buckets: BucketSpec, name: str, *, reason: str, replacement: str | None = None) -> Entry:
+    """Mark a name so that train, quantize and serve refuse it."""
+    entry = read(buckets, name)
+    if entry is None:
+        raise UserError(f"there is no model named {name}", "a published name", "elson models ls")
+    if (live := production(buckets)) and live["name"] == name:
+        raise UserError(f"{name} is in production", "another model in production first", "elson models promote OTHER")
+    marked = entry.model_copy(update={"status": "deprecated", "reason": reason, "replacement": replacement})
+    storage.update_json(layout.registry(buckets, name), lambda _: marked.model_dump(mode="json"))
+    return marked
+
+
+def promote(buckets: BucketSpec, name: str) -> Entry:
+    """Make a name what ``serve.model: production`` means: one object, swapped atomically."""
+    entry = usable(buckets, name)
+    if entry.kind == "dataset":
+        raise UserError(f"{name} is a dataset", "a model", "elson models ls")
+    storage.update_json(layout.production(buckets), lambda old: {"name": entry.name, "id": entry.id, "since": now(), "previous": (old or {}).get("name")})
+    return entry
+
+
+def production(buckets: BucketSpec) -> dict[str, Any] | None:
+    """{name, id, since, previous} of the model in production, or None."""
+    found = storage.read_json(layout.production(buckets))
+    return found[0] if found else None
+
+
+def to_serve(buckets: BucketSpec, model: str) -> Entry:
+    """The entry that ``serve.model`` names, ``production`` included."""
+    if model != "production":
+        entry = usable(buckets, model)
+    elif live := production(buckets):
+        entry = usable(buckets, live["name"])
+    else:
+        raise UserError("no model is in production", "a promoted model", "elson models ls, then elson models promote NAME")
+    if entry.kind == "dataset":
+        raise UserError(f"{model} is a dataset", "a model", "elson models ls")
+    return entry
+
+
+def resolve(spec: Spec, *, serving: bool = False) -> Spec:
+    """Fill in the ids that names stand for, from the bucket. Raises UserError with the command that makes what is missing."""
+    if serving:
+        entry = to_serve(spec.buckets, spec.serve.model)
+        return spec.model_copy(update={"serve": spec.serve.model_copy(update={"model": entry.name, "model_id": entry.id})})
+    base, dataset = usable(spec.buckets, spec.base_model.name), usable(spec.buckets, spec.dataset.name)
+    for part, entry in (("base_model", base), ("dataset", dataset)):
+        pinned = getattr(spec, part).id
+        if pinned and pinned != entry.id:
+            raise UserError(f"{part}.id is pinned to {pinned}, and {entry.name} is {entry.id}", "the same id", f"change {part}.id or {part}.name in the spec")
+    return spec.model_copy(
+        update={"base_model": spec.base_model.model_copy(update={"id": base.id}), "dataset": spec.dataset.model_copy(update={"id": dataset.id})}
+    )
+
+
+def _refusal(name: str, why: str, replacement: str | None) -> UserError:
+    return UserError(f"{name} is deprecated: {why}", "a model that may be used", f"use {replacement}" if replacement else "elson models ls")
+
+
+def _how_to_make(name: str) -> str:
+    return f"elson data build --publish (a dataset), elson base publish {name} --from DIR (a base model), or run the stage that makes it"
+
+
+def _bumped(name: str) -> str:
+    stem, _, version = name.rpartition("-v")
+    return f"{stem}-v{int(version) + 1}" if stem and version.isdigit() else f"{name}-v2"

@@ -1,0 +1,1 @@
+"""What asks or changes Google Cloud from here: doctor, keys, prices, images, jobs."""

@@ -1,0 +1,210 @@
+"""Is everything there that a stack needs? Each check says what it found and, when that is not enough, the command that mends it. Nothing is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from runners.artifacts import layout, registry, storage
+from runners.errors import UserError
+from runners.planning.machines import machine
+from runners.planning.stacks import Stack
+from runners.spec import EnvironmentDigests
+
+SERVICES = ("artifactregistry", "compute", "iam", "logging", "monitoring", "run", "secretmanager", "storage")
+_PINNED = re.compile(r"(?P<host>[a-z0-9.-]+)/(?P<path>[a-z0-9._/-]+)@(?P<digest>sha256:[0-9a-f]{64})")
+_SECRET = "elson-api-key"  # noqa: S105 - its name
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's outcome."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        mark = "ok     " if self.ok else "MISSING"
+        return f"{mark} {self.name}: {self.found}" + ("" if self.ok else f"\n        fix: {self.fix}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+class Clients:
+    """Google's APIs, made when they are first asked for. ``endpoints`` replaces addresses (api -> URL)."""
+
+    def __init__(self, credentials: Any, endpoints: dict[str, str] | None = None) -> None:
+        self._credentials, self._endpoints = credentials, endpoints or {}
+
+    def api(self, name: str, version: str) -> Any:
+        """A client from the discovery document that comes with the library."""
+        from googleapiclient.discovery import build
+
+        options = {"api_endpoint": self._endpoints[name]} if name in self._endpoints else None
+        return build(name, version, credentials=self._credentials, cache_discovery=False, static_discovery=True, client_options=options)
+
+
+def examine(stack: Stack, clients: Clients | None = None) -> list[Finding]:
+    """Every check for a stack; those that need credentials are left out when there are none."""
+    if not stack.project:
+        return [Finding("project", ok=False, found="none is set", fix="export GOOGLE_CLOUD_PROJECT=PROJECT_ID, or gcp:project in the stack file")]
+    findings = [Finding("project", ok=True, found=stack.project)]
+    if clients is None:
+        clients, credentials = _credentials()
+        findings.append(credentials)
+        if clients is None:
+            return findings
+    here: Clients = clients
+    checks: list[Callable[[], Iterator[Finding]]] = [lambda: _services(stack, here), lambda: _quotas(stack, here), lambda: _buckets(stack)]
+    checks += [lambda: _images(stack, here), lambda: _models(stack), lambda: _key(stack, here)]
+    for check in checks:
+        findings += _safely(check)
+    return findings
+
+
+def _safely(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """A check that cannot be made is a finding as well."""
+    from googleapiclient.errors import HttpError
+
+    found: list[Finding] = []
+    try:
+        found += check()
+    except UserError as error:
+        found.append(Finding("bucket", ok=False, found=error.found, fix=error.fix))
+    except HttpError as error:
+        found.append(Finding(f"API {error.uri.split('/')[2]}", ok=False, found=f"{error.status_code}: {error.reason}", fix=_http_fix(error.status_code)))
+    except OSError as error:
+        found.append(Finding("network", ok=False, found=str(error), fix="check the connection, then run elson doctor again"))
+    return found
+
+
+def _http_fix(status: int) -> str:
+    return "enable the API: pulumi up -s foundation" if status == 403 else "check gcp:project, then run elson doctor again"
+
+
+def _credentials() -> tuple[Clients | None, Finding]:
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        credentials, project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    except GoogleAuthError as error:
+        return None, Finding("credentials", ok=False, found=str(error).splitlines()[0], fix="gcloud auth application-default login")
+    return Clients(credentials), Finding("credentials", ok=True, found=f"application default credentials ({project or 'no default project'})")
+
+
+def _services(stack: Stack, clients: Clients) -> Iterator[Finding]:
+    names = [f"projects/{stack.project}/services/{name}.googleapis.com" for name in SERVICES]
+    answer = clients.api("serviceusage", "v1").services().batchGet(parent=f"projects/{stack.project}", names=names).execute()
+    states = {service["name"].rsplit("/", 1)[-1].removesuffix(".googleapis.com"): service.get("state") for service in answer.get("services", [])}
+    for name in SERVICES:
+        ok = states.get(name) == "ENABLED"
+        yield Finding(f"API {name}", ok, str(states.get(name, "unknown")).lower(), f"gcloud services enable {name}.googleapis.com --project {stack.project}")
+
+
+def _quotas(stack: Stack, clients: Clients) -> Iterator[Finding]:
+    wanted = stack.spec.machine
+    if wanted is None:
+        return
+    host = machine(wanted.machine_type)
+    compute = clients.api("compute", "v1")
+    everywhere = compute.projects().get(project=stack.project).execute()
+    there = compute.regions().get(project=stack.project, region=wanted.region).execute()
+    for metric, answer, place in (("GPUS_ALL_REGIONS", everywhere, "global"), (host.quota(wanted.provisioning_model), there, wanted.region)):
+        quota = next((entry for entry in answer.get("quotas", []) if entry["metric"] == metric), {"limit": 0.0, "usage": 0.0})
+        free = quota["limit"] - quota.get("usage", 0.0)
+        ask = (
+            f"ask for {host.count} at https://console.cloud.google.com/iam-admin/quotas?project={stack.project} (metric {metric}, {place}); "
+            "new projects start at 0, and an answer takes from minutes to two days"
+        )
+        yield Finding(f"quota {metric}", free >= host.count, f"{quota['limit']:.0f} in {place}, {free:.0f} free, {host.count} needed", ask)
+
+
+def _buckets(stack: Stack) -> Iterator[Finding]:
+    for uri in (stack.spec.buckets.models, stack.spec.buckets.scratch):
+        name = storage.split(uri)[0]
+        try:
+            with storage.explained(uri):
+                storage.client().get_bucket(name, timeout=30)
+        except FileNotFoundError:
+            yield Finding(f"bucket {name}", ok=False, found="not there", fix="pulumi up -s foundation")
+        else:
+            yield Finding(f"bucket {name}", ok=True, found="there")
+
+
+def _images(stack: Stack, clients: Clients) -> Iterator[Finding]:
+    stages = {"train": ("train", "quantize"), "serve": ("serve", "gateway")}.get(stack.role, tuple(EnvironmentDigests.model_fields))
+    for stage in stages:
+        image = getattr(stack.spec.environments, stage)
+        parts = _PINNED.fullmatch(image or "")
+        if parts is None:
+            yield Finding(f"image {stage}", ok=False, found=image or "no digest in the stack file", fix=f"elson images build {stage}")
+            continue
+        yield _image_there(stage, parts, clients)
+
+
+def _image_there(stage: str, parts: re.Match[str], clients: Clients) -> Finding:
+    from googleapiclient.errors import HttpError
+
+    location, _, host = parts["host"].partition("-docker.")
+    if host != "pkg.dev":
+        return Finding(f"image {stage}", ok=True, found=f"{parts['path']}@{parts['digest'][:19]}… in {parts['host']}, which is not looked into")
+    project, repository, image = parts["path"].split("/", 2)
+    name = f"projects/{project}/locations/{location}/repositories/{repository}/dockerImages/{image.replace('/', '%2F')}@{parts['digest']}"
+    try:
+        clients.api("artifactregistry", "v1").projects().locations().repositories().dockerImages().get(name=name).execute()
+    except HttpError as error:
+        if error.status_code != 404:
+            raise
+        return Finding(f"image {stage}", ok=False, found=f"{parts['digest'][:19]}… is not in {repository}", fix=f"elson images build {stage}")
+    return Finding(f"image {stage}", ok=True, found=f"{parts['digest'][:19]}… in {repository}")
+
+
+def _models(stack: Stack) -> Iterator[Finding]:
+    spec, buckets = stack.spec, stack.spec.buckets
+    if stack.role == "serve":
+        yield _named("model to serve", lambda: registry.to_serve(buckets, spec.serve.model), "elson models promote NAME")
+    if stack.role != "train":
+        return
+    yield _named("dataset", lambda: registry.usable(buckets, spec.dataset.name), f"elson data build --publish  (as {spec.dataset.name})")
+    yield _named("base model", lambda: registry.usable(buckets, spec.base_model.name), f"elson base publish {spec.base_model.name} --from DIR")
+    folder = layout.model(buckets, spec.base_model.name)
+    manifest = storage.read_manifest(folder)
+    if manifest is None:
+        return
+    sizes = {stored.path: stored.size for stored in storage.listing(folder)}
+    wrong = [path for path, file in manifest.files.items() if sizes.get(path) != file.size]
+    found = f"{len(manifest.files)} files, {manifest.total_bytes / 1e9:.1f} GB" if not wrong else f"{wrong[0]} is missing or has another size"
+    yield Finding("base model's files", not wrong, found, f"elson base publish {spec.base_model.name} --from DIR")
+
+
+def _named(what: str, look: Callable[[], registry.Entry], fix: str) -> Finding:
+    try:
+        entry = look()
+    except UserError as error:
+        return Finding(what, ok=False, found=error.found, fix=fix)
+    return Finding(what, ok=True, found=f"{entry.name} ({entry.id}, {entry.kind})")
+
+
+def _key(stack: Stack, clients: Clients) -> Iterator[Finding]:
+    if stack.role == "train":
+        return
+    from googleapiclient.errors import HttpError
+
+    parent = f"projects/{stack.project}/secrets/{_SECRET}"
+    versions = clients.api("secretmanager", "v1").projects().secrets().versions()
+    try:
+        answer = versions.list(parent=parent, filter="state:ENABLED").execute()
+    except HttpError as error:
+        if error.status_code != 404:
+            raise
+        yield Finding("API key", ok=False, found=f"no secret {_SECRET}", fix="pulumi up -s foundation")
+        return
+    enabled = answer.get("versions", [])
+    yield Finding("API key", bool(enabled), f"{len(enabled)} enabled versions", f"elson key rotate --project {stack.project}")

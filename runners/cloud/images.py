@@ -1,0 +1,208 @@
+"""Container images: bases pinned by digest, builds by content, digests into the stack files; and a boot image that holds them.
+
+No digest is invented. A base's is looked up in its registry (``resolve``), an image's is what the registry says after the push (``build``);
+a base without one is refused. An image's tag is the digest of its inputs, so a build that was made already is found and not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runners import log
+from runners.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+BASES = ROOT / "images" / "bases.yaml"
+STAGES = ("train", "quantize", "serve", "gateway")
+#: Which base an image stands on, and the build argument that takes it.
+BASE_OF = {"train": "python", "quantize": "python", "serve": "python", "gateway": "caddy"}
+ARGUMENT_OF = {"python": "PYTHON_BASE", "caddy": "CADDY_BASE"}
+ROLES = {"train": ("train", "quantize"), "serve": ("serve", "gateway")}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_MANIFESTS = ", ".join(
+    f"application/vnd.{kind}"
+    for kind in ("oci.image.index.v1+json", "docker.distribution.manifest.list.v2+json", "oci.image.manifest.v1+json", "docker.distribution.manifest.v2+json")
+)
+
+
+def bases(file: Path = BASES) -> dict[str, dict[str, Any]]:
+    """What ``images/bases.yaml`` holds."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text())
+    return found
+
+
+def pinned(name: str, file: Path = BASES) -> str:
+    """A base as ``IMAGE@sha256:…``. Raises UserError while its digest is missing."""
+    base = bases(file)[name]
+    if not _DIGEST.fullmatch(str(base["digest"])):
+        raise UserError(
+            f"the base image {name} ({base['image']}:{base['tag']}) has no digest in {file.name}",
+            "a digest that its registry gave; none is invented",
+            "elson images resolve",
+        )
+    return f"{base['image']}@{base['digest']}"
+
+
+def resolve(file: Path = BASES, names: tuple[str, ...] = ()) -> dict[str, str]:
+    """Look up the digest behind each base's tag and write it into the file; returns name -> digest."""
+    text, found = file.read_text(), {}
+    for name, base in bases(file).items():
+        if names and name not in names:
+            continue
+        found[name] = look_up(base["image"], base["tag"])
+        text = with_digest(text, name, found[name], datetime.now(UTC).date().isoformat())
+    file.write_text(text)
+    return found
+
+
+def with_digest(text: str, name: str, digest: str, day: str) -> str:
+    """The bases file with one digest changed; comments and order stay."""
+    block = re.compile(rf"(?m)^({re.escape(name)}:\n(?:  (?!digest|resolved_at).*\n)*)  digest: .*\n  resolved_at: .*$")
+    changed, count = block.subn(rf"\g<1>  digest: {digest}\n  resolved_at: {day}", text)
+    if count != 1:
+        raise UserError(f"bases.yaml has no entry {name} with digest and resolved_at", "the file's layout", "restore images/bases.yaml from git")
+    return changed
+
+
+def look_up(image: str, tag: str, scheme: str = "https") -> str:
+    """The digest of a tag, from the registry itself (Distribution API v2, with the anonymous token that public registries ask for). Raises UserError."""
+    host, _, path = image.partition("/")
+    address = "registry-1.docker.io" if host == "docker.io" else host
+    url = f"{scheme}://{address}/v2/{path}/manifests/{tag}"
+    headers = {"Accept": _MANIFESTS}
+    try:
+        try:
+            answer = _head(url, headers)
+        except urllib.error.HTTPError as error:
+            if error.code != 401:
+                raise
+            headers["Authorization"] = f"Bearer {_token(error.headers['WWW-Authenticate'])}"
+            answer = _head(url, headers)
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{image}:{tag} cannot be looked up: {error}", "an answer from its registry", "run it where the registry can be reached") from None
+    digest = str(answer.get("Docker-Content-Digest", ""))
+    if not _DIGEST.fullmatch(digest):
+        raise UserError(
+            f"{address} gives {digest!r} as the digest of {path}:{tag}", "sha256 and 64 hex digits", "check the image and the tag in images/bases.yaml"
+        )
+    return digest
+
+
+def _head(url: str, headers: dict[str, str]) -> Any:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="HEAD"), timeout=30) as answer:
+        return answer.headers
+
+
+def _token(challenge: str) -> str:
+    """The anonymous token a ``WWW-Authenticate: Bearer realm=…`` asks for."""
+    fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+    query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
+    with urllib.request.urlopen(f"{fields['realm']}?{query}", timeout=30) as answer:
+        values = json.load(answer)
+    return str(values.get("token") or values["access_token"])
+
+
+def inputs(stage: str, root: Path = ROOT) -> list[Path]:
+    """Every file that goes into an image."""
+    own = [root / "images" / stage / "Dockerfile"]
+    if stage == "gateway":
+        return [*own, root / "images" / stage / "Caddyfile"]
+    return [
+        *own,
+        root / "images" / stage / "requirements.lock",
+        *sorted(path for path in (root / "runners").rglob("*") if path.is_file() and "__pycache__" not in path.parts),
+    ]
+
+
+def content_tag(stage: str, base: str, root: Path = ROOT) -> str:
+    """Tag of an image: the digest of its base and its files."""
+    digest = hashlib.sha256(base.encode())
+    for file in inputs(stage, root):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def build_command(stage: str, project: str, region: str, commit: str, file: Path = BASES) -> tuple[str, list[str]]:
+    """(image with its tag, the ``gcloud`` call that builds it). Raises UserError while a base has no digest."""
+    name = BASE_OF[stage]
+    base = pinned(name, file)
+    image = f"{region}-docker.pkg.dev/{project}/elson/{stage}:{content_tag(stage, base)}"
+    values = {"_STAGE": stage, "_BASE_ARGUMENT": ARGUMENT_OF[name], "_BASE": base, "_BUILDER": pinned("builder", file), "_COMMIT": commit, "_IMAGE": image}
+    substitutions = ",".join(f"{key}={value}" for key, value in values.items())
+    config = ["--config=images/cloudbuild.yaml", f"--substitutions={substitutions}", f"--project={project}", f"--region={region}", "--format=json"]
+    return image, ["gcloud", "builds", "submit", str(ROOT), *config]
+
+
+def build(stage: str, project: str, region: str, commit: str) -> str:
+    """Build an image, or find it built; returns it pinned by digest. Raises UserError."""
+    image, command = build_command(stage, project, region, commit)
+    digest = _digest_of(image, project)
+    if digest:
+        log.event("image is built already", image=image)
+    else:
+        log.event("building", stage=stage, image=image)
+        _gcloud(command, ROOT)
+        digest = _digest_of(image, project)
+    if not digest:
+        raise UserError(f"{image} was built and is not in the registry", "its digest", f"look at the build: gcloud builds list --project {project}")
+    return f"{image.rpartition(':')[0]}@{digest}"
+
+
+def _digest_of(image: str, project: str) -> str:
+    command = ["gcloud", "artifacts", "docker", "images", "describe", image, f"--project={project}", "--format=value(image_summary.digest)"]
+    done = subprocess.run(_found(command), capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 and _DIGEST.fullmatch(done.stdout.strip()) else ""
+
+
+def _gcloud(command: list[str], folder: Path | None = None) -> str:
+    done = subprocess.run(_found(command), stdout=subprocess.PIPE, text=True, cwd=folder, check=False)
+    if done.returncode:
+        raise UserError(
+            f"`{' '.join(command[:4])} …` ended with code {done.returncode}", "0; its message stands above", "mend that, then run the same command again"
+        )
+    return done.stdout
+
+
+def _found(command: list[str]) -> list[str]:
+    if not shutil.which(command[0]):
+        raise UserError("gcloud is not installed", "Google Cloud's command line", "https://cloud.google.com/sdk/docs/install, then: gcloud auth login")
+    return command
+
+
+def write_digests(images: dict[str, str], folder: Path = ROOT / "infra" / "stacks") -> list[Path]:
+    """Write pinned images into every stack file whose role uses them; returns the files changed."""
+    changed = []
+    for file in sorted(folder.glob("Pulumi.*.yaml")):
+        text = file.read_text()
+        machine = (yaml.safe_load(text).get("config", {}).get("elson:spec") or {}).get("machine")
+        if not machine:
+            continue
+        wanted = {stage: image for stage, image in images.items() if stage in ROLES[machine.get("role", "train")]}
+        if wanted and (new := with_images(text, wanted)) != text:
+            file.write_text(new)
+            changed.append(file)
+    return changed
+
+
+def with_images(text: str, images: dict[str, str]) -> str:
+    """A stack file with ``environments`` set below ``elson:spec``; every other line, comments included, stays."""
+    known = (yaml.safe_load(text)["config"]["elson:spec"].get("environments")) or {}
+    wanted = {**known, **images}
+    without = re.sub(r"(?m)^    environments:.*\n(?:      .*\n)*", "", text if text.endswith("\n") else text + "\n")
+    block = "    environments:\n" + "".join(f"      {stage}: {image}\n" for stage, image in sorted(wanted.items()))
+    new, count = re.subn(r"(?m)^(  elson:spec:[ \t]*\n)", lambda match: match[1] + block, without)
+    if count != 1 or yaml.safe_load(new)["config"]["elson:spec"]["environments"] != wanted:
+        raise UserError("the stack file's layout is not the expected one", "elson:spec as a block at two spaces", f"add by hand:\n{block}")
+    return new

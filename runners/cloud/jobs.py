@@ -1,0 +1,117 @@
+"""What VMs are doing, from the bucket and the Compute API; nothing here logs into one.
+
+A job's state and logs stand in the scratch bucket and outlive its machine. While there is a machine, its group says whether capacity is being
+waited for, and its guest attributes say how far the work is. All of that is optional: a finished job, or a user without rights on Compute, still
+gets the state.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from runners.artifacts import layout, storage
+from runners.errors import UserError
+from runners.spec import BucketSpec
+
+_COMPUTE = "https://compute.googleapis.com/compute/v1"
+
+
+def names(buckets: BucketSpec) -> list[str]:
+    """Ids of every job that left a state."""
+    found = storage.listing(layout.job(buckets, "").rstrip("/"))
+    return sorted({stored.path.split("/")[0] for stored in found if stored.path.endswith("/state.json")})
+
+
+def state(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
+    """A job's state. Raises UserError when there is none."""
+    found = storage.read_json(f"{layout.job(buckets, job_id)}/state.json")
+    if found is None:
+        known = ", ".join(names(buckets)) or "none"
+        raise UserError(f"there is no job {job_id}", f"a job that a VM began ({known})", "`pulumi up` starts one; its VM writes the state when it boots")
+    return dict(found[0])
+
+
+def retry(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
+    """Let a job that failed begin again: no attempts, no deadline behind it. What was published stays found. Raises UserError when it is not over."""
+    now = state(buckets, job_id)
+    if now["status"] not in ("failed", "deadline"):
+        raise UserError(f"the job {job_id} is {now['status']}", "a job that failed or passed its deadline", f"elson status {job_id}")
+
+    def cleared(old: dict[str, Any] | None) -> dict[str, Any]:
+        return {
+            **(old or now),
+            "status": "queued",
+            "reason": f"asked for again after: {now.get('reason', '')}",
+            "attempts": 0,
+            "first_started_at": None,
+            "stage": "",
+        }
+
+    storage.update_json(f"{layout.job(buckets, job_id)}/state.json", cleared)
+    return state(buckets, job_id)
+
+
+def last_log(buckets: BucketSpec, job_id: str, lines: int) -> list[str]:
+    """The end of the newest log that a VM kept."""
+    folder = f"{layout.job(buckets, job_id)}/logs"
+    found = storage.listing(folder)
+    if not found:
+        return []
+    known = state(buckets, job_id).get("boots", [])
+    order = {f"{boot['instance']}-{boot['id'].replace('-', '')[:8]}.log": number for number, boot in enumerate(known)}
+    newest = max(found, key=lambda stored: order.get(stored.path, -1))
+    content = storage.read(f"{folder}/{newest.path}")
+    return content[0].decode(errors="replace").splitlines()[-lines:] if content else []
+
+
+def machine(state: dict[str, Any]) -> dict[str, Any]:
+    """What Compute says of the job's group and VM; ``{"problem": …}`` where it cannot be asked."""
+    import google.auth
+    import google.auth.exceptions
+    from google.auth.transport.requests import AuthorizedSession
+
+    where = state.get("machine")
+    if not where:
+        return {"problem": "the state does not say where the VM is"}
+    try:
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+        session = AuthorizedSession(credentials)
+        return _machine(session, where)
+    except (google.auth.exceptions.GoogleAuthError, OSError) as error:
+        return {"problem": f"Compute cannot be asked: {str(error)[:200]}"}
+
+
+def _machine(session: Any, where: dict[str, str]) -> dict[str, Any]:
+    group = f"{_COMPUTE}/projects/{where['project']}/regions/{where['region']}/instanceGroupManagers/{where['group']}"
+    answer = session.get(group, timeout=30)
+    if answer.status_code == 404:
+        return {"group": where["group"], "size": 0, "note": "the group is gone"}
+    if answer.status_code != 200:
+        return {"problem": f"Compute answers {answer.status_code}: {answer.text[:200]}"}
+    found: dict[str, Any] = {"group": where["group"], "size": answer.json().get("targetSize", 0), "instances": []}
+    managed = session.post(f"{group}/listManagedInstances", timeout=30).json().get("managedInstances", [])
+    for instance in managed:
+        path = instance.get("instance", "").split("/compute/v1/")[-1]
+        shown: dict[str, Any] = {"name": path.rsplit("/", 1)[-1], "status": instance.get("instanceStatus", ""), "action": instance.get("currentAction", "")}
+        # A VM that cannot be had has no status, and its last attempt says why (ZONE_RESOURCE_POOL_EXHAUSTED, a quota, …).
+        errors = instance.get("lastAttempt", {}).get("errors", {}).get("errors", [])
+        if errors:
+            shown["problem"] = "; ".join(f"{error.get('code')}: {error.get('message', '')}"[:200] for error in errors)
+        if path.startswith("projects/"):
+            shown["attributes"] = _attributes(session, path)
+        found["instances"].append(shown)
+    return found
+
+
+def _attributes(session: Any, path: str) -> dict[str, Any]:
+    answer = session.get(f"{_COMPUTE}/{path}/getGuestAttributes", params={"queryPath": "elson/"}, timeout=30)
+    if answer.status_code != 200:
+        return {}
+    values = {}
+    for item in answer.json().get("queryValue", {}).get("items", []):
+        try:
+            values[item["key"]] = json.loads(item["value"])
+        except ValueError:
+            values[item["key"]] = item["value"]
+    return values

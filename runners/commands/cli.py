@@ -1,0 +1,116 @@
+"""The command line. Only names and one line of help stand here; a command's module is imported when it is called.
+
+That keeps ``elson --help`` under half a second, and an environment that lacks a stage's packages can still run the others.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import click
+
+from runners import log
+from runners.errors import UserError
+
+#: command -> (module, attribute, one line of help)
+COMMANDS = {
+    "run": ("runners.commands.run", "run", "Run the whole job on this machine: data, train, merge, quantize, serve, evaluate, report."),
+    "data": ("runners.commands.data", "data", "Build, check and describe datasets."),
+    "base": ("runners.commands.base", "base", "Make or publish a base model."),
+    "train": ("runners.commands.stages", "train", "Train the adapter that a spec describes, and publish it."),
+    "merge": ("runners.commands.stages", "merge", "Merge an adapter into its base model, past the parity gate."),
+    "quantize": ("runners.commands.stages", "quantize", "Quantize the merged model to 4 bits, past the quality gate."),
+    "serve": ("runners.commands.serve", "serve", "Serve a published model with vLLM."),
+    "evaluate": ("runners.commands.evaluate", "evaluate", "Measure a served model on the benchmark."),
+    "models": ("runners.commands.models", "models", "List, show, promote and deprecate published models."),
+    "plan": ("runners.commands.plan", "plan", "Memory, time, cost and latency of a stack, before any money is spent."),
+    "doctor": ("runners.commands.plan", "doctor", "Check credentials, APIs, quotas, images and the base model."),
+    "prices": ("runners.commands.plan", "prices", "Show the price table that plans stand on, or read it anew."),
+    "key": ("runners.commands.plan", "key", "Rotate the servers' API key."),
+    "status": ("runners.commands.status", "status", "What a stack's machine is doing."),
+    "retry": ("runners.commands.status", "retry", "Let a job that failed begin again."),
+    "images": ("runners.commands.images", "images", "Resolve, build and bake images."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the module of one command."""
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option("0.1.0", prog_name="elson")
+def cli() -> None:
+    """From a finance Q&A corpus to a served, evaluated model, for a few dollars.
+
+    \b
+    Examples:
+      elson run --profile local          the whole job here, on a small model
+      elson plan -s train-h100           what the cloud run needs and costs
+      elson models ls                    what is published
+    """
+
+
+def main() -> None:
+    """Run a command; a user's mistake becomes one message and its exit code."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+    if os.getpid() == 1:  # the first process of a container ignores signals it has no handler for
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = cli.main(standalone_mode=False)
+        if isinstance(code, int) and code:  # click returns what a command passed to ctx.exit()
+            sys.exit(code)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: nothing is half-published; the same command goes on where it stopped", err=True)
+        sys.exit(130)
+    except UserError as error:
+        _fail(str(error))
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001  # a bug shows its traceback, and an exit code that a VM tries again, unlike a refusal (1, 2)
+        # The tokenizers and safetensors packages report a full disk in their own words, not as an OSError.
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            _fail(str(UserError(f"the disk is full: {error}", "room for the stage's files", "free space or pass another folder, then run it again")))
+            sys.exit(1)
+        traceback.print_exc()
+        sys.exit(70)
+
+
+def _fail(text: str) -> None:
+    if sys.stderr.isatty():
+        click.secho(f"error: {text}", fg="red", err=True)
+    else:
+        log.error(text)
+
+
+def print_json(value: Any) -> None:
+    """Data for machines, on stdout."""
+    click.echo(json.dumps(value, indent=1, sort_keys=True, default=str))

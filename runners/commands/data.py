@@ -1,0 +1,241 @@
+"""``elson data``: from sources to a dataset, and what is known about it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runners import log
+from runners import spec as specs
+from runners.commands.cli import print_json
+from runners.commands.places import Place, place_options
+from runners.errors import UserError
+
+
+@click.group()
+def data() -> None:
+    """Build, check and describe datasets.
+
+    \b
+    Examples:
+      elson data build --out .elson/dataset
+      elson data build --publish --local
+      elson data check
+    """
+
+
+def _spec(file: Path | None, changes: dict[str, Any]) -> specs.Spec:
+    base = specs.load(file) if file else specs.Spec()
+    return specs.parse(base.model_dump() | {"data": base.data.model_dump() | {key: value for key, value in changes.items() if value is not None}})
+
+
+@data.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path(".elson/dataset"), show_default=True, help="The dataset's folder.")
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Settings other than the defaults (the `data` part counts).")
+@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="What relative paths are relative to. Default: here.")
+@click.option("--sources", help="Another sources file.")
+@click.option("--benchmark", help="Another benchmark file or folder.")
+@click.option("--drop-leaks", is_flag=True, help="Drop pairs whose question stands in the benchmark, instead of refusing.")
+@click.option("--publish", is_flag=True, help="Publish it to the bucket as well.")
+@click.option("--name", help="Name to publish under. Default: the spec's dataset name.")
+@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@place_options
+def build(
+    out: Path,
+    spec_file: Path | None,
+    root: Path,
+    sources: str | None,
+    benchmark: str | None,
+    drop_leaks: bool,
+    publish: bool,
+    name: str | None,
+    as_json: bool,
+    place: Place,
+) -> None:
+    """Make a dataset from the sources in data/sources.yaml.
+
+    \b
+    Examples:
+      elson data build
+      elson data build --drop-leaks --publish --local
+      elson data build --sources my/sources.yaml --benchmark my/cases.yaml --out my/dataset
+    """
+    from runners.corpus.build import REPORT
+    from runners.corpus.build import build as make
+
+    spec = _spec(spec_file, {"sources": sources, "benchmark": benchmark, "drop_leaks": drop_leaks or None})
+    result = make(spec, root.resolve(), out)
+    entry = None
+    if publish:
+        from runners.stages import publish_dataset
+
+        with place.open() as buckets:
+            entry = publish_dataset(buckets, out, name or spec.dataset.name, result.dataset_id)
+    if as_json:
+        print_json({"id": result.dataset_id, "folder": str(out), "published": entry.name if entry else None, "statistics": result.statistics})
+        return
+    facts = result.statistics
+    click.echo(f"{result.dataset_id}  {facts['train']['pairs']:,} training and {facts['validation']['pairs']:,} validation pairs in {out}")
+    dropped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["dropped"].items())
+    click.echo(f"read {facts['read']['pairs']:,} pairs, rejected {facts['rejected']['rows']:,} rows, dropped {dropped}; see {out / REPORT}", err=True)
+
+
+@data.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File for the pairs, one a line. Default: stdout.")
+@click.option("--endpoint", help="OpenAI-compatible endpoint that reads the text too; its answers are held against the text.")
+@click.option("--model", default="elson", show_default=True, help="Model to ask there.")
+@click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, help="Environment variable with the endpoint's key.")
+def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, model: str, api_key_env: str) -> None:
+    """Take question-answer pairs from documents: files or folders at PATHS (md, txt, html, pdf, docx).
+
+    \b
+    Examples:
+      elson data extract data/guides
+      elson data extract report.pdf notes.docx --out pairs.jsonl
+      elson data extract guide.md --endpoint http://127.0.0.1:8000/v1 --model elson
+    """
+    from runners.corpus import extract as reader
+    from runners.corpus.sources import Source, files
+
+    read = [
+        (file, list(reader.rows(file, file.name, Source(name=file.name, kind="documents", path=str(file), licence="unknown"))))
+        for path in paths
+        for file in files(Source(name=path.name, kind="documents", path=str(path), licence="unknown"), Path())
+    ]
+    rows = [raw.value for _, found in read for raw in found if raw.error is None]
+    refused = [f"{raw.file}: {raw.error}" for _, found in read for raw in found if raw.error is not None]
+    if endpoint:
+        from runners.corpus import asking
+
+        for file, _ in read:
+            answered = asking.pairs(file, endpoint, model, os.environ.get(api_key_env, ""))
+            rows += answered.rows
+            refused += answered.refused
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text)
+    else:
+        click.echo(text, nl=False)
+    for line in refused:
+        log.warning("not taken", reason=line)
+    click.echo(f"{len(rows)} pairs from {len(read)} documents, {len(refused)} refused", err=True)
+
+
+@data.command()
+@click.argument("catalogue", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="CSV with the verdicts. Default: stdout.")
+@click.option("--review", type=click.Path(path_type=Path), help="CSV of unsure rows: fill in its domain column and run again, it is read back.")
+@click.option("--taxonomy", type=click.Path(path_type=Path), default=Path("data/taxonomy.yaml"), show_default=True, help="The domains, their hosts and words.")
+@click.option("--validate", is_flag=True, help="Instead: measure agreement with the rows that people labelled.")
+def categorize(catalogue: Path, out: Path | None, review: Path | None, taxonomy: Path, validate: bool) -> None:
+    """Give every row of a CATALOGUE (CSV with url, title, …) a domain, an authority tier, a confidence and a reason.
+
+    \b
+    Examples:
+      elson data categorize links.csv --out categorized.csv --review review.csv
+      elson data categorize links.csv --validate
+    """
+    from runners.corpus import categorize as rules
+    from runners.corpus import validate as validation
+
+    rows, known = rules.read_catalogue(catalogue), rules.taxonomy(taxonomy)
+    if validate:
+        print_json(validation.accuracy(rows, known))
+        return
+    reviewed = rules.read_catalogue(review) if review and review.exists() else []
+    verdicts = rules.verdicts(rows, known, reviewed)
+    written = [
+        dict(row)
+        | {"domain": v.domain, "subdomain": v.subdomain, "authority_tier": row.get("authority_tier") or v.tier, "confidence": v.confidence, "reason": v.reason}
+        for row, v in zip(rows, verdicts, strict=True)
+    ]
+    _write_csv(out, written)
+    unsure = [(row, v) for row, v in zip(rows, verdicts, strict=True) if v.unsure]
+    if review:
+        decided = [row for row in reviewed if row.get("domain", "").strip()]
+        asked = [
+            {"url": row.get("url", ""), "title": row.get("title", ""), "domain": "", "suggested": v.domain, "confidence": v.confidence, "reason": v.reason}
+            for row, v in unsure
+        ]
+        _write_csv(review, [*decided, *asked], ["url", "title", "domain", "suggested", "confidence", "reason"])
+    click.echo(f"{len(rows)} rows, {len(unsure)} unsure ({100 * len(unsure) / len(rows):.1f} %){f', in {review}' if review else ''}", err=True)
+
+
+def _write_csv(file: Path | None, rows: list[dict[str, Any]], header: list[str] | None = None) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header or list(rows[0]), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    if file is None:
+        click.echo(text.getvalue(), nl=False)
+        return
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text.getvalue())
+    partial.replace(file)
+
+
+@data.command()
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Settings other than the defaults.")
+@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="What relative paths are relative to. Default: here.")
+@click.option("--sources", help="Another sources file.")
+@click.option("--benchmark", help="Another benchmark file or folder.")
+@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: str | None, as_json: bool) -> None:
+    """Say what is wrong with the sources, pair by pair, without building anything. Exit code 1 when something is.
+
+    \b
+    Examples:
+      elson data check
+      elson data check --sources my/sources.yaml --json
+    """
+    from runners.corpus import build as building
+
+    problems = building.inspect(_spec(spec_file, {"sources": sources, "benchmark": benchmark}), root.resolve())
+    if as_json:
+        print_json(problems)
+    else:
+        for problem in problems:
+            click.echo(f"{problem['file']}:{problem['line']}: {problem['kind']}: {problem['detail']}")
+    click.echo(f"{len(problems)} findings", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path(".elson/dataset"))
+@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+def stats(folder: Path, as_json: bool) -> None:
+    """Show the statistics of a dataset FOLDER.
+
+    \b
+    Examples:
+      elson data stats
+      elson data stats .elson/dataset --json
+    """
+    from runners.corpus.build import STATISTICS
+
+    try:
+        facts = json.loads((folder / STATISTICS).read_text())
+    except (OSError, ValueError):
+        raise UserError(f"{folder} holds no {STATISTICS}", "a dataset", "elson data build") from None
+    if as_json:
+        print_json(facts)
+        return
+    for part in ("read", "kept"):
+        answers = facts[part]["answer_characters"]
+        click.echo(
+            f"{part:6} {facts[part]['pairs']:8,} pairs, {facts[part]['distinct_questions']:,} distinct questions, mean answer {answers['mean']:.0f} characters"
+        )
+    for category, count in facts["kept"]["by_category"].items():
+        click.echo(f"  {category:28} {count:8,}")
+    for finding, count in facts["kept"]["findings"].items():
+        if count:
+            click.echo(f"  ! {finding:26} {count:8,}")

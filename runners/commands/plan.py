@@ -1,0 +1,173 @@
+"""``elson plan``, ``elson doctor``, ``elson prices`` and ``elson key``: what stands before money is spent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runners.commands.cli import print_json
+from runners.errors import UserError
+
+
+@click.command()
+@click.option("-s", "--stack", "stack_names", multiple=True, help="Stack to plan; again for more. Left out: every stack with a machine.")
+@click.option("--offline", is_flag=True, help="Do not ask the bucket: plan the 14B base with an assumed corpus.")
+@click.option("--model-format", type=click.Choice(["awq", "bf16"]), default="awq", show_default=True, help="Served model when offline: qdora, or dora/base.")
+@click.option("--whole-logits", is_flag=True, help="Plan for a trainer that keeps a micro-batch's logits whole, as stock ones do.")
+@click.option("--markdown", is_flag=True, help="The README's cost table.")
+@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+def plan(stack_names: tuple[str, ...], offline: bool, model_format: Any, whole_logits: bool, markdown: bool, as_json: bool) -> None:
+    """Memory, disk, time, dollars and latency of a stack, before any money is spent. Exit code 1 when a plan is refused.
+
+    \b
+    Examples:
+      elson plan -s train-h100
+      elson plan -s serve-l4 --offline --json
+      elson plan --offline --markdown
+    """
+    from runners.planning import stacks, tables
+
+    wanted = [stacks.load(name) for name in stack_names or stacks.names()]
+    if stack_names and any(stack.role == "foundation" for stack in wanted):
+        raise UserError("the foundation has no machine, so there is nothing to plan", "a stack that trains or serves", "pulumi preview -s foundation")
+    plans = [make(stack, offline=offline or markdown, model_format=model_format, whole_logits=whole_logits) for stack in wanted if stack.role != "foundation"]
+    if markdown:
+        click.echo(tables.cost_table(plans), nl=False)
+    elif as_json:
+        print_json([tables.as_json(made) for made in plans])
+    else:
+        for made in plans:
+            tables.show(made)
+    if any(made.refusals for made in plans):
+        sys.exit(1)
+
+
+def make(stack: Any, *, offline: bool, model_format: Any, whole_logits: bool = False) -> Any:
+    """The plan of a stack; without the bucket when it is offline or has no project yet."""
+    from runners import log
+    from runners.planning import stacks
+    from runners.planning.machines import load_prices
+    from runners.planning.plan import make_plan
+
+    prices = load_prices(stack.spec.machine.region)
+    if not offline:
+        try:
+            found = stacks.look_up(stack.spec)
+        except UserError as error:
+            log.warning("planned without the bucket", stack=stack.name, because=error.found, fix=error.fix)
+        else:
+            return make_plan(
+                stack.name, found.spec, prices, shape=found.shape, corpus=found.corpus, answers=found.answers, format=found.format, whole_logits=whole_logits
+            )
+    return make_plan(stack.name, stack.spec, prices, format=model_format, whole_logits=whole_logits)
+
+
+@click.command()
+@click.option("-s", "--stack", "stack_name", default="train-h100", show_default=True, help="Stack whose needs are checked.")
+@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+def doctor(stack_name: str, as_json: bool) -> None:
+    """Check credentials, APIs, quotas, images, the base model and the key. Exit code 1 when something is missing.
+
+    \b
+    Examples:
+      elson doctor
+      elson doctor -s serve-l4 --json
+    """
+    from runners.cloud import doctor as checks
+    from runners.planning import stacks
+
+    findings = checks.examine(stacks.load(stack_name))
+    if as_json:
+        print_json([finding.as_dict() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+    if any(not finding.ok for finding in findings):
+        sys.exit(1)
+
+
+@click.group()
+def prices() -> None:
+    """The dated price table that plans stand on.
+
+    \b
+    Examples:
+      elson prices show
+      elson prices refresh --region us-central1
+    """
+
+
+@prices.command()
+@click.option("--region", default="us-central1", show_default=True, help="Region of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+def show(region: str, as_json: bool) -> None:
+    """Show the table and its date.
+
+    \b
+    Examples:
+      elson prices show
+    """
+    from dataclasses import asdict
+
+    from runners.planning.machines import load_prices
+
+    table = load_prices(region)
+    if as_json:
+        print_json(asdict(table))
+        return
+    click.echo(f"{region}, {table.as_of} ({table.source})", err=True)
+    for machine, models in table.machines.items():
+        for model, price in models.items():
+            click.echo(f"{machine:22} {model:11} {price.usd_per_hour:8.3f} $/h   at most {price.high_usd_per_hour:.3f}")
+
+
+@prices.command()
+@click.option("--region", default="us-central1", show_default=True, help="Region to read.")
+@click.option("--file", type=click.Path(path_type=Path), help="Table to write; left out, the one that plans read.")
+def refresh(region: str, file: Path | None) -> None:
+    """Read the prices of every machine anew from Google's billing catalogue; needs credentials.
+
+    \b
+    Examples:
+      elson prices refresh
+      elson prices refresh --region europe-west4
+    """
+    from runners.cloud import billing
+    from runners.planning.machines import PRICES_FILE
+
+    changed = billing.refresh(region, file or PRICES_FILE)
+    for line in changed:
+        click.echo(line)
+    click.echo(f"{len(changed)} prices changed in {file or PRICES_FILE}", err=True)
+
+
+@click.group()
+def key() -> None:
+    """The API key of the servers, in Secret Manager.
+
+    \b
+    Examples:
+      elson key rotate
+    """
+
+
+@key.command()
+@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, help="Project of the foundation.")
+@click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+@click.option("--keep", type=click.IntRange(0), default=1, show_default=True, help="Earlier keys that stay valid beside the new one.")
+def rotate(project: str, secret: str, keep: int) -> None:
+    """Make a new random key; the one before it stays valid until the next rotation. Keys go from this process to Secret Manager and nowhere else.
+
+    \b
+    Examples:
+      elson key rotate --project my-project
+      elson key rotate --project my-project --keep 0     a key has leaked
+      gcloud secrets versions access latest --secret elson-api-key | head -1
+    """
+    from runners.cloud import api_key
+
+    version, disabled = api_key.rotate(project, secret, keep)
+    click.echo(f"{version} holds the new key; {len(disabled)} older versions disabled. Servers read it at their next start.", err=True)

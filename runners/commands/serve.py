@@ -1,0 +1,29 @@
+"""``elson serve``: the serving container's entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runners import log
+from runners.commands.stages import stage_options
+
+
+@click.command()
+@click.option("--port", type=int, help="Port on loopback; left out, the spec's.")
+@stage_options
+def serve(spec_uri: str, work: Path, port: int | None) -> None:
+    """Serve the spec's model with vLLM on loopback; the key comes from VLLM_API_KEY or the file ELSON_API_KEY_FILE names.
+
+    \b
+    Examples:
+      ELSON_API_KEY_FILE=/run/key elson serve --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+    """
+    from runners import serve as stage
+    from runners import stages
+
+    log.configure("serve")
+    work.mkdir(parents=True, exist_ok=True)
+    spec = stages.load_spec(spec_uri)
+    stage.execute(spec, work, port or spec.serve.port)

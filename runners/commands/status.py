@@ -1,0 +1,95 @@
+"""``elson status`` and ``elson retry``: what the machines are doing, and letting a mended job begin again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runners.cloud import jobs
+from runners.commands.cli import print_json
+from runners.commands.places import Place, place_options
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.option("--log", "log_lines", type=int, default=0, show_default=True, help="Show so many lines of the newest kept log.")
+@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@place_options
+def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None:
+    """What the VMs are doing: state, progress, capacity, logs. Reads the bucket and the Compute API; no login to a VM is needed.
+
+    \b
+    Examples:
+      elson status                             every job
+      elson status dora-0123456789abcdef       one, with its machine
+      elson status dora-0123456789abcdef --log 50
+    """
+    with place.open() as buckets:
+        if job is None:
+            rows = [jobs.state(buckets, name) for name in jobs.names(buckets)]
+            if as_json:
+                print_json(rows)
+                return
+            if not rows:
+                click.echo("no VM has begun a job yet: `pulumi up -s train-h100` starts one", err=True)
+            for row in rows:
+                when = row.get("updated_at", "")[:19]
+                click.echo(f"{row['job_id']:32} {row['role']:6} {row['status']:10} attempt {row['attempts']}  {when}  {row.get('reason', '')}")
+            return
+        found = jobs.state(buckets, job)
+        found["vm"] = {} if place.home else jobs.machine(found)
+        lines = jobs.last_log(buckets, job, log_lines) if log_lines else []
+    if as_json:
+        print_json({**found, "log": lines})
+        return
+    _show(found)
+    for line in lines:
+        click.echo(line)
+
+
+@click.command()
+@click.argument("job")
+@place_options
+def retry(place: Place, job: str) -> None:
+    """Let a job that failed, or passed its deadline, begin again: its attempts are forgotten, its checkpoints and results are not.
+
+    \b
+    Examples:
+      elson retry dora-0123456789abcdef && pulumi up --refresh -s train-h100
+    """
+    with place.open() as buckets:
+        found = jobs.retry(buckets, job)
+    click.echo(f"{job} may begin again; now: pulumi up --refresh (its group stands at 0: {found.get('machine', {}).get('group', '?')})")
+
+
+def _show(found: dict[str, Any]) -> None:
+    click.echo(f"job       {found['job_id']} ({found['role']})")
+    click.echo(f"status    {found['status']}{': ' + found['reason'] if found.get('reason') else ''}")
+    click.echo(f"stage     {found.get('stage') or '-'}")
+    click.echo(f"attempts  {found['attempts']} of {found.get('max_attempts', '?')}")
+    if found.get("deadline_at"):
+        click.echo(f"deadline  {found['deadline_at'][:19]} UTC")
+    if progress := found.get("progress"):
+        click.echo(f"progress  {_progress(progress)} (as of {found.get('updated_at', '')[:19]})")
+    for boot in found.get("boots", []):
+        click.echo(f"boot      {boot['started_at'][:19]} {boot['instance']} in {boot['zone']}")
+    machine = found.get("vm", {})
+    if "problem" in machine:
+        click.echo(f"machine   {machine['problem']}")
+    elif machine:
+        click.echo(f"group     {machine['group']}, size {machine['size']}{', ' + machine['note'] if 'note' in machine else ''}")
+        for instance in machine.get("instances", []):
+            click.echo(
+                f"machine   {instance['name']} {instance['status'] or 'waiting for capacity'} {instance['action']} {instance.get('problem', '')}".rstrip()
+            )
+            for key, value in instance.get("attributes", {}).items():
+                shown = _progress(value) if key == "progress" and isinstance(value, dict) else value
+                click.echo(f"  {key:8} {shown}")
+
+
+def _progress(values: dict[str, Any]) -> str:
+    rest = {key: value for key, value in values.items() if key not in ("stage", "message", "done", "total", "unit", "time")}
+    extra = " ".join(f"{key}={value}" for key, value in rest.items())
+    said = f"{values.get('stage', '')} {values.get('message', '')}"
+    return f"{said} {values.get('done', 0):g} of {values.get('total', 0):g} {values.get('unit', '')} {extra}".strip()

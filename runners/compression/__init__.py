@@ -1,0 +1,1 @@
+"""From an adapter to a small model: merge, quantize, and the gates that hold both."""

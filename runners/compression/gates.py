@@ -1,0 +1,182 @@
+"""How far one model's answers are from another's, in numbers a stage can be held to.
+
+All of it is measured on held-out examples, on the tokens of the answers only, through the chat template: mean KL divergence
+of the next-token distribution, how often the most likely token is the same, and perplexity. Round-to-nearest is the same
+model quantized without looking at any activation; a method that looks and does worse has broken the model (autoawq on a CPU
+did, silently: perplexity 100,000).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runners.artifacts.record import Gate
+from runners.errors import UserError
+from runners.training.examples import Example
+
+#: Answer tokens compared at most: 2048 x 152,064 words in fp32 are 1.2 GB of main memory.
+MAX_TOKENS = 2048
+
+
+class GateFailed(UserError):
+    """A stage's result is worse than its bounds allow. ``gates`` and ``metrics`` hold everything that was measured."""
+
+    def __init__(self, stage: str, gates: Sequence[Gate], metrics: dict[str, Any], fix: str) -> None:
+        self.gates, self.metrics = tuple(gates), metrics
+        failed = [gate for gate in gates if not gate.passed]
+        found = "; ".join(f"{gate.name} is {gate.value:.4g}, {gate.rule} {gate.bound:.4g} is allowed" for gate in failed)
+        super().__init__(f"{stage} did not pass {len(failed)} of {len(gates)} gates: {found}", "every gate within its bound", fix)
+
+
+def hold(stage: str, gates: Sequence[Gate], metrics: dict[str, Any], fix: str) -> None:
+    """Raise GateFailed unless every gate passed."""
+    if not all(gate.passed for gate in gates):
+        raise GateFailed(stage, gates, metrics, fix)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A candidate against a reference, over ``tokens`` answer tokens."""
+
+    mean_kl: float
+    top1_agreement: float
+    perplexity: float
+    reference_perplexity: float
+    tokens: int
+
+    @property
+    def perplexity_ratio(self) -> float:
+        """Above 1, the candidate is worse."""
+        return self.perplexity / self.reference_perplexity
+
+    def as_metrics(self, prefix: str) -> dict[str, float]:
+        """Flat numbers for a record."""
+        values = {"mean_kl": self.mean_kl, "top1_agreement": self.top1_agreement, "perplexity": self.perplexity}
+        return {f"{prefix}_{name}": round(value, 6) for name, value in values.items()}
+
+
+def log_probabilities(model: Any, examples: Sequence[Example]) -> list[torch.Tensor]:
+    """Log-probabilities of the next token at each answer position: one [answer tokens, vocabulary] fp32 tensor an example, on the CPU.
+
+    Takes examples until ``MAX_TOKENS`` answer tokens are reached.
+    """
+    return list(_each(model, examples))
+
+
+def distance(reference: Sequence[torch.Tensor], model: Any, examples: Sequence[Example]) -> Distance:
+    """KL(reference || model), agreement and perplexities; the model's distributions are never kept."""
+    divergence = agreed = loss = reference_loss = 0.0
+    tokens = 0
+    for expected, got, example in zip(reference, _each(model, examples), examples, strict=False):
+        targets = torch.tensor(example.token_ids[example.answer_start :])[:, None]
+        divergence += float((expected.exp() * (expected - got)).sum())
+        agreed += float((expected.argmax(-1) == got.argmax(-1)).sum())
+        loss -= float(got.gather(-1, targets).sum())
+        reference_loss -= float(expected.gather(-1, targets).sum())
+        tokens += len(targets)
+    return Distance(divergence / tokens, agreed / tokens, _exp(loss / tokens), _exp(reference_loss / tokens), tokens)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def _each(model: Any, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
+    model.eval()
+    device = next(model.parameters()).device
+    seen = 0
+    for example in examples:
+        if seen and seen + example.answer_tokens > MAX_TOKENS:
+            return
+        seen += example.answer_tokens
+        with torch.no_grad():
+            # Position t predicts token t + 1: the last position predicts nothing we know.
+            logits = model(input_ids=torch.tensor([example.token_ids[:-1]], device=device), logits_to_keep=example.answer_tokens, use_cache=False).logits[0]
+            yield torch.log_softmax(logits.float(), -1).cpu()
+
+
+def round_to_nearest(weight: torch.Tensor, group_size: int, bits: int = 4) -> torch.Tensor:
+    """A weight [out, in] quantized with a zero point in groups along ``in`` and back again, in fp32."""
+    rows, width = weight.shape
+    groups = weight.float().reshape(rows, width // group_size, group_size)
+    high, low = groups.amax(-1, keepdim=True), groups.amin(-1, keepdim=True)
+    steps = 2**bits - 1
+    scale = (high - low).clamp_min(1e-5) / steps
+    zero = (-low / scale).round().clamp(0, steps)
+    return (((groups / scale).round() + zero).clamp(0, steps) - zero).mul(scale).reshape(rows, width)
+
+
+def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of a quantized folder as a plain fp32 weight, from AWQ's GEMM layout or compressed-tensors' packed one.
+
+    What is measured is what was written: the files are read back, not the model in memory.
+    """
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(file), "pt") as tensors:
+            names = set(tensors.keys())
+            for name in sorted(names):
+                stem, _, kind = name.rpartition(".")
+                if kind == "qweight":
+                    yield f"{stem}.weight", _from_gemm(*(tensors.get_tensor(f"{stem}.{part}") for part in ("qweight", "qzeros", "scales")))
+                elif kind == "weight_packed":
+                    zero = tensors.get_tensor(f"{stem}.weight_zero_point") if f"{stem}.weight_zero_point" in names else None
+                    words, scales, shape = (tensors.get_tensor(f"{stem}.{part}") for part in ("weight_packed", "weight_scale", "weight_shape"))
+                    yield f"{stem}.weight", _from_compressed(words, scales, shape, zero)
+                elif kind not in ("qzeros", "scales", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"):
+                    yield name, tensors.get_tensor(name).float()
+
+
+#: Where the i-th 4-bit value of a 32-bit word stands in AWQ's GEMM layout.
+GEMM_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+
+
+def _unpack(words: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+    """[a, b] int32 words -> [a, 8 b] values of 0..15."""
+    values = torch.stack([(words >> (4 * place)) & 15 for place in range(8)], -1)
+    straight = torch.empty_like(values)
+    straight[..., list(order)] = values
+    return straight.reshape(len(words), -1)
+
+
+def _from_gemm(words: torch.Tensor, zeros: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    values, offsets = _unpack(words, GEMM_ORDER).float(), _unpack(zeros, GEMM_ORDER).float()
+    group = len(values) // len(scales)
+    return ((values - offsets.repeat_interleave(group, 0)) * scales.float().repeat_interleave(group, 0)).T.contiguous()
+
+
+def _from_compressed(words: torch.Tensor, scales: torch.Tensor, shape: torch.Tensor, zeros: torch.Tensor | None) -> torch.Tensor:
+    rows, width = (int(size) for size in shape)
+    straight = tuple(range(8))
+    values = _unpack(words, straight)[:, :width].float()
+    group = width // scales.shape[1]
+    offsets = _unpack(zeros.T.contiguous(), straight)[:, :rows].T.float().repeat_interleave(group, 1) if zeros is not None else 8.0
+    return (values - offsets) * scales.float().repeat_interleave(group, 1)
+
+
+def load_plain(folder: Path, device: str, dtype: torch.dtype) -> Any:
+    """A model folder with plain weights, for measuring."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, local_files_only=True, device_map={"": device})
+
+
+def measuring_dtype(device: str) -> torch.dtype:
+    """bf16 where it is quick (a card), fp32 on a CPU, where rounding of the arithmetic would hide that of the weights."""
+    return torch.bfloat16 if device == "cuda" else torch.float32
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a model folder."""
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return found

@@ -1,0 +1,176 @@
+"""Quantize the merged model to 4 bits, and hold the result against what it was made from.
+
+Calibration text comes from the training split only, through the chat template, with answers: what the server will see.
+The validation split is kept for the gate: KL and perplexity against the merged model, and against plain round-to-nearest,
+which an activation-aware method must beat. What is measured is read back from the files that were written.
+
+The work is a backend's: ``awq_autoawq`` (AWQ's GEMM layout; the one the user named, archived, mended here) or
+``awq_llmcompressor`` (compressed-tensors; maintained, in an environment of its own). Which is the default, and why:
+tests/benchmarks/TRAINING.md.
+
+    elson quantize --spec gs://elson-scratch/specs/<digest>.json --work DIR
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runners import log
+from runners.artifacts.record import Gate, Phase, Stopwatch
+from runners.errors import UserError
+from runners.spec import QuantizeSpec, Spec
+from runners.training.examples import Example, load_tokenizer, training_split, validation_split
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """The quantized folder, its gates, what was measured, and the time of each phase."""
+
+    quantized: Path
+    gates: tuple[Gate, ...]
+    metrics: dict[str, Any]
+    phases: tuple[Phase, ...]
+
+
+def quantize(spec: Spec, merged: Path, dataset: Path, work: Path) -> QuantizeResult:
+    """Write ``work/awq`` and hold it against ``merged``.
+
+    Raises:
+        UserError: a width that the group size does not divide, or too little calibration text.
+        GateFailed: the quantized model is too far from the merged one; the folder is left for a look, and is not published.
+    """
+    import torch
+
+    from runners.compression import gates
+
+    settings, watch, device = spec.quantize, Stopwatch(), "cuda" if torch.cuda.is_available() else "cpu"
+    check_widths(gates.read_config(merged), settings.group_size)
+    tokenizer = load_tokenizer(merged)
+    blocks = calibration_blocks(training_split(spec, dataset, tokenizer), settings)
+    held_out = validation_split(spec, dataset, tokenizer, settings.validation_examples)
+    log.event("quantizing", backend=settings.backend, group_size=settings.group_size, calibration_tokens=sum(map(len, blocks)), device=device)
+
+    quantized, partial = work / "awq", work / ".awq.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with watch.phase(f"quantize with {settings.backend}"):
+        if settings.backend == "autoawq":
+            from runners.compression import awq_autoawq
+
+            awq_autoawq.run(merged, partial, blocks, settings, device)
+        else:
+            from runners.compression import awq_llmcompressor
+
+            awq_llmcompressor.run(merged, partial, blocks, settings, device)
+    _copy_beside(merged, partial)
+    shutil.rmtree(quantized, ignore_errors=True)
+    partial.rename(quantized)
+
+    with watch.phase("measure"):
+        model = gates.load_plain(merged, device, gates.measuring_dtype(device))
+        reference = gates.log_probabilities(model, held_out)
+        _put(model, gates.dequantized(quantized))
+        found = gates.distance(reference, model, held_out)
+        _round_to_nearest(model, merged, settings.group_size)
+        nearest = gates.distance(reference, model, held_out)
+    held = [
+        Gate(name="mean KL, quantized against merged", value=found.mean_kl, bound=settings.max_mean_kl, rule="at most"),
+        Gate(name="perplexity ratio, quantized to merged", value=found.perplexity_ratio, bound=settings.max_perplexity_ratio, rule="at most"),
+    ]
+    if settings.must_beat_round_to_nearest:
+        held.append(Gate(name="mean KL, below that of round-to-nearest", value=found.mean_kl, bound=nearest.mean_kl, rule="at most"))
+    metrics = {
+        **found.as_metrics("quantized"),
+        **nearest.as_metrics("round_to_nearest"),
+        "merged_perplexity": round(found.reference_perplexity, 6),
+        "calibration_tokens": sum(map(len, blocks)),
+        "validation_tokens": found.tokens,
+        "bytes": sum(file.stat().st_size for file in quantized.glob("*.safetensors")),
+        "merged_bytes": sum(file.stat().st_size for file in merged.glob("*.safetensors")),
+        "backend": settings.backend,
+    }
+    log.event("quantized", mean_kl=round(found.mean_kl, 4), round_to_nearest_kl=round(nearest.mean_kl, 4), perplexity_ratio=round(found.perplexity_ratio, 4))
+    fix = "raise quantize.calibration_tokens, use a smaller quantize.group_size, or serve the merged model"
+    gates.hold("quantize", held, metrics, fix)
+    return QuantizeResult(quantized, tuple(held), metrics, tuple(watch.phases))
+
+
+def check_widths(config: dict[str, Any], group_size: int) -> None:
+    """Refuse a group size that does not divide the width of every linear layer, and say which would."""
+    heads = config["num_attention_heads"]
+    head_size = config.get("head_dim") or config["hidden_size"] // heads
+    widths = {"hidden_size": config["hidden_size"], "intermediate_size": config["intermediate_size"], "attention width": heads * head_size}
+    if wrong := {name: width for name, width in widths.items() if width % group_size}:
+        fitting = [size for size in (128, 64, 32) if not any(width % size for width in widths.values())]
+        raise UserError(
+            f"groups of {group_size} do not divide {', '.join(f'{name} {width}' for name, width in wrong.items())}",
+            f"quantize.group_size of {' or '.join(map(str, fitting))}" if fitting else "widths that 128, 64 or 32 divides",
+            f"set quantize.group_size: {fitting[0]}" if fitting else "this model cannot be quantized to AWQ: serve the merged model",
+        )
+
+
+def calibration_blocks(examples: Sequence[Example], settings: QuantizeSpec) -> list[list[int]]:
+    """Rows of exactly ``calibration_sequence_tokens`` ids, examples one after the other in a shuffled order.
+
+    autoawq drops a sample that is longer than its limit without a word, and what is left over of its last row: rows of the
+    very length lose nothing. An example that crosses the end of a row goes on in the next.
+
+    Raises:
+        UserError: the training split does not fill one row.
+    """
+    length = settings.calibration_sequence_tokens
+    rows = max(1, settings.calibration_tokens // length)
+    order = list(range(len(examples)))
+    random.Random(f"calibration {settings.seed}").shuffle(order)
+    stream: list[int] = []
+    for index in order:
+        stream += examples[index].token_ids
+        if len(stream) >= rows * length:
+            break
+    blocks = [stream[begin : begin + length] for begin in range(0, min(len(stream), rows * length) - length + 1, length)]
+    if not blocks:
+        expected = f"at least {length} (quantize.calibration_sequence_tokens)"
+        raise UserError(f"the training split has {len(stream)} tokens for calibration", expected, "add data, or lower that setting")
+    if len(blocks) < rows:
+        log.warning("less calibration text than asked for", found=len(blocks) * length, wanted=rows * length)
+    return blocks
+
+
+def _copy_beside(merged: Path, quantized: Path) -> None:
+    """Tokenizer, template and generation settings as they were: autoawq would write sampling into the latter."""
+    for file in merged.iterdir():
+        if file.name.startswith(("tokenizer", "chat_template", "special_tokens", "vocab", "merges", "generation_config")):
+            shutil.copyfile(file, quantized / file.name)
+    for file in quantized.iterdir():
+        file.chmod(0o644)
+
+
+def _put(model: Any, tensors: Any) -> None:
+    """Write weights into a model; a name the model does not have is an error."""
+    import torch
+
+    places = dict(model.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, tensor in tensors:
+            places[name].copy_(tensor)
+
+
+def _round_to_nearest(model: Any, merged: Path, group_size: int) -> None:
+    """Give the model the merged weights again, linear layers rounded to 4 bits."""
+    from safetensors import safe_open
+
+    from runners.compression.gates import round_to_nearest
+
+    def rounded() -> Any:
+        for file in sorted(merged.glob("*.safetensors")):
+            with safe_open(str(file), "pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 # a safetensors file is no dict
+                    tensor = tensors.get_tensor(name)
+                    yield name, round_to_nearest(tensor, group_size) if name.endswith("_proj.weight") else tensor
+
+    _put(model, rounded())

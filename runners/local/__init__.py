@@ -1,0 +1,1 @@
+"""``elson run``: the whole job on this machine, and its report."""

@@ -1,0 +1,316 @@
+"""``elson run``: the whole job on this machine, with the same stages, locks and bucket layout as in the cloud.
+
+Each stage runs as its own process in its own environment and leaves its result in the bucket; a stage whose result is there is not run again.
+So a run that was killed anywhere goes on when it is started again, and a second run takes seconds.
+
+    elson run --profile local
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runners import environments, log, serve, spec, stages
+from runners.artifacts import layout, local_bucket, record, registry, storage
+from runners.artifacts.record import Stopwatch
+from runners.errors import UserError
+from runners.processes import bound
+from runners.spec import Spec
+
+STAGES = ("base", "data", "train", "merge", "quantize", "evaluate")
+ROOT = environments.ROOT
+#: Threads that wait sleep instead of spinning. Spinning cost a tiny training 74 s instead of 4 s when something else used the two cores.
+QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+#: Base models that can be made here, by registry name.
+BASES = {"smollm2-135m-instruct": "smollm2", "tiny-random-qwen2": "tiny"}
+
+
+@dataclass
+class Run:
+    """One run: where it works, what it found, how long each part took."""
+
+    spec: Spec
+    home: Path
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    peak_mib: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def work(self) -> Path:
+        """Folder of downloads and results of this profile."""
+        return self.home / "work" / self.spec.profile
+
+
+def profile(name: str) -> Spec:
+    """The spec of a profile: a name below ``runners/profiles`` or a YAML file."""
+    file = Path(name) if name.endswith((".yaml", ".yml")) else ROOT / "runners" / "profiles" / f"{name}.yaml"
+    if not file.exists():
+        known = ", ".join(sorted(path.stem for path in (ROOT / "runners" / "profiles").glob("*.yaml")))
+        raise UserError(f"there is no profile {name}", f"one of {known}, or a YAML file", "elson run --profile local")
+    return spec.load(file)
+
+
+def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | None = None, keep_serving: bool = False) -> dict[str, Any]:
+    """Run every stage whose result is missing; returns the summary.
+
+    Args:
+        redo_from: throw away the results of this stage and all later ones first.
+        until: the last stage to run.
+    """
+    missing = [stage for stage in ("tools", "train", "quantize", "serve") if not environments.is_complete(stage)]
+    if missing:
+        raise UserError(
+            f"the environments {', '.join(missing)} are not installed, or older than their locks",
+            "all four",
+            f"python3 -m runners.environments {' '.join(missing)}",
+        )
+    home.mkdir(parents=True, exist_ok=True)
+    job = Run(_with_environments(wanted), home)
+    job.work.mkdir(parents=True, exist_ok=True)
+    with local_bucket.running(home, wanted.buckets):
+        if redo_from in ("base", "data"):
+            _throw_away(job, redo_from)
+        _base(job)
+        _data(job)
+        job.spec = registry.resolve(job.spec)
+        if redo_from not in (None, "base", "data"):
+            _throw_away(job, redo_from)
+        uri = stages.save_spec(job.spec)
+        if until in ("base", "data"):
+            return _so_far(job)
+        _stage(job, "train", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "dora"), spec.train_id(job.spec)))
+        if until == "train":
+            return _so_far(job)
+        _stage(job, "merge", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "merged"), spec.merge_id(job.spec)))
+        if until == "merge":
+            return _so_far(job)
+        _stage(job, "quantize", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "qdora"), spec.quantize_id(job.spec)))
+        if until == "quantize":
+            return _so_far(job)
+        served = registry.usable(wanted.buckets, spec.model_name(job.spec, "qdora"))
+        job.spec = job.spec.model_copy(update={"serve": job.spec.serve.model_copy(update={"model": served.name, "model_id": served.id})})
+        return _evaluated(job, served, keep_serving=keep_serving, fresh=redo_from is not None)
+
+
+def _so_far(job: Run) -> dict[str, Any]:
+    """The summary of a run that was told to stop before serving."""
+    published = [{"name": entry.name, "kind": entry.kind, "id": entry.id} for entry in registry.entries(job.spec.buckets)]
+    return {
+        "profile": job.spec.profile,
+        "published": published,
+        "phases": [p.model_dump() for p in job.watch.phases],
+        "skipped": job.skipped,
+        "peak_mib": job.peak_mib,
+    }
+
+
+def _with_environments(wanted: Spec) -> Spec:
+    digests = {stage: f"lock:{environments.lock_digest(stage)}" for stage in ("train", "quantize", "serve")}
+    return wanted.model_copy(update={"environments": spec.EnvironmentDigests(**digests)})
+
+
+def _base(job: Run) -> None:
+    """Make the base model and publish it, if it is not there."""
+    name = job.spec.base_model.name
+    if (entry := registry.read(job.spec.buckets, name)) and entry.status == "ready":
+        job.skipped.append("base")
+        return
+    if name not in BASES:
+        raise UserError(
+            f"the base model {name} is not in the bucket",
+            f"a published base model, or one that can be made here: {', '.join(BASES)}",
+            f"elson base publish {name} --from DIR --local",
+        )
+    folder = job.work / "base-made"
+    shutil.rmtree(folder, ignore_errors=True)
+    with job.watch.phase("base"):
+        _process(job, "base", "train", ["base", "make", BASES[name], "--out", str(folder)])
+        stages.publish_base(job.spec.buckets, folder, name)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _data(job: Run) -> None:
+    """Build the dataset and publish it. Building takes a second or two, so it is always done: edited sources are noticed."""
+    from runners.corpus import build
+
+    with job.watch.phase("data"):
+        result = build.build(job.spec, ROOT, job.work / "dataset-built")
+        name = f"{job.spec.dataset.name}-{result.dataset_id.removeprefix('data-')[:8]}"
+        stages.publish_dataset(job.spec.buckets, job.work / "dataset-built", name, result.dataset_id)
+    job.spec = job.spec.model_copy(update={"dataset": spec.DatasetSpec(name=name)})
+
+
+def _stage(job: Run, stage: str, uri: str, done: registry.Entry | None) -> None:
+    if done:
+        log.event(f"{stage}: done already", name=done.name)
+        job.skipped.append(stage)
+        return
+    environment = "quantize" if stage == "quantize" else "train"
+    with job.watch.phase(stage):
+        _process(job, stage, environment, [stage, "--spec", uri, "--work", str(job.work)])
+
+
+def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> None:
+    """Run ``python -m runners`` in a stage's environment; its error is ours."""
+    log.event(f"{stage}: begins", environment=environment)
+    command = [str(environments.python(environment)), "-m", "runners", *arguments]
+    child = subprocess.Popen(
+        bound(command), env={**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}, stdout=subprocess.DEVNULL, cwd=ROOT
+    )
+    try:
+        with _Peak(child.pid) as peak:
+            code = child.wait()
+    except BaseException:
+        child.terminate()
+        child.wait()
+        raise
+    job.peak_mib[stage] = peak.mib
+    if code:
+        raise UserError(
+            f"the {stage} stage ended with code {code}", "0; its message stands above", "mend that, then run the same command again: finished stages are kept"
+        )
+
+
+class _Peak:
+    """Watches the resident memory of a process tree, in MiB."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.mib, self._end = pid, 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> _Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.5):
+            self.mib = max(self.mib, resident_mib(self.pid))
+
+
+def resident_mib(pid: int) -> float:
+    """Proportional resident memory of a process and its children now, in MiB; 0 when it is gone or the system has no /proc."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+        except (OSError, IndexError, ValueError):
+            continue
+    total, todo = 0.0, [pid]
+    while todo:
+        process = todo.pop()
+        todo += parents.get(process, [])
+        try:
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+        except (OSError, ValueError):
+            continue
+    return round(total, 1)
+
+
+def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: bool) -> dict[str, Any]:
+    """Serve what was published, measure it, draw the report, unless this very model was measured already."""
+    from runners.local import report
+
+    buckets = job.spec.buckets
+    benchmark = ROOT / job.spec.evaluate.benchmark
+    cases = record.manifest_of(benchmark).digest if benchmark.is_dir() else spec.digest(benchmark.read_text())
+    run_id = f"{job.spec.profile}-{spec.digest([spec.spec_digest(job.spec), served.id, cases])}"
+    place = layout.run(buckets, run_id)
+    local = job.home / "runs" / run_id
+    if not fresh and not keep_serving and (found := storage.read_json(f"{place}/summary.json")):
+        log.event("evaluate: done already", run=run_id)
+        storage.download(place, local, label="report")
+        return {**found[0], "report": str(local / "report.html"), "skipped": [*job.skipped, "evaluate"]}
+    if fresh:
+        shutil.rmtree(local, ignore_errors=True)
+    # What a killed evaluation left is kept: it goes on at the next case.
+    local.mkdir(parents=True, exist_ok=True)
+    results = _serve_and_measure(job, served, benchmark, local, keep_serving=keep_serving)
+    summary = report.write(job.spec, run_id, served, results, job.watch, job.peak_mib, stages.base_folder(job.spec, job.work), local)
+    storage.delete(place)
+    storage.upload(local, place, label="upload report")
+    return {**summary, "report": str(local / "report.html"), "skipped": job.skipped}
+
+
+def _serve_and_measure(job: Run, served: registry.Entry, benchmark: Path, out: Path, *, keep_serving: bool) -> Any:
+    from runners.evaluation import evaluate
+
+    key = secrets.token_urlsafe(32)
+    port = job.spec.serve.port or _free_port()
+    url = f"http://127.0.0.1:{port}"
+    with job.watch.phase("serve: download"):
+        folder, _ = serve.fetch_model(job.spec, None, job.work)
+    arguments = serve.vllm_arguments(job.spec.serve, folder, device="cpu", quantized=serve.is_quantized(folder), port=port)
+    program = str(environments.python("serve").parent / "vllm")
+    log.event("serve: begins", model=served.name, url=url)
+    command = [str(environments.python("serve")), program, *arguments]
+    with (
+        serve.running(command, {**QUIET_THREADS, **serve.vllm_environment(key, device="cpu", work=job.work)}, job.home / "vllm.log") as server,
+        _Peak(server.pid) as peak,
+    ):
+        with job.watch.phase("serve: until the first completion"):
+            try:
+                serve.wait_until_ready(url, key, job.spec.serve.served_model_name, timeout_s=job.spec.serve.ready_timeout_s, alive=server)
+            except UserError as error:
+                raise UserError(error.found, error.expected, f"{error.fix}; the server's last words: {_tail(job.home / 'vllm.log')}") from None
+        with job.watch.phase("evaluate"):
+            results = evaluate(job.spec, url, key, benchmark, job.work / "dataset", out / "evaluation", model_id=served.id)
+        if keep_serving:
+            _keep(job, url, key, server)
+    job.peak_mib["serve"] = peak.mib
+    return results
+
+
+def _keep(job: Run, url: str, key: str, server: subprocess.Popen[bytes]) -> None:
+    """Leave the server up until the user ends it; the key goes to a file only its owner reads."""
+    file = job.home / "api-key"
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    file.write_text(key)
+    body = json.dumps({"model": job.spec.serve.served_model_name, "messages": [{"role": "user", "content": "What is an IRA?"}]})
+    asks = f"curl -s {url}/v1/chat/completions -H \"Authorization: Bearer $(cat {file})\" -H 'Content-Type: application/json' -d '{body}'"
+    log.event(f"serving at {url} until Ctrl-C; ask it:\n  {asks}")
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        log.event("stopping the server")
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _throw_away(job: Run, first: str) -> None:
+    """Forget the results of a stage and of those after it; only ever in the embedded bucket, and only names made by this profile."""
+    later = STAGES[STAGES.index(first) :]
+    prefixes = {"base": (job.spec.base_model.name,), "data": (f"{job.spec.dataset.name.rpartition('-')[0] or job.spec.dataset.name}-",)}
+    kinds = {"train": "dora", "merge": "merged", "quantize": "qdora"}
+    for entry in registry.entries(job.spec.buckets):
+        by_kind = any(entry.kind == kinds.get(stage) for stage in later) and entry.name.startswith(f"{job.spec.profile}-")
+        if by_kind or any(entry.name.startswith(prefixes[stage]) for stage in later if stage in prefixes):
+            registry.retract(job.spec.buckets, entry)
+    if "train" in later:
+        storage.delete(f"{job.spec.buckets.scratch}/checkpoints")
+        shutil.rmtree(job.work, ignore_errors=True)
+        job.work.mkdir(parents=True)
+
+
+def _tail(file: Path) -> str:
+    return " | ".join(file.read_text(errors="replace").strip().splitlines()[-3:])[-600:]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""HTML pages without scripts: a page, its style sheet, SVG charts."""

@@ -1,0 +1,1 @@
+"""The train stage: examples, batches, DoRA, the loss, checkpoints, and the memory they take."""

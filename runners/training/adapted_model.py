@@ -1,0 +1,134 @@
+"""A frozen base model with an adapter on it, and the loss of a micro-batch of examples through it.
+
+Precision: in bf16 the frozen weights are bf16 and products run in bf16 (autocast), while the adapter, its gradient and
+Adam's moments stay in fp32: an update of 2e-4 would vanish in bf16's eight bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runners.errors import UserError
+from runners.spec import TrainSpec
+from runners.training import attention, dora
+from runners.training.examples import Example
+from runners.training.loss import summed_cross_entropy
+
+#: Outputs that are not `hidden @ weight.T`: the chunked loss would be of another model.
+_BENT_OUTPUTS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+
+
+def load_base(base: Path, precision: str, device: str, implementation: str = "sdpa") -> Any:
+    """The frozen base model. Raises UserError when the folder is not a model this loop can train."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    try:
+        model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, attn_implementation=implementation, local_files_only=True, device_map={"": device})
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{base} cannot be loaded as a model: {str(error)[:300]}",
+            "config.json and *.safetensors of a causal language model",
+            "elson base make smollm2 --out DIR",
+        ) from None
+    if bent := [name for name in _BENT_OUTPUTS if getattr(model.config, name, None) not in (None, 1, 1.0)]:
+        raise UserError(
+            f"{base} changes its logits after the output layer ({', '.join(bent)})",
+            "a model whose logits are a plain product (Qwen2, Llama, SmolLM2)",
+            "choose another base model",
+        )
+    return model.requires_grad_(False)
+
+
+def with_new_adapter(model: Any, settings: TrainSpec, name: str) -> Any:
+    """Put a fresh adapter on a base model (its name is what the adapter's files say they belong to)."""
+    from peft import LoraConfig, get_peft_model
+
+    linear = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)} - {"lm_head"}
+    if unknown := set(settings.target_modules) - linear:
+        raise UserError(f"train.target_modules names {sorted(unknown)}", f"some of this model's linear layers: {sorted(linear)}", "edit train.target_modules")
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_dora=settings.adapter == "dora",
+        target_modules=list(settings.target_modules),
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, config)
+    adapted.peft_config["default"].base_model_name_or_path = name
+    return _prepared(adapted)
+
+
+def with_saved_adapter(model: Any, adapter: Path) -> Any:
+    """Put an adapter from disk on a base model, frozen."""
+    from peft import PeftModel
+
+    return _prepared(PeftModel.from_pretrained(model, str(adapter)))
+
+
+def _prepared(adapted: Any) -> Any:
+    for module in adapted.modules():
+        # peft widens each layer's input to the adapter's fp32 and autocast narrows it again: two copies for nothing.
+        if hasattr(module, "lora_A"):
+            module.cast_input_dtype_enabled = False
+    dora.install(adapted)
+    # peft takes each layer's first norm from the whole product B @ A; glibc keeps what that freed (0.4 GiB of a model of 0.5).
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return adapted
+
+
+def autocast(model: Any) -> Any:
+    """bf16 products for a bf16 base; nothing for an fp32 one."""
+    first = next(model.parameters())
+    base_dtype = model.get_input_embeddings().weight.dtype
+    return torch.autocast(first.device.type, torch.bfloat16) if base_dtype == torch.bfloat16 else contextlib.nullcontext()
+
+
+def summed_loss(model: Any, examples: Sequence[Example], *, packed: bool, full_sequence: bool = False) -> torch.Tensor:
+    """Sum of the cross-entropy over the answer tokens of a micro-batch.
+
+    Args:
+        model: a transformers or peft causal language model.
+        examples: what goes through together.
+        packed: one row without padding, else a padded rectangle.
+        full_sequence: take the loss on the question as well (measured in TRAINING.md, not offered in the spec).
+
+    Returns:
+        a scalar in fp32.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    weight = causal.get_output_embeddings().weight
+    with autocast(causal):
+        hidden = _hidden_packed(causal, examples) if packed else _hidden_padded(causal, examples)
+        starts = [1 if full_sequence else example.answer_start for example in examples]
+        # Position t predicts token t + 1.
+        states = torch.cat([one[start - 1 : len(example) - 1] for one, example, start in zip(hidden, examples, starts, strict=True)])
+        targets = torch.tensor([token for example, start in zip(examples, starts, strict=True) for token in example.token_ids[start:]], device=weight.device)
+        return summed_cross_entropy(states, weight, targets)
+
+
+def _hidden_packed(causal: Any, examples: Sequence[Example]) -> Sequence[torch.Tensor]:
+    device = causal.get_output_embeddings().weight.device
+    lengths = [len(example) for example in examples]
+    ids = torch.tensor([[token for example in examples for token in example.token_ids]], device=device)
+    found = causal.base_model(input_ids=ids, use_cache=False, **attention.sequence_arguments(lengths, device))
+    return list(torch.split(found.last_hidden_state[0], lengths))
+
+
+def _hidden_padded(causal: Any, examples: Sequence[Example]) -> Sequence[torch.Tensor]:
+    device = causal.get_output_embeddings().weight.device
+    longest = max(len(example) for example in examples)
+    ids = torch.tensor([[*example.token_ids, *[0] * (longest - len(example))] for example in examples], device=device)
+    mask = torch.tensor([[1] * len(example) + [0] * (longest - len(example)) for example in examples], device=device)
+    found = causal.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    return list(found.last_hidden_state)

@@ -1,0 +1,317 @@
+"""Train a DoRA (or LoRA) adapter on a dataset: one loop, read from top to bottom.
+
+Why not transformers' Trainer or TRL's: a step here is 64 *examples* in a varying number of packed micro-batches, the loss
+is the mean over the answer tokens of the whole step (not a mean of micro-batches' means), only the hidden states that
+predict an answer reach the output layer, in chunks, and a resumed run ends with the same bits. Each of these is a fight
+with a configuration there and a line here.
+
+It does not download, upload or publish: `elson train` does. Stock peft reads what it writes.
+
+    elson train --spec gs://elson-scratch/specs/<digest>.json --work DIR
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runners import log
+from runners.artifacts.record import Phase, Stopwatch
+from runners.errors import UserError
+from runners.spec import Spec, TrainSpec, digest
+from runners.training import batches
+from runners.training.examples import Example, load_tokenizer, training_split, validation_split
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """An adapter folder (stock peft files, tokenizer, chat template), what was measured, and the time of each phase."""
+
+    adapter: Path
+    metrics: dict[str, Any]
+    phases: tuple[Phase, ...]
+
+
+class Stopped(UserError):
+    """SIGTERM came (a spot machine is being taken away): the step was finished and a checkpoint written."""
+
+    exit_code = 143
+
+
+def train(
+    spec: Spec, base: Path, dataset: Path, work: Path, *, save_checkpoint: Callable[[int, Path], None] | None = None, resume: Path | None = None
+) -> TrainResult:
+    """Train, and write ``work/adapter``.
+
+    Args:
+        spec: the whole spec; its train, chat and base_model parts are used.
+        base: folder of the base model.
+        dataset: folder with train.jsonl and validation.jsonl.
+        work: where checkpoints and the adapter are written. A whole checkpoint of this very run found here is resumed from.
+        save_checkpoint: called with (step, folder) once a checkpoint is complete on disk.
+        resume: a checkpoint folder, or a folder of them, brought from elsewhere.
+
+    Raises:
+        UserError: an empty dataset, an example that is too long, too few steps, a loss that is not finite.
+        Stopped: SIGTERM; the same call again goes on from the checkpoint.
+    """
+    import torch
+
+    from runners.training import adapted_model, checkpoint
+    from runners.training.attention import prepare
+
+    settings, watch, device = spec.train, Stopwatch(), "cuda" if torch.cuda.is_available() else "cpu"
+    with watch.phase("read data"):
+        tokenizer = load_tokenizer(base)
+        examples, held_out = training_split(spec, dataset, tokenizer), validation_split(spec, dataset, tokenizer)
+        check_steps(settings, len(examples))
+    with watch.phase("load model"):
+        torch.manual_seed(settings.seed)
+        implementation = prepare(device) if settings.packing else "sdpa"
+        model = adapted_model.with_new_adapter(adapted_model.load_base(base, settings.precision, device, implementation), settings, spec.base_model.name)
+        budget, checkpointing = memory_choice(settings, model, [*examples, *held_out], device)
+        if checkpointing:
+            model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    steps = batches.plan([len(example) for example in examples], settings.batch_examples, settings.epochs, budget, settings.seed, packing=settings.packing)
+    judged = evaluation_steps(settings, len(examples))
+    run = digest(
+        [settings.model_dump(mode="json"), spec.chat.system_prompt, model.config.to_dict(), [(e.id, e.token_ids) for e in [*examples, *held_out]], budget]
+    )
+    shown = {"held_out": len(held_out), "steps": len(steps), "micro_batch_tokens": budget, "attention": implementation, "device": device}
+    log.event("training", adapter=settings.adapter, examples=len(examples), precision=settings.precision, **shown)
+
+    loop = _Loop(model, optimizer, settings, examples, len(steps))
+    if whole := checkpoint.newest([place for place in (work / "checkpoints", resume) if place], run):
+        state, best = checkpoint.restore(whole, model, optimizer)
+        log.event("going on from a checkpoint", step=state.step, of=len(steps))
+    else:
+        with watch.phase("first evaluation"):
+            before = loop.evaluate(held_out, budget)
+        state, best = checkpoint.State(run, 0, 0, before, 0, [], [{"step": 0, "loss": before}]), adapter_state(model)
+    resumed_from = state.step
+
+    with watch.phase("train"), log.progress("train", len(steps), "steps") as progress, _sigterm() as stop:
+        progress.advance(state.step)
+        while state.step < len(steps) and state.bad_evaluations < settings.early_stop_evaluations:
+            row = loop.step(state.step, steps[state.step])
+            state = replace(state, step=state.step + 1, history=[*state.history, row])
+            progress.advance(1, note=f"loss {row['loss']:.3f}", loss=row["loss"], learning_rate=row["learning_rate"])
+            if state.step in judged:
+                state = judge(state, loop.evaluate(held_out, budget))
+                best = adapter_state(model) if state.best_step == state.step else best
+            if state.step in judged or stop.is_set():
+                folder = checkpoint.save(work / "checkpoints", state, model, optimizer, best)
+                if save_checkpoint:
+                    save_checkpoint(state.step, folder)
+            if stop.is_set() and state.step < len(steps):
+                raise Stopped(
+                    f"SIGTERM after step {state.step} of {len(steps)}; a checkpoint is written", fix="run the same command again: it goes on from there"
+                )
+
+    with watch.phase("write adapter"):
+        adapter = _write(model, tokenizer, best, work)
+    measured = _metrics(state, settings, examples, held_out, resumed_from)
+    measured |= {**shown, "precision": settings.precision, "gradient_checkpointing": checkpointing, "masks": _mask_sample(examples[0], tokenizer)}
+    log.event("trained", steps=state.step, best_step=state.best_step, validation_before=state.validation[0]["loss"], validation_after=state.best_loss)
+    return TrainResult(adapter, measured, tuple(watch.phases))
+
+
+def check_steps(settings: TrainSpec, examples: int) -> None:
+    """Refuse a run that is too short to learn anything: the first version made 6 to 10 steps and saved no checkpoint."""
+    steps = batches.count_steps(examples, settings.batch_examples, settings.epochs)
+    if steps < settings.minimum_steps:
+        raise UserError(
+            f"{examples} examples, {settings.batch_examples} a step, {settings.epochs} epochs are {steps} optimizer steps",
+            f"at least {settings.minimum_steps} (train.minimum_steps)",
+            "add data, raise train.epochs, lower train.batch_examples, or lower train.minimum_steps if you mean it",
+        )
+
+
+def evaluation_steps(settings: TrainSpec, examples: int) -> frozenset[int]:
+    """Steps after which the held-out loss is taken and a checkpoint written: ``checkpoints_per_epoch`` of each epoch."""
+    per_epoch = batches.count_steps(examples, settings.batch_examples, 1)
+    parts = min(settings.checkpoints_per_epoch, per_epoch)
+    return frozenset(epoch * per_epoch + round(per_epoch * part / parts) for epoch in range(settings.epochs) for part in range(1, parts + 1))
+
+
+def learning_rate(step: int, steps: int, settings: TrainSpec) -> float:
+    """Linear warm-up to the peak, then half a cosine towards 0, for 0-based ``step``."""
+    warmup = max(1, round(settings.warmup_fraction * steps))
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def judge(state: Any, loss: float) -> Any:
+    """The state after a held-out loss: the best step so far, and how many evaluations were no better since."""
+    better = loss < state.best_loss
+    found = [*state.validation, {"step": state.step, "loss": loss}]
+    log.event("held-out loss", step=state.step, loss=round(loss, 4), best=round(min(loss, state.best_loss), 4))
+    if better:
+        return replace(state, validation=found, best_step=state.step, best_loss=loss, bad_evaluations=0)
+    return replace(state, validation=found, bad_evaluations=state.bad_evaluations + 1)
+
+
+class _Loop:
+    """What a step needs, bound together; it holds no state of the run."""
+
+    def __init__(self, model: Any, optimizer: Any, settings: TrainSpec, examples: Sequence[Example], steps: int) -> None:
+        self.model, self.optimizer, self.settings, self.examples, self.steps = model, optimizer, settings, examples, steps
+
+    def step(self, number: int, step: batches.Step) -> dict[str, Any]:
+        """One optimizer step; returns its row of the history. Raises UserError when loss or gradient are not finite."""
+        import torch
+
+        from runners.training.adapted_model import summed_loss
+
+        begin, rate = time.perf_counter(), learning_rate(number, self.steps, self.settings)
+        answer_tokens = sum(self.examples[index].answer_tokens for index in step.examples)
+        self.model.train()
+        total = 0.0
+        for micro_batch in step.micro_batches:
+            loss = summed_loss(self.model, [self.examples[index] for index in micro_batch], packed=self.settings.packing)
+            (loss / answer_tokens).backward()
+            total += float(loss.detach())
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
+        if not math.isfinite(total) or not math.isfinite(norm):
+            raise UserError(
+                f"step {number + 1}: loss {total / answer_tokens}, gradient norm {norm}",
+                "finite numbers",
+                "lower train.learning_rate, or use train.precision: fp32",
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        tokens = sum(len(self.examples[index]) for index in step.examples)
+        row = {"step": number + 1, "epoch": step.epoch + 1, "loss": total / answer_tokens, "learning_rate": rate, "gradient_norm": norm}
+        return {
+            **row,
+            "tokens": tokens,
+            "answer_tokens": answer_tokens,
+            "micro_batches": len(step.micro_batches),
+            "seconds": round(time.perf_counter() - begin, 4),
+        }
+
+    def evaluate(self, held_out: Sequence[Example], budget: int) -> float:
+        """Mean loss per answer token of the held-out examples."""
+        import torch
+
+        from runners.training.adapted_model import summed_loss
+
+        self.model.eval()
+        lengths = [len(example) for example in held_out]
+        arrange = batches.pack if self.settings.packing else batches.group_by_length
+        with torch.no_grad():
+            sums = [
+                float(summed_loss(self.model, [held_out[index] for index in one], packed=self.settings.packing))
+                for one in arrange(range(len(held_out)), lengths, budget)
+            ]
+        return sum(sums) / sum(example.answer_tokens for example in held_out)
+
+
+def memory_choice(settings: TrainSpec, model: Any, examples: Sequence[Example], device: str) -> tuple[int, bool]:
+    """(tokens of a micro-batch, whether to checkpoint activations): the spec's, or what the memory plan says fits."""
+    from runners.training import memory
+    from runners.training.shape import Shape
+
+    longest = max(len(example) for example in examples)
+    shape = Shape.of_config(model.config.to_dict())
+    plan = memory.choose(shape, settings, longest, memory.device_bytes() if device == "cpu" else _card_bytes(), on_cpu=device == "cpu")
+    if longest > plan.micro_batch_tokens:
+        raise UserError(
+            f"train.micro_batch_tokens is {plan.micro_batch_tokens}, and the longest example has {longest} tokens",
+            f"at least {longest}",
+            "raise it, or leave it out",
+        )
+    return plan.micro_batch_tokens, plan.gradient_checkpointing
+
+
+def _card_bytes() -> int:
+    import torch
+
+    return int(torch.cuda.mem_get_info()[1])
+
+
+def adapter_state(model: Any) -> dict[str, Any]:
+    """A copy of the adapter's tensors, on the CPU, under the names of peft's files."""
+    from peft import get_peft_model_state_dict
+
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets (in a program's main thread; elsewhere it stays unset)."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write(model: Any, tokenizer: Any, best: dict[str, Any], work: Path) -> Path:
+    from peft import set_peft_model_state_dict
+
+    adapter = work / "adapter"
+    partial = work / ".adapter.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    set_peft_model_state_dict(model, best)
+    model.save_pretrained(str(partial), save_embedding_layers=False)
+    tokenizer.save_pretrained(str(partial))
+    # peft's template of a model card says nothing; the record does.
+    (partial / "README.md").unlink(missing_ok=True)
+    config = partial / "adapter_config.json"
+    values = json.loads(config.read_text())
+    # peft writes a set in the order of this process's hash seed: the same adapter would get another checksum.
+    config.write_text(json.dumps({**values, "target_modules": sorted(values["target_modules"])}, indent=2, sort_keys=True))
+    shutil.rmtree(adapter, ignore_errors=True)
+    partial.rename(adapter)
+    return adapter
+
+
+def _metrics(state: Any, settings: TrainSpec, examples: Sequence[Example], held_out: Sequence[Example], resumed_from: int) -> dict[str, Any]:
+    seconds = sum(row["seconds"] for row in state.history)
+    tokens = sum(row["tokens"] for row in state.history)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    planned = batches.count_steps(len(examples), settings.batch_examples, settings.epochs)
+    return {
+        "history": state.history,
+        "validation": state.validation,
+        "validation_loss_before": state.validation[0]["loss"],
+        "validation_loss_after": state.best_loss,
+        "best_step": state.best_step,
+        "steps_done": state.step,
+        "steps_planned": planned,
+        "stopped_early": state.step < planned,
+        "resumed_from_step": resumed_from,
+        "examples": len(examples),
+        "prompt_tokens": sum(example.answer_start for example in examples),
+        "answer_tokens": sum(example.answer_tokens for example in examples),
+        "tokens": tokens,
+        "tokens_per_s": round(tokens / seconds, 2) if seconds else 0.0,
+        "peak_memory_gib": round(peak, 2),
+    }
+
+
+def _mask_sample(example: Example, tokenizer: Any) -> dict[str, str]:
+    """One example as the model sees it, so that a wrong mask or template is plain in the record."""
+    before, after = example.token_ids[: example.answer_start], example.token_ids[example.answer_start :]
+    return {"id": example.id, "not_trained_on": tokenizer.decode(before), "trained_on": tokenizer.decode(after)}
