@@ -4,7 +4,7 @@ A page needs nothing from outside and no script: it opens from a bucket, a mail 
 360 px wide. Reports show text that models and strangers wrote, so all text is escaped unless it is an ``Html``, and a
 content security policy refuses whatever might get past that. Charts stand in ``runners/pages/charts.py``.
 
-    from runners import charts, page
+    from runners.pages import charts, page
     page.page("Training", [page.section("Loss", charts.line_chart([...], title="Loss by step"))])
 """
 

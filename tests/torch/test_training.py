@@ -169,7 +169,8 @@ def test_gradient_checkpointing_changes_nothing(base: Path, dataset: Path, make_
 RUN = """
 import sys, json
 from pathlib import Path
-from runners import spec, train
+from runners import spec
+from runners.training import train
 settings, folders = spec.parse(json.loads(sys.argv[1])), [Path(name) for name in sys.argv[2:]]
 train.train(settings, *folders, save_checkpoint=lambda step, _: print(step, flush=True))
 """
