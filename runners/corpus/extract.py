@@ -36,12 +36,14 @@ _SKIPPED = re.compile(
 _TERM = re.compile(
     r"(?:\*\*|__)(?P<term>[^*\n]{2,120}?)(?P<inside>[:.]?)(?:\*\*|__)(?P<after>\s*(?:\([^)\n]{1,60}\))?\s*(?:[:–—]|-\s|\.\s)?)\s*(?P<text>.*)", re.DOTALL
 )
+#: A section's last paragraph that names its ground: it becomes the reference of the section's pairs and is no part of an answer.
+_GROUND = re.compile(r"\**Sources?:\**\s+(?P<reference>\S.*)", re.DOTALL)
 _PLAIN_TERM = re.compile(r"(?P<term>[A-Z][^:.\n*]{1,80}?)(?::\s+|\s+[–—]\s+)(?P<text>[A-Z0-9\"“].*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A pair as extracted. ``term`` is what it explains; [start, end) the characters of the document it came from."""
+    """A pair as extracted. ``term`` is what it explains; [start, end) the characters of the document it came from; ``reference`` its section's own ground."""
 
     question: str
     answer: str
@@ -50,6 +52,7 @@ class Found:
     path: tuple[str, ...]
     start: int
     end: int
+    reference: str = ""
 
 
 def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
@@ -70,7 +73,8 @@ def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
     for found in pairs(text, begin, str(facts.get("subject", ""))):
         count += 1
         origin: dict[str, Any] = {"file": name, "heading": list(found.path), "span": [found.start, found.end]} | ({"converted": True} if converted else {})
-        row = {"question": found.question, "answer": found.answer, "origin": origin, **carried}
+        ground = {"reference": found.reference} if found.reference else {}
+        row = {"question": found.question, "answer": found.answer, "origin": origin, **carried, **ground}
         yield Raw(name, text.count("\n", 0, found.start) + 1, row | {"category": category})
     if not count:
         yield Raw(name, 0, error="the document has no headings, terms or tables from which pairs could be made")
@@ -85,6 +89,11 @@ def pairs(text: str, begin: int = 0, subject: str = "") -> list[Found]:
 
 def _of_section(section: Section, subject: str) -> Iterator[Found]:
     if any(_SKIPPED.match(title) for title in section.path):
+        return
+    last = section.blocks[-1] if section.blocks else None
+    if last and last.kind == "paragraph" and (ground := _GROUND.fullmatch(last.text)):
+        reference = phrasing.one_line(ground["reference"]).rstrip(".")
+        yield from (replace(found, reference=reference) for found in _of_section(replace(section, blocks=section.blocks[:-1]), subject))
         return
     if section.path and (found := _whole(section, subject)):
         yield found

@@ -292,3 +292,25 @@ def test_an_endpoint_that_is_not_there_is_explained(tmp_path: Path) -> None:
     (tmp_path / "roth.md").write_text(f"# Roth\n\n{SECTION}\n")
     with pytest.raises(UserError, match="does not answer"):
         asking.pairs(tmp_path / "roth.md", "http://127.0.0.1:9/v1", "m")
+
+
+def test_the_ground_of_a_section_is_its_last_paragraph_and_no_part_of_its_answer(tmp_path: Path) -> None:
+    """A guide's front matter speaks for all of it; a section that names its own source is not held to the common one."""
+    file = tmp_path / "guide.md"
+    file.write_text(
+        "---\ncategory: tax\nreference: the common ground\n---\n# Guide\n\n"
+        "## What is a wash sale?\nA sale at a loss with a purchase of the same security within 30 days before or after it.\n\n"
+        "Source: Internal Revenue Code section 1091;\nIRS Publication 550.\n\n"
+        "## Terms\n- **Basis**: what was paid for a thing, with later adjustments.\n- **Gain**: what the sale brought above the basis.\n\n"
+        "**Sources:** IRS Publication 551\n\n"
+        "## What is a bracket?\nA layer of income that is taxed at one rate. Source: the sentence goes on in its paragraph.\n"
+    )
+    found = {raw.value["question"]: raw.value for raw in extract.rows(file, "guide.md", source())}
+    assert {question: row["reference"] for question, row in found.items()} == {
+        "What is a wash sale?": "Internal Revenue Code section 1091; IRS Publication 550",
+        "What are the terms of Guide?": "IRS Publication 551",
+        "What is Basis?": "IRS Publication 551",
+        "What is Gain?": "IRS Publication 551",
+        "What is a bracket?": "the common ground",
+    }
+    assert [question for question, row in found.items() if "Source" in row["answer"]] == ["What is a bracket?"]
