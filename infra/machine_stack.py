@@ -23,7 +23,16 @@ def build(stack: Stack) -> dict[str, Any]:
     found = stacks.look_up(stack.spec)
     wanted = found.spec.machine
     assert wanted is not None  # noqa: S101 - from_config saw it
-    plan = make_plan(stack.name, found.spec, load_prices(wanted.region), shape=found.shape, corpus=found.corpus, answers=found.answers, format=found.format)
+    plan = make_plan(
+        stack.name,
+        found.spec,
+        load_prices(wanted.region),
+        shape=found.shape,
+        corpus=found.corpus,
+        answers=found.answers,
+        format=found.format,
+        model_copies=found.model_copies,
+    )
     _say(plan, found)
     if not found.done:
         plan.accept()

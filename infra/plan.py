@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from runners.artifacts import layout
 from runners.errors import UserError
+from runners.pipeline import images_of
 from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan
 from runners.planning.stacks import Found
@@ -97,8 +98,7 @@ class GroupPlan:
 
     def metadata(self, secret: str, scratch: str) -> dict[str, str]:
         """The VM's values; the constant part comes from ``runners.vm.payload``. ``scratch`` is unused when empty (for digests)."""
-        stages = ("train", "quantize") if self.role == "train" else ("serve", "gateway")
-        images = {stage: getattr(self.spec.environments, stage) for stage in stages}
+        images = {image: getattr(self.spec.environments, image) for image in images_of(self.role)}
         values = {
             "elson-role": self.role,
             "elson-job-id": self.job_id,

@@ -84,11 +84,6 @@ def _inputs(stage: str) -> list[Path]:
     return files
 
 
-def lock_digest(stage: str) -> str:
-    """16 hex digits that name a stage's lock: what stands in a record where no container's digest does."""
-    return hashlib.sha256(lock_file(stage).read_bytes()).hexdigest()[:16]
-
-
 def is_complete(stage: str) -> bool:
     """Whether the environment stands and was made from today's lock."""
     mark = path(stage) / "stamp"

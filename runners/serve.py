@@ -27,6 +27,7 @@ from runners import log
 from runners.artifacts import registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
+from runners.pipeline import ADAPTERS
 from runners.processes import bound
 from runners.spec import ServeSpec, Spec
 
@@ -74,7 +75,7 @@ def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]
         raise UserError(f"{entry.name} is {entry.id} now; the plan was made for {spec.serve.model_id}", "the planned model", "plan again: pulumi up")
     folder = work / "models" / entry.name
     storage.download(registry.folder_of(spec.buckets, entry), folder, label=f"download {entry.name}")
-    if entry.kind == "dora":
+    if entry.kind in ADAPTERS:
         from runners.compression.merge import merge_streaming
 
         parent = next(e for e in registry.entries(spec.buckets) if e.id == entry.parents["base_model"])

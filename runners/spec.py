@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from runners.errors import UserError
 
-#: Bumped when a stage's numbers would change for the same inputs; part of the ids, so old artifacts are not mistaken for new.
-STAGE_VERSIONS = {"data": 1, "train": 1, "merge": 1, "quantize": 1}
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -190,6 +188,13 @@ class EvaluateSpec(Strict):
     judge: JudgeSpec | None = None
 
 
+class PriceSpec(Strict):
+    """The dated price of a machine with its disk."""
+
+    usd_per_hour: float = Field(ge=0)
+    priced_at: str
+
+
 class MachineSpec(Strict):
     """The group of one VM of a stack. Machine types are those of ``runners/planning/machines.py``."""
 
@@ -209,6 +214,7 @@ class MachineSpec(Strict):
     max_run_minutes: int = Field(150, ge=10, le=10_080, description="the platform deletes a VM that lived this long, whatever it does")
     max_attempts: int = Field(5, ge=1)
     preemption_notice_s: Literal[0, 120] = Field(120, description="warning before a spot VM is taken")
+    price: PriceSpec | None = Field(None, description="what an hour of it costs, for the records; filled in when the spec is resolved")
 
 
 class SubnetSpec(Strict):
@@ -239,8 +245,16 @@ class FoundationSpec(Strict):
     soft_delete_days: int = Field(30, ge=7, le=90, description="how long a deleted model can be brought back")
 
 
+class CodeDigests(Strict):
+    """The code of each stage that makes a model (``runners/identity.py``); filled in when the spec is resolved, and part of the ids."""
+
+    train: str | None = None
+    merge: str | None = None
+    quantize: str | None = None
+
+
 class EnvironmentDigests(Strict):
-    """Which code ran: the container's digest in the cloud, the lock's digest at home."""
+    """The containers of the cloud, pinned by digest; no part of an id: an image is rebuilt for reasons that change no number."""
 
     train: str | None = None
     quantize: str | None = None
@@ -267,6 +281,7 @@ class Spec(Strict):
     machine: MachineSpec | None = None
     foundation: FoundationSpec | None = None
     environments: EnvironmentDigests = EnvironmentDigests()
+    code: CodeDigests = CodeDigests()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Spec:
@@ -312,41 +327,3 @@ def digest(value: Any) -> str:
 def spec_digest(spec: Spec) -> str:
     """Name of a resolved spec in the bucket."""
     return digest(spec.model_dump(mode="json"))
-
-
-def train_id(spec: Spec) -> str:
-    """Id of the adapter that a resolved spec makes. Raises UserError when the spec is not resolved."""
-    return "dora-" + digest(["train", STAGE_VERSIONS["train"], *_training_inputs(spec)])
-
-
-def merge_id(spec: Spec) -> str:
-    """Id of the merged model that a resolved spec makes."""
-    return "merged-" + digest(["merge", STAGE_VERSIONS["merge"], train_id(spec), spec.merge.model_dump(mode="json", exclude={"publish"})])
-
-
-def quantize_id(spec: Spec) -> str:
-    """Id of the quantized model that a resolved spec makes."""
-    inputs = [merge_id(spec), spec.quantize.model_dump(mode="json"), _need(spec.environments.quantize, "environments.quantize")]
-    return "qdora-" + digest(["quantize", STAGE_VERSIONS["quantize"], *inputs])
-
-
-def model_name(spec: Spec, kind: Literal["dora", "merged", "qdora"]) -> str:
-    """The registry name a stage publishes under: the spec's, or one derived from the id."""
-    ids = {"dora": train_id, "merged": merge_id, "qdora": quantize_id}
-    return getattr(spec.names, kind) or f"{spec.profile}-{ids[kind](spec)}"
-
-
-def _training_inputs(spec: Spec) -> list[Any]:
-    return [
-        _need(spec.base_model.id, "base_model.id"),
-        _need(spec.dataset.id, "dataset.id"),
-        spec.train.model_dump(mode="json"),
-        spec.chat.model_dump(mode="json"),
-        _need(spec.environments.train, "environments.train"),
-    ]
-
-
-def _need(value: str | None, key: str) -> str:
-    if value is None:
-        raise UserError(f"the spec is not resolved: {key} is missing", "an id", "pass the spec that `elson plan` or `elson run` wrote")
-    return value

@@ -12,11 +12,12 @@ from typing import Any
 
 from runners import log
 from runners.artifacts import checkpoint_bucket, layout, registry, storage
-from runners.artifacts.record import RECORD, Record, Stopwatch, account
+from runners.artifacts.record import RECORD, Cost, Record, Stopwatch, account
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
-from runners.planning import costs
-from runners.spec import BucketSpec, Spec, merge_id, model_name, quantize_id, train_id
+from runners.identity import kind_of, model_name, stage_id, verify_code
+from runners.pipeline import STAGE
+from runners.spec import BucketSpec, Spec
 
 
 def load_spec(uri: str) -> Spec:
@@ -42,20 +43,22 @@ def save_spec(spec: Spec) -> str:
 
 def train(spec: Spec, work: Path) -> Entry:
     """Train and publish the adapter; nothing is done when it is there."""
-    name, stage_id = model_name(spec, "dora"), train_id(spec)
-    if done := registry.complete(spec.buckets, name, stage_id):
+    name, made_id = model_name(spec, "train"), stage_id(spec, "train")
+    if done := registry.complete(spec.buckets, name, made_id):
         return _said(done)
     from runners.training import train as stage
+
+    verify_code(spec, "train")
 
     watch = Stopwatch()
     with watch.phase("download"):
         base, dataset = base_folder(spec, work), _dataset(spec, work)
-        resume = checkpoint_bucket.newest(spec.buckets, stage_id, work)
-    with checkpoint_bucket.Uploads(spec.buckets, stage_id) as uploads:
+        resume = checkpoint_bucket.newest(spec.buckets, made_id, work)
+    with checkpoint_bucket.Uploads(spec.buckets, made_id) as uploads:
         result = stage.train(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
     parents = {"base_model": spec.base_model.id or "", "dataset": spec.dataset.id or ""}
-    entry = _publish(spec, "train", "dora", work / "adapter", name, stage_id, watch, result, parents)
-    storage.delete(layout.checkpoints(spec.buckets, stage_id))
+    entry = _publish(spec, "train", work / "adapter", name, made_id, watch, result, parents)
+    storage.delete(layout.checkpoints(spec.buckets, made_id))
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     return entry
 
@@ -65,47 +68,51 @@ def merge(spec: Spec, work: Path) -> Path:
 
     Published only where ``merge.publish`` says so: quantization on the same machine reads the folder, and nobody else needs 29.5 GB.
     """
-    name, stage_id, merged = model_name(spec, "merged"), merge_id(spec), work / "merged"
-    done = registry.complete(spec.buckets, name, stage_id) if spec.merge.publish else None
+    name, made_id, merged = model_name(spec, "merge"), stage_id(spec, "merge"), work / "merged"
+    done = registry.complete(spec.buckets, name, made_id) if spec.merge.publish else None
     if done:
         storage.download(registry.folder_of(spec.buckets, _said(done)), merged, label=f"download {name}")
         return merged
-    parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "dataset": spec.dataset.id or ""}
-    if not _is_made(merged, stage_id):
+    parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "dataset": spec.dataset.id or ""}
+    if not _is_made(merged, made_id):
         from runners.compression import merge as stage
 
+        verify_code(spec, "merge")
         watch = Stopwatch()
         with watch.phase("download"):
             base, dataset, adapter = base_folder(spec, work), _dataset(spec, work), _adapter(spec, work)
         result = stage.merge(spec, base, adapter, dataset, work)
-        _write_record(spec, "merge", merged, name, stage_id, watch, result, parents)
+        _write_record(spec, "merge", merged, name, made_id, watch, result, parents)
     if spec.merge.publish:
-        registry.publish(spec.buckets, merged, name=name, stage_id=stage_id, kind="merged", parents=parents)
+        registry.publish(spec.buckets, merged, name=name, stage_id=made_id, kind="merged", format=STAGE["merge"].format, parents=parents)
     return merged
 
 
 def quantize(spec: Spec, work: Path) -> Entry:
     """Quantize the merged model and publish it; nothing is done when it is there."""
-    name, stage_id, merged = model_name(spec, "qdora"), quantize_id(spec), work / "merged"
-    if done := registry.complete(spec.buckets, name, stage_id):
+    name, made_id, merged = model_name(spec, "quantize"), stage_id(spec, "quantize"), work / "merged"
+    if done := registry.complete(spec.buckets, name, made_id):
         return _said(done)
     from runners.compression import quantize as stage
+
+    verify_code(spec, "quantize")
 
     watch = Stopwatch()
     with watch.phase("download"):
         dataset = _dataset(spec, work)
-        if not _is_made(merged, merge_id(spec)):
-            entry = registry.complete(spec.buckets, model_name(spec, "merged"), merge_id(spec))
+        merge_id = stage_id(spec, "merge")
+        if not _is_made(merged, merge_id):
+            entry = registry.complete(spec.buckets, model_name(spec, "merge"), merge_id)
             if entry is None:
                 raise UserError(
-                    f"the merged model {merge_id(spec)} is neither in {merged} nor in the bucket",
+                    f"the merged model {merge_id} is neither in {merged} nor in the bucket",
                     "the merge stage's result",
                     "elson merge with the same spec and work folder",
                 )
             storage.download(registry.folder_of(spec.buckets, entry), merged, label=f"download {entry.name}")
     result = stage.quantize(spec, merged, dataset, work)
-    parents = {"base_model": spec.base_model.id or "", "adapter": train_id(spec), "merged": merge_id(spec), "dataset": spec.dataset.id or ""}
-    return _publish(spec, "quantize", "qdora", work / "awq", name, stage_id, watch, result, parents)
+    parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "merged": merge_id, "dataset": spec.dataset.id or ""}
+    return _publish(spec, "quantize", work / "awq", name, made_id, watch, result, parents)
 
 
 def publish_dataset(buckets: BucketSpec, folder: Path, name: str, dataset_id: str) -> Entry:
@@ -117,30 +124,39 @@ def publish_base(buckets: BucketSpec, folder: Path, name: str) -> Entry:
     """Publish a base model's folder; its id is its content."""
     from runners.artifacts.record import manifest_of
 
-    return registry.publish(buckets, folder, name=name, stage_id=f"base-{manifest_of(folder).digest}", kind="base")
+    return registry.publish(buckets, folder, name=name, stage_id=f"base-{manifest_of(folder).digest}", kind="base", format="bf16")
 
 
-def _publish(spec: Spec, stage: str, kind: Any, folder: Path, name: str, stage_id: str, watch: Stopwatch, result: Any, parents: dict[str, str]) -> Entry:
-    _write_record(spec, stage, folder, name, stage_id, watch, result, parents)
-    return registry.publish(spec.buckets, folder, name=name, stage_id=stage_id, kind=kind, parents=parents)
+def _publish(spec: Spec, stage: str, folder: Path, name: str, made_id: str, watch: Stopwatch, result: Any, parents: dict[str, str]) -> Entry:
+    _write_record(spec, stage, folder, name, made_id, watch, result, parents)
+    return registry.publish(spec.buckets, folder, name=name, stage_id=made_id, kind=kind_of(spec, stage), format=STAGE[stage].format, parents=parents)
 
 
-def _write_record(spec: Spec, stage: str, folder: Path, name: str, stage_id: str, watch: Stopwatch, result: Any, parents: dict[str, str]) -> None:
+def _write_record(spec: Spec, stage: str, folder: Path, name: str, made_id: str, watch: Stopwatch, result: Any, parents: dict[str, str]) -> None:
     """The record is the last file of a result: who finds it finds all of it."""
     watch.phases.extend(result.phases)
     gates = tuple(getattr(result, "gates", ()))
-    cost = costs.of_stage(spec, sum(phase.seconds for phase in watch.phases))
+    cost = _cost(spec, sum(phase.seconds for phase in watch.phases))
     values = {"parents": parents, "spec": spec.model_dump(mode="json"), "metrics": result.metrics, "gates": gates, "cost": cost}
-    record = account(stage, stage_id, watch, name=name, **values)
+    record = account(stage, made_id, watch, name=name, **values)
     partial = folder / f"{RECORD}.partial"
     partial.write_text(record.model_dump_json(indent=1))
     partial.rename(folder / RECORD)
 
 
-def _is_made(folder: Path, stage_id: str) -> bool:
+def _cost(spec: Spec, seconds: float) -> Cost | None:
+    """Dollars of the machine's time, by the price that the spec was resolved with; None at home."""
+    machine = spec.machine
+    if machine is None or machine.price is None:
+        return None
+    usd, kind = machine.price.usd_per_hour * seconds / 3600, f"{machine.machine_type} {machine.provisioning_model}"
+    return Cost(usd=round(usd, 4), usd_per_hour=machine.price.usd_per_hour, machine_type=kind, priced_at=machine.price.priced_at)
+
+
+def _is_made(folder: Path, made_id: str) -> bool:
     """Whether a stage's whole result stands in a folder of this machine."""
     file = folder / RECORD
-    return file.exists() and Record.model_validate_json(file.read_text()).id == stage_id
+    return file.exists() and Record.model_validate_json(file.read_text()).id == made_id
 
 
 def base_folder(spec: Spec, work: Path) -> Path:
@@ -157,10 +173,10 @@ def _dataset(spec: Spec, work: Path) -> Path:
 
 
 def _adapter(spec: Spec, work: Path) -> Path:
-    entry = registry.usable(spec.buckets, model_name(spec, "dora"))
-    if entry.id != train_id(spec):
+    entry, made_id = registry.usable(spec.buckets, model_name(spec, "train")), stage_id(spec, "train")
+    if entry.id != made_id:
         raise UserError(
-            f"{entry.name} is {entry.id}, and this spec's adapter is {train_id(spec)}",
+            f"{entry.name} is {entry.id}, and this spec's adapter is {made_id}",
             "the adapter that this spec trains",
             "run the train stage of this spec first",
         )

@@ -18,13 +18,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from runners import log
+from runners import identity, log
 from runners.artifacts import layout, storage
 from runners.artifacts.record import Manifest, manifest_of, now
 from runners.errors import UserError
+from runners.pipeline import QUANTIZED, Format, Kind
 from runners.spec import BucketSpec, Spec, Strict
-
-Kind = Literal["base", "dora", "merged", "qdora", "dataset"]
 
 #: Models of the first version, trained on an unknown number of pairs with another template: never to be used again.
 DEPRECATED = {
@@ -34,7 +33,8 @@ DEPRECATED = {
 
 
 class Entry(Strict):
-    """One name. ``manifest`` is the digest of the published files; ``parents`` are ids by role (base_model, dataset, adapter...)."""
+    """One name. ``manifest`` is the digest of the published files; ``parents`` are ids by role (base_model, dataset, adapter...);
+    ``rule`` is the rule its id was made by (``runners/identity.py``), 1 where an entry does not say so."""
 
     name: str
     id: str
@@ -44,6 +44,8 @@ class Entry(Strict):
     parents: dict[str, str] = Field(default_factory=dict)
     published_at: str = ""
     bytes: int = 0
+    format: Format | None = None
+    rule: int = 1
     reason: str | None = None
     replacement: str | None = None
 
@@ -96,6 +98,12 @@ def complete(buckets: BucketSpec, name: str, stage_id: str) -> Entry | None:
     entry = read(buckets, name)
     if entry is None or (entry.status == "building" and entry.id != stage_id):
         return None
+    if entry.id != stage_id and entry.rule < identity.RULE and entry.kind not in ("base", "dataset"):
+        raise UserError(
+            f"{name} was published by release 0.1, which made ids by another rule: it is {entry.id}, and this run would make {stage_id}",
+            "a name that is free; the published model is complete, and can be served as it is",
+            f"to train it again, bump the version in the spec's names (…{_bumped(name)})",
+        )
     if entry.id != stage_id:
         raise UserError(
             f"the name {name} is taken by {entry.id}, and this run would make {stage_id}",
@@ -109,14 +117,25 @@ def complete(buckets: BucketSpec, name: str, stage_id: str) -> Entry | None:
     return entry
 
 
-def publish(buckets: BucketSpec, folder: Path, *, name: str, stage_id: str, kind: Kind, parents: dict[str, str] | None = None) -> Entry:
+def publish(
+    buckets: BucketSpec, folder: Path, *, name: str, stage_id: str, kind: Kind, format: Format | None = None, parents: dict[str, str] | None = None
+) -> Entry:
     """Publish a folder (its record.json included) under a name; see the module's text. Returns the entry that stands, which may be another machine's."""
     if done := complete(buckets, name, stage_id):
         return done
     manifest = manifest_of(folder)
     storage.upload(folder, layout.staging(buckets, stage_id, manifest.digest), label=f"upload {name}")
     claim = Entry(
-        name=name, id=stage_id, kind=kind, status="building", manifest=manifest.digest, parents=parents or {}, published_at=now(), bytes=manifest.total_bytes
+        name=name,
+        id=stage_id,
+        kind=kind,
+        status="building",
+        manifest=manifest.digest,
+        parents=parents or {},
+        published_at=now(),
+        bytes=manifest.total_bytes,
+        format=format,
+        rule=identity.RULE,
     )
     standing = storage.update_json(layout.registry(buckets, name), lambda old: _claimed(old, claim))
     return _finish(buckets, Entry.model_validate(standing))
@@ -167,6 +186,11 @@ def _verify(target: str, manifest: Manifest) -> None:
 def folder_of(buckets: BucketSpec, entry: Entry) -> str:
     """Where an entry's files stand."""
     return layout.dataset(buckets, entry.id) if entry.kind == "dataset" else layout.model(buckets, entry.name)
+
+
+def format_of(entry: Entry) -> Format:
+    """How a model's weights are stored; entries of release 0.1 did not say so."""
+    return entry.format or ("awq" if entry.kind in QUANTIZED else "bf16")
 
 
 def forget(buckets: BucketSpec, name: str) -> None:
@@ -232,7 +256,10 @@ def to_serve(buckets: BucketSpec, model: str) -> Entry:
 
 
 def resolve(spec: Spec, *, serving: bool = False) -> Spec:
-    """Fill in the ids that names stand for, from the bucket. Raises UserError with the command that makes what is missing."""
+    """Fill in the ids that names stand for, from the bucket, and the digests of the code that is here.
+
+    Raises UserError with the command that makes what is missing.
+    """
     if serving:
         entry = to_serve(spec.buckets, spec.serve.model)
         return spec.model_copy(update={"serve": spec.serve.model_copy(update={"model": entry.name, "model_id": entry.id})})
@@ -241,6 +268,7 @@ def resolve(spec: Spec, *, serving: bool = False) -> Spec:
         pinned = getattr(spec, part).id
         if pinned and pinned != entry.id:
             raise UserError(f"{part}.id is pinned to {pinned}, and {entry.name} is {entry.id}", "the same id", f"change {part}.id or {part}.name in the spec")
+    spec = identity.with_code(spec)
     return spec.model_copy(
         update={"base_model": spec.base_model.model_copy(update={"id": base.id}), "dataset": spec.dataset.model_copy(update={"id": dataset.id})}
     )

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runners import log
-from runners.cloud.images import ROLES, ROOT
+from runners.cloud.images import ROOT
 from runners.errors import UserError
+from runners.pipeline import images_of
 from runners.spec import Spec
 
 #: Pulling and unpacking is disk and network; a GPU would cost fifty times as much and do nothing.
@@ -68,7 +69,7 @@ def plan(spec: Spec, role: str, project: str, zone: str, files: Path) -> Bake:
 
 def containers(spec: Spec, role: str) -> dict[str, str]:
     """The pinned containers of a role. Raises UserError when one is missing."""
-    found = {stage: getattr(spec.environments, stage) for stage in ROLES[role]}
+    found = {stage: getattr(spec.environments, stage) for stage in images_of(role)}
     missing = [stage for stage, image in found.items() if not image]
     if missing:
         raise UserError(f"environments.{missing[0]} is not in the stack file", "an image pinned by digest", f"elson images build {' '.join(missing)}")

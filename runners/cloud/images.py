@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,16 +21,14 @@ from typing import Any
 
 import yaml
 
-from runners import log
+from runners import identity, log
 from runners.errors import UserError
+from runners.pipeline import GATEWAY, images_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BASES = ROOT / "images" / "bases.yaml"
-STAGES = ("train", "quantize", "serve", "gateway")
-#: Which base an image stands on, and the build argument that takes it.
-BASE_OF = {"train": "python", "quantize": "python", "serve": "python", "gateway": "caddy"}
+#: The build argument that takes an image's base.
 ARGUMENT_OF = {"python": "PYTHON_BASE", "caddy": "CADDY_BASE"}
-ROLES = {"train": ("train", "quantize"), "serve": ("serve", "gateway")}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MANIFESTS = ", ".join(
     f"application/vnd.{kind}"
@@ -114,16 +113,30 @@ def _token(challenge: str) -> str:
     return str(values.get("token") or values["access_token"])
 
 
-def inputs(stage: str, root: Path = ROOT) -> list[Path]:
-    """Every file that goes into an image."""
-    own = [root / "images" / stage / "Dockerfile"]
-    if stage == "gateway":
-        return [*own, root / "images" / stage / "Caddyfile"]
-    return [
-        *own,
-        root / "images" / stage / "requirements.lock",
-        *sorted(path for path in (root / "runners").rglob("*") if path.is_file() and "__pycache__" not in path.parts),
-    ]
+def base_of(image: str) -> str:
+    """The base that an image is built on: a key of ``images/bases.yaml``."""
+    return "caddy" if image == GATEWAY else "python"
+
+
+def dockerfile(image: str) -> str:
+    """The Dockerfile of an image, relative to the project."""
+    return "images/gateway/Dockerfile" if image == GATEWAY else "images/Dockerfile"
+
+
+def inputs(image: str, root: Path = ROOT) -> list[Path]:
+    """Every file that goes into an image: its Dockerfile, its lock, and the code that its stages import."""
+    own = [root / dockerfile(image)]
+    if image == GATEWAY:
+        return [*own, root / "images" / image / "Caddyfile"]
+    return [*own, root / "images" / image / "requirements.lock", *identity.image_files(image, root)]
+
+
+def context(image: str, folder: Path, root: Path = ROOT) -> None:
+    """Copy an image's inputs to an empty folder: what it is built from, and nothing else."""
+    for file in inputs(image, root):
+        target = folder / file.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
 
 
 def content_tag(stage: str, base: str, root: Path = ROOT) -> str:
@@ -136,13 +149,21 @@ def content_tag(stage: str, base: str, root: Path = ROOT) -> str:
 
 def build_command(stage: str, project: str, region: str, commit: str, file: Path = BASES) -> tuple[str, list[str]]:
     """(image with its tag, the ``gcloud`` call that builds it). Raises UserError while a base has no digest."""
-    name = BASE_OF[stage]
+    name = base_of(stage)
     base = pinned(name, file)
     image = f"{region}-docker.pkg.dev/{project}/elson/{stage}:{content_tag(stage, base)}"
-    values = {"_STAGE": stage, "_BASE_ARGUMENT": ARGUMENT_OF[name], "_BASE": base, "_BUILDER": pinned("builder", file), "_COMMIT": commit, "_IMAGE": image}
+    values = {
+        "_IMAGE_NAME": stage,
+        "_DOCKERFILE": dockerfile(stage),
+        "_BASE_ARGUMENT": ARGUMENT_OF[name],
+        "_BASE": base,
+        "_BUILDER": pinned("builder", file),
+        "_COMMIT": commit,
+        "_IMAGE": image,
+    }
     substitutions = ",".join(f"{key}={value}" for key, value in values.items())
     config = ["--config=images/cloudbuild.yaml", f"--substitutions={substitutions}", f"--project={project}", f"--region={region}", "--format=json"]
-    return image, ["gcloud", "builds", "submit", str(ROOT), *config]
+    return image, ["gcloud", "builds", "submit", *config]
 
 
 def build(stage: str, project: str, region: str, commit: str) -> str:
@@ -153,7 +174,9 @@ def build(stage: str, project: str, region: str, commit: str) -> str:
         log.event("image is built already", image=image)
     else:
         log.event("building", stage=stage, image=image)
-        _gcloud(command, ROOT)
+        with tempfile.TemporaryDirectory(prefix="elson-build-") as folder:
+            context(stage, Path(folder))
+            _gcloud([*command[:3], folder, *command[3:]], ROOT)
         digest = _digest_of(image, project)
     if not digest:
         raise UserError(f"{image} was built and is not in the registry", "its digest", f"look at the build: gcloud builds list --project {project}")
@@ -189,7 +212,7 @@ def write_digests(images: dict[str, str], folder: Path = ROOT / "infra" / "stack
         machine = (yaml.safe_load(text).get("config", {}).get("elson:spec") or {}).get("machine")
         if not machine:
             continue
-        wanted = {stage: image for stage, image in images.items() if stage in ROLES[machine.get("role", "train")]}
+        wanted = {stage: image for stage, image in images.items() if stage in images_of(machine.get("role", "train"))}
         if wanted and (new := with_images(text, wanted)) != text:
             file.write_text(new)
             changed.append(file)

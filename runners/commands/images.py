@@ -12,6 +12,7 @@ import click
 from runners.cloud import images as work
 from runners.commands.cli import print_json
 from runners.errors import UserError
+from runners.pipeline import IMAGES
 
 _DRY = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Data for machines.")
@@ -57,7 +58,7 @@ def resolve(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 
 
 @images.command()
-@click.argument("stages", nargs=-1, type=click.Choice(work.STAGES))
+@click.argument("stages", nargs=-1, type=click.Choice(IMAGES))
 @_PROJECT
 @click.option("--region", default="us-central1", show_default=True, help="Where the registry is and the builds run.")
 @_DRY
@@ -71,7 +72,7 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
       elson images build gateway --project my-project
       elson images build --project my-project --dry-run
     """
-    wanted = stages or work.STAGES
+    wanted = stages or IMAGES
     commit = _commit()
     if dry_run:
         calls = {stage: work.build_command(stage, project, region, commit)[1] for stage in wanted}

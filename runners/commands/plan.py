@@ -60,7 +60,15 @@ def make(stack: Any, *, offline: bool, model_format: Any, whole_logits: bool = F
             log.warning("planned without the bucket", stack=stack.name, because=error.found, fix=error.fix)
         else:
             return make_plan(
-                stack.name, found.spec, prices, shape=found.shape, corpus=found.corpus, answers=found.answers, format=found.format, whole_logits=whole_logits
+                stack.name,
+                found.spec,
+                prices,
+                shape=found.shape,
+                corpus=found.corpus,
+                answers=found.answers,
+                format=found.format,
+                model_copies=found.model_copies,
+                whole_logits=whole_logits,
             )
     return make_plan(stack.name, stack.spec, prices, format=model_format, whole_logits=whole_logits)
 

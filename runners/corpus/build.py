@@ -29,7 +29,7 @@ from runners.corpus.dedupe import LEAKED, STAYS, Duplicates
 from runners.corpus.leaks import Benchmark, Hit
 from runners.corpus.reading import Corpus, read
 from runners.errors import UserError
-from runners.spec import STAGE_VERSIONS, Spec, digest
+from runners.spec import Spec, digest
 
 TRAIN, VALIDATION, CONSOLIDATED = "train.jsonl", "validation.jsonl", "consolidated_training_data"
 STATISTICS, REJECTS, LEAKS, REPORT = "training_statistics.json", "rejects.jsonl", "leaks.json", "report.html"
@@ -280,7 +280,7 @@ def _finish(spec: Spec, out: Path, partial: Path, facts: dict[str, Any], watch: 
     shutil.rmtree(partial / ".work")
     with watch.phase("hash"):
         content = {name: describe(partial / name) for name in CONTENT}
-    dataset_id = "data-" + digest([STAGE_VERSIONS["data"], {name: file.sha256 for name, file in content.items()}])
+    dataset_id = "data-" + digest({name: file.sha256 for name, file in content.items()})
     metrics = {
         "pairs_read": facts["read"]["pairs"],
         "pairs": facts["kept"]["pairs"],

@@ -10,14 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runners import spec
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.record import RECORD, Record, Stopwatch
 from runners.artifacts.registry import Entry
 from runners.evaluation.results import EvaluationResult
+from runners.identity import model_name
 from runners.pages import charts, page
 from runners.pages.charts import Bar, Interval, Series, Span
 from runners.pages.page import Tile
+from runners.pipeline import MAKERS
 from runners.planning.machines import load_prices, machine
 from runners.planning.plan import make_plan
 from runners.planning.training import Corpus
@@ -96,12 +97,11 @@ def as_text(summary: dict[str, Any]) -> str:
 
 def _records(settings: Spec) -> dict[str, Record]:
     """The record of each stage, from the bucket."""
-    names = {"train": "dora", "merge": "merged", "quantize": "qdora"}
     found = {}
-    for stage, kind in names.items():
-        stored = storage.read_json(f"{layout.model(settings.buckets, spec.model_name(settings, kind))}/{RECORD}")  # type: ignore[arg-type]  # the three kinds
+    for stage in MAKERS:
+        stored = storage.read_json(f"{layout.model(settings.buckets, model_name(settings, stage.name))}/{RECORD}")
         if stored:
-            found[stage] = Record.model_validate(stored[0])
+            found[stage.name] = Record.model_validate(stored[0])
     return found
 
 

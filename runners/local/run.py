@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners import environments, log, serve, spec, stages
+from runners import environments, identity, log, serve, spec, stages
 from runners.artifacts import layout, local_bucket, record, registry, storage
 from runners.artifacts.record import Stopwatch
 from runners.errors import UserError
+from runners.pipeline import MAKERS, STAGE
 from runners.processes import bound
 from runners.spec import Spec
 
@@ -74,7 +75,7 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
             f"python3 -m runners.environments {' '.join(missing)}",
         )
     home.mkdir(parents=True, exist_ok=True)
-    job = Run(_with_environments(wanted), home)
+    job = Run(wanted, home)
     job.work.mkdir(parents=True, exist_ok=True)
     with local_bucket.running(home, wanted.buckets):
         if redo_from in ("base", "data"):
@@ -87,16 +88,16 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         uri = stages.save_spec(job.spec)
         if until in ("base", "data"):
             return _so_far(job)
-        _stage(job, "train", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "dora"), spec.train_id(job.spec)))
+        _stage(job, "train", uri, _done(job, "train"))
         if until == "train":
             return _so_far(job)
-        _stage(job, "merge", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "merged"), spec.merge_id(job.spec)))
+        _stage(job, "merge", uri, _done(job, "merge"))
         if until == "merge":
             return _so_far(job)
-        _stage(job, "quantize", uri, registry.complete(wanted.buckets, spec.model_name(job.spec, "qdora"), spec.quantize_id(job.spec)))
+        _stage(job, "quantize", uri, _done(job, "quantize"))
         if until == "quantize":
             return _so_far(job)
-        served = registry.usable(wanted.buckets, spec.model_name(job.spec, "qdora"))
+        served = registry.usable(wanted.buckets, identity.model_name(job.spec, "quantize"))
         job.spec = job.spec.model_copy(update={"serve": job.spec.serve.model_copy(update={"model": served.name, "model_id": served.id})})
         return _evaluated(job, served, keep_serving=keep_serving, fresh=redo_from is not None)
 
@@ -111,11 +112,6 @@ def _so_far(job: Run) -> dict[str, Any]:
         "skipped": job.skipped,
         "peak_mib": job.peak_mib,
     }
-
-
-def _with_environments(wanted: Spec) -> Spec:
-    digests = {stage: f"lock:{environments.lock_digest(stage)}" for stage in ("train", "quantize", "serve")}
-    return wanted.model_copy(update={"environments": spec.EnvironmentDigests(**digests)})
 
 
 def _base(job: Run) -> None:
@@ -149,14 +145,17 @@ def _data(job: Run) -> None:
     job.spec = job.spec.model_copy(update={"dataset": spec.DatasetSpec(name=name)})
 
 
+def _done(job: Run, stage: str) -> registry.Entry | None:
+    return registry.complete(job.spec.buckets, identity.model_name(job.spec, stage), identity.stage_id(job.spec, stage))
+
+
 def _stage(job: Run, stage: str, uri: str, done: registry.Entry | None) -> None:
     if done:
         log.event(f"{stage}: done already", name=done.name)
         job.skipped.append(stage)
         return
-    environment = "quantize" if stage == "quantize" else "train"
     with job.watch.phase(stage):
-        _process(job, stage, environment, [stage, "--spec", uri, "--work", str(job.work)])
+        _process(job, stage, STAGE[stage].image, [stage, "--spec", uri, "--work", str(job.work)])
 
 
 def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> None:
@@ -295,7 +294,7 @@ def _throw_away(job: Run, first: str) -> None:
     """Forget the results of a stage and of those after it; only ever in the embedded bucket, and only names made by this profile."""
     later = STAGES[STAGES.index(first) :]
     prefixes = {"base": (job.spec.base_model.name,), "data": (f"{job.spec.dataset.name.rpartition('-')[0] or job.spec.dataset.name}-",)}
-    kinds = {"train": "dora", "merge": "merged", "quantize": "qdora"}
+    kinds = {stage.name: identity.kind_of(job.spec, stage.name) for stage in MAKERS}
     for entry in registry.entries(job.spec.buckets):
         by_kind = any(entry.kind == kinds.get(stage) for stage in later) and entry.name.startswith(f"{job.spec.profile}-")
         if by_kind or any(entry.name.startswith(prefixes[stage]) for stage in later if stage in prefixes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runners.errors import UserError
+from runners.pipeline import Format
 from runners.planning import notices, serving, training
 from runners.planning.machines import Machine, Price, Prices, machine
 from runners.planning.notices import BAKED_BOOT_S, BOOT_S, PULL_S
@@ -15,7 +16,7 @@ from runners.planning.parts import Money, Phase, Plan
 from runners.planning.serving import Answers
 from runners.planning.training import ASSUMED_CORPUS, Corpus
 from runners.spec import MachineSpec, Spec
-from runners.training.shape import QWEN2_14B, Format, Shape, resident_bytes
+from runners.training.shape import QWEN2_14B, Shape, resident_bytes
 
 #: Shares of a link that a parallel, checksummed transfer reaches: 29.5 GB in 15 s of 9.5, 11.1 GB out in 8 s of 3.6; not measured.
 _DOWNLOAD_SHARE, _UPLOAD_SHARE = 0.63, 0.45
@@ -38,6 +39,7 @@ def make_plan(
     corpus: Corpus = ASSUMED_CORPUS,
     answers: Answers | None = None,
     format: Format = "awq",
+    model_copies: int = 1,
     whole_logits: bool = False,
 ) -> Plan:
     """The plan of a stack with a machine. ``format`` is the served model's; ``whole_logits`` plans for a loss that keeps them (stock trainers).
@@ -48,7 +50,7 @@ def make_plan(
         raise UserError(f"{stack} has no machine", "a stack that trains or serves", "elson plan -s train-h100")
     if spec.machine.role == "train":
         return _training_plan(stack, spec, spec.machine, prices, shape, corpus, whole_logits)
-    return _serving_plan(stack, spec, spec.machine, prices, shape, answers or Answers(), format)
+    return _serving_plan(stack, spec, spec.machine, prices, shape, answers or Answers(), format, model_copies)
 
 
 def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: Corpus, whole_logits: bool) -> Plan:
@@ -97,11 +99,16 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
     return replace(plan, refusals=notices.training_refusals(plan, wanted, shape, whole_logits=whole_logits), warnings=notices.training_warnings(plan, wanted))
 
 
-def _serving_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, answers: Answers, format: Format) -> Plan:
+def _serving_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, answers: Answers, format: Format, copies: int) -> Plan:
     host = machine(wanted.machine_type)
     served = serving.plan_serving(shape, format, host, spec.serve, answers, spec.quantize.group_size)
     weights = resident_bytes(shape, format, spec.quantize.group_size)
-    disk = (("system, driver", _SYSTEM_GB), ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB), ("model", weights / 1e9), ("logs", _LOGS_GB))
+    disk = (
+        ("system, driver", _SYSTEM_GB),
+        ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB),
+        ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9),
+        ("logs", _LOGS_GB),
+    )
     phases = (*_boot(wanted), _transfer("model in", weights, host, _DOWNLOAD_SHARE), Phase("vLLM until a completion", 20.0, _VLLM_START_S))
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)

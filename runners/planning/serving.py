@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runners.pipeline import Format
 from runners.planning.machines import MACHINES, Machine
 from runners.spec import ServeSpec
-from runners.training.shape import GIB, Format, Shape, bytes_read_per_token, resident_bytes
+from runners.training.shape import GIB, Shape, bytes_read_per_token, resident_bytes
 
 #: Activations, CUDA graphs and the runtime on each card; not measured here.
 OVERHEAD_GIB = 1.6

@@ -15,10 +15,13 @@ import yaml
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
+from runners.identity import model_name, stage_id
+from runners.pipeline import ADAPTERS, Format, images_of
+from runners.planning import costs
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, Corpus
-from runners.spec import BucketSpec, Spec, digest, model_name, parse, quantize_id
-from runners.training.shape import QWEN2_14B, Format, Shape
+from runners.spec import BucketSpec, Spec, digest, parse
+from runners.training.shape import QWEN2_14B, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
 #: Characters a token, template and system prompt aside: 614 characters are 140 tokens.
@@ -43,7 +46,9 @@ class Stack:
 
 @dataclass(frozen=True)
 class Found:
-    """A spec with every id in it, and what the bucket says about its job. ``done`` is the artifact if it is there; ``over`` why the job ended without one."""
+    """A spec with every id in it, and what the bucket says about its job.
+
+    ``model_copies`` is 2 where the server merges an adapter by itself; ``done`` is the artifact if it is there; ``over`` why the job ended without one."""
 
     spec: Spec
     job_id: str
@@ -51,6 +56,7 @@ class Found:
     shape: Shape = QWEN2_14B
     corpus: Corpus = ASSUMED_CORPUS
     answers: Answers = ANSWERS
+    model_copies: int = 1
     done: Entry | None = None
     over: str = ""
 
@@ -86,11 +92,9 @@ def look_up(spec: Spec) -> Found:
 
 
 def _training(spec: Spec) -> Found:
-    missing = [stage for stage in ("train", "quantize") if not getattr(spec.environments, stage)]
-    if missing:
-        raise UserError(f"environments.{missing[0]} is not set: no image was built", "an image pinned by digest", "elson images build")
-    resolved = registry.resolve(spec)
-    job_id, name = quantize_id(resolved), model_name(resolved, "qdora")
+    _images_are_built(spec, "train")
+    resolved = costs.with_price(registry.resolve(spec))
+    job_id, name = stage_id(resolved, "quantize"), model_name(resolved, "quantize")
     entry = registry.read(spec.buckets, name)
     if entry and entry.status != "building" and entry.id != job_id:
         registry.complete(spec.buckets, name, job_id)  # raises: the name is another's
@@ -106,29 +110,44 @@ def _training(spec: Spec) -> Found:
 
 
 def _serving(spec: Spec) -> Found:
-    missing = [stage for stage in ("serve", "gateway") if not getattr(spec.environments, stage)]
-    if missing:
-        raise UserError(f"environments.{missing[0]} is not set: no image was built", "an image pinned by digest", "elson images build")
+    _images_are_built(spec, "serve")
     entry = registry.to_serve(spec.buckets, spec.serve.model)
-    if entry.kind == "dora":
-        entry = _merged_of(spec.buckets, entry)
+    shaped_as, merges = entry, False
+    if entry.kind in ADAPTERS:
+        if merged := _merged_of(spec.buckets, entry):
+            entry = shaped_as = merged
+        else:
+            # vLLM refuses DoRA adapters (vllm#10849): the server merges this one into its base, on its own disk, before vLLM starts.
+            shaped_as, merges = _base_of(spec.buckets, entry), True
     serve = spec.serve.model_copy(update={"model": entry.name, "model_id": entry.id})
     resolved = spec.model_copy(update={"serve": serve})
     inputs = [entry.id, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
-    format: Format = "awq" if entry.kind == "qdora" else "bf16"
-    return Found(resolved, f"serve-{digest(inputs)}", format, _shape(spec.buckets, registry.folder_of(spec.buckets, entry)))
+    shape = _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
+    return Found(resolved, f"serve-{digest(inputs)}", registry.format_of(shaped_as), shape, model_copies=2 if merges else 1)
 
 
-def _merged_of(buckets: BucketSpec, adapter: Entry) -> Entry:
-    """vLLM refuses DoRA adapters (vllm#10849): the adapter's merged model is what is served."""
-    for entry in registry.entries(buckets):
-        if entry.kind == "merged" and entry.status == "ready" and entry.parents.get("adapter") == adapter.id:
-            return entry
-    raise UserError(
-        f"{adapter.name} is a DoRA adapter, which vLLM cannot serve, and its merged model is not published",
-        "a merged model whose parent it is",
-        "set names.merged in the training stack and run it again, or serve its qdora",
-    )
+def _images_are_built(spec: Spec, role: str) -> None:
+    missing = [image for image in images_of(role) if not getattr(spec.environments, image)]
+    if missing:
+        raise UserError(f"environments.{missing[0]} is not set: no image was built", "an image pinned by digest", "elson images build")
+
+
+def _merged_of(buckets: BucketSpec, adapter: Entry) -> Entry | None:
+    """The published model that an adapter was merged into, if there is one."""
+    return next((e for e in registry.entries(buckets) if e.kind == "merged" and e.status == "ready" and e.parents.get("adapter") == adapter.id), None)
+
+
+def _base_of(buckets: BucketSpec, adapter: Entry) -> Entry:
+    """The base model that an adapter was trained on. Raises UserError when it is not published."""
+    base = adapter.parents.get("base_model", "")
+    found = next((entry for entry in registry.entries(buckets) if entry.id == base and entry.status == "ready"), None)
+    if found is None:
+        raise UserError(
+            f"{adapter.name} is an adapter of {base or 'an unknown base model'}, which is not published here",
+            "its base model, to merge it into",
+            "serve its quantized model, or publish the base model again: elson base publish --help",
+        )
+    return found
 
 
 def _over(buckets: BucketSpec, job_id: str) -> str:

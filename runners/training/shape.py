@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Format = Literal["bf16", "awq"]
+from runners.pipeline import Format
+
 GIB = 2**30
 
 
@@ -81,8 +82,8 @@ QWEN2_14B = Shape(hidden=5120, layers=48, heads=40, kv_heads=8, head_size=128, i
 
 
 def linear_bytes_per_parameter(format: Format, group_size: int = 128) -> float:
-    """4 bits, a 16-bit scale and a 4-bit zero point for each group: 0.5195 at group 128."""
-    return 2.0 if format == "bf16" else 0.5 + 2 / group_size + 0.5 / group_size
+    """Bytes of one weight of a linear layer. AWQ: 4 bits, a 16-bit scale and a 4-bit zero point for each group, 0.5195 at group 128."""
+    return {"bf16": 2.0, "awq": 0.5 + 2 / group_size + 0.5 / group_size}[format]
 
 
 def resident_bytes(shape: Shape, format: Format, group_size: int = 128) -> float:

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from runners import log
-from runners.vm.decide import IMAGES
+from runners.pipeline import image_of
 from runners.vm.facts import Facts
 
 RUN = Path("/run/elson")
@@ -64,7 +64,7 @@ def run_arguments(stage: str, facts: Facts, spec: dict[str, Any]) -> list[str]:
         command += ["--port", str(VLLM_PORT)]
         environment["ELSON_API_KEY_FILE"] = "/run/secrets/elson/key"
         mounts.append(f"{RUN / 'vllm'}:/run/secrets/elson:ro")
-    return [*common, *machine, *_each("--env", environment), *_volumes(mounts), facts.images[IMAGES.get(stage, stage)], *command]
+    return [*common, *machine, *_each("--env", environment), *_volumes(mounts), facts.images[image_of(stage)], *command]
 
 
 def _each(option: str, values: dict[str, str]) -> list[str]:

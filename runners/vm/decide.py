@@ -10,12 +10,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from runners import pipeline
+
 #: A training job in one of these states is over: a VM that finds it stops at once.
 OVER = ("done", "failed", "deadline")
-#: The containers of a role; a training job's run one after the other.
-STAGES = {"train": ("train", "merge", "quantize"), "serve": ("serve", "gateway")}
-#: The image of a stage, where it is not its own: merging needs what training needs.
-IMAGES = {"merge": "train"}
 #: Exit codes of a runner that a second try would only repeat: a refused spec, a failed gate (1), a benchmark that can't be measured or a wrong option (2).
 FINAL_EXIT_CODES = (1, 2)
 _KEPT_BOOTS = 20
@@ -103,7 +101,7 @@ def after_stage(job: Job, stage: str, exit_code: int, interruption: str, limits:
     if interruption:
         return Decision("leave", replace(job, status=interruption, reason=f"{stage} was stopped: {interruption}", updated_at=_iso(now)))
     if exit_code == 0:
-        stages = STAGES[job.role]
+        stages = pipeline.stages_of(job.role)
         following = stages[stages.index(stage) + 1 :]
         if following:
             return Decision("next", replace(job, stage=following[0], progress={}, updated_at=_iso(now)))

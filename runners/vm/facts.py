@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runners.errors import UserError
-from runners.vm.decide import IMAGES, STAGES, Limits
+from runners.pipeline import images_of
+from runners.vm.decide import Limits
 
 _PINNED_IMAGE = re.compile(r"[a-z0-9][a-z0-9./_-]+@sha256:[0-9a-f]{64}")
 _OBJECT = re.compile(r"gs://[a-z0-9][a-z0-9._-]+/.+")
@@ -74,13 +75,13 @@ def _images(text: str, role: str) -> dict[str, str]:
         images = {str(stage): str(image) for stage, image in json.loads(text).items()}
     except (ValueError, AttributeError):
         raise UserError(f"metadata elson-images is {text[:200]!r}", "a JSON object of images by stage", "run `pulumi up` on this stack again") from None
-    needed = {IMAGES.get(stage, stage) for stage in STAGES[role]}
-    for stage in sorted(needed):
+    needed = sorted(images_of(role))
+    for stage in needed:
         if not _PINNED_IMAGE.fullmatch(images.get(stage, "")):
             raise UserError(
                 f"the image of {stage} is {images.get(stage)!r}", "an image pinned as NAME@sha256:<64 hex digits>", "run `elson images build`, then `pulumi up`"
             )
-    return {stage: images[stage] for stage in sorted(needed)}
+    return {stage: images[stage] for stage in needed}
 
 
 def limits(spec: dict[str, Any], role: str) -> Limits:

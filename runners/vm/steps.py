@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runners import log
 from runners.errors import UserError
+from runners.pipeline import image_of, stages_of
 from runners.vm import containers, decide, facts, logs, progress, state
 from runners.vm.cloud import Cloud, CloudError, call, guest_attribute, metadata
 from runners.vm.containers import CONTAINER_USER, RUN, WORK
@@ -94,9 +95,9 @@ def pull(stage: str) -> int:
 def train() -> int:
     """Run the stages of a training job, one after the other, from where the job stands."""
     context = Context.load()
-    stage = context.job().stage or decide.STAGES["train"][0]
+    stage = context.job().stage or stages_of("train")[0]
     while True:
-        if stage_pull := subprocess.run(["systemctl", "start", f"elson-pull@{decide.IMAGES.get(stage, stage)}.service"], check=False).returncode:
+        if stage_pull := subprocess.run(["systemctl", "start", f"elson-pull@{image_of(stage)}.service"], check=False).returncode:
             return stage_pull  # the pull unit's own failure is being dealt with
         if context.settle(partial(_running, stage)).action == "leave":
             return 0
@@ -133,7 +134,7 @@ def deadline() -> int:
     if decision.action != "stop":
         return 0
     state.interrupt("deadline")
-    for stage in decide.STAGES[context.facts.role]:
+    for stage in stages_of(context.facts.role):
         containers.stop(stage, 60)
     state.end(context, context.facts)
     return 0
@@ -161,7 +162,7 @@ def preemption() -> int:
     guest_attribute("preempted", state.now().isoformat())
     state.interrupt("preempted")
     (RUN / "health" / "ready").unlink(missing_ok=True)
-    for stage in decide.STAGES[context.facts.role]:
+    for stage in stages_of(context.facts.role):
         containers.stop(stage)
     try:
         if context.facts.role == "serve":

@@ -49,6 +49,22 @@ def test_another_id_under_a_complete_name_is_refused(buckets: BucketSpec, model:
         publish(buckets, model, stage_id="dora-2")
 
 
+def test_a_model_of_the_old_rule_of_ids_is_refused_in_one_sentence(buckets: BucketSpec, model: Path) -> None:
+    publish(buckets, model)
+    storage.update_json(layout.registry(buckets, "m-v1"), lambda old: {key: value for key, value in (old or {}).items() if key not in ("rule", "format")})
+    with pytest.raises(UserError, match=r"release 0\.1, which made ids by another rule") as refusal:
+        publish(buckets, model, stage_id="dora-2")
+    assert "m-v2" in str(refusal.value) and "can be served as it is" in str(refusal.value)
+    assert registry.to_serve(buckets, "m-v1").id == "dora-1"
+
+
+def test_a_format_nobody_can_size_is_refused(buckets: BucketSpec, model: Path) -> None:
+    publish(buckets, model)
+    storage.update_json(layout.registry(buckets, "m-v1"), lambda old: {**(old or {}), "format": "fp9"})
+    with pytest.raises(UserError, match="corrupt"):
+        registry.read(buckets, "m-v1")
+
+
 class Killed(BaseException):
     """As if the process had been killed at this call."""
 

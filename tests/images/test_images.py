@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from runners.cloud import bake, images
 from runners.commands.images import images as command
 from runners.errors import UserError
+from runners.pipeline import IMAGES
 from runners.planning import stacks
 from runners.spec import EnvironmentDigests, MachineSpec, Spec
 
@@ -126,21 +127,15 @@ def test_no_digest_in_the_repository_is_invented() -> None:
 
 
 def test_the_tag_changes_with_every_input_and_with_nothing_else(tmp_path: Path) -> None:
-    for name in (
-        "images/train/Dockerfile",
-        "images/train/requirements.lock",
-        "runners/training/train.py",
-        "images/gateway/Dockerfile",
-        "images/gateway/Caddyfile",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
+    for image in IMAGES:
+        images.context(image, tmp_path)
     tags = [images.content_tag("train", "base", tmp_path)]
-    for name in ("images/train/Dockerfile", "images/train/requirements.lock", "runners/training/train.py"):
-        (tmp_path / name).write_text("edited")
+    for file in images.inputs("train", tmp_path):
+        with file.open("a") as text:
+            text.write("\n# edited\n")
         tags.append(images.content_tag("train", "base", tmp_path))
     tags.append(images.content_tag("train", "another base", tmp_path))
-    assert len(set(tags)) == 5
+    assert len(set(tags)) == len(tags)
     (tmp_path / "images/gateway/Caddyfile").write_text("edited")
     assert images.content_tag("train", "another base", tmp_path) == tags[-1]
 

@@ -328,11 +328,26 @@ def test_the_internet_needs_two_settings_and_a_certificate(shared_cloud: Cloud) 
 # --- refusals --------------------------------------------------------------------------------------------------------------------------
 
 
+def test_an_adapter_without_a_merged_model_is_merged_by_its_server(cloud: Cloud, tmp_path: Path) -> None:
+    base = registry.usable(cloud.buckets, "elson-finance-trading-14b-final")
+    publish(cloud.buckets, tmp_path / "adapter", "an-adapter", "dora", "dora-1", {"base_model": base.id})
+    two_cards = {"machine_type": "g2-standard-24"}
+    served = {"model": "an-adapter", "tensor_parallel": 2}
+    full = cloud.run("serve-l4", serve=served, machine=two_cards | {"disk_gb": 80})
+    assert full.returncode == 1 and "base model and merged model 59" in full.errors and "machine.disk_gb: 120" in full.errors
+    run = cloud.run("serve-l4", serve=served, machine=two_cards | {"disk_gb": 120})
+    assert run.returncode == 0, run.errors
+    assert run.outputs["model"] == "an-adapter" and run.outputs["model_id"] == "dora-1"
+
+
+def test_an_adapter_of_an_unknown_base_is_refused_with_what_to_do(cloud: Cloud, tmp_path: Path) -> None:
+    publish(cloud.buckets, tmp_path / "adapter", "an-adapter", "dora", "dora-1", {"base_model": "base-of-others"})
+    refused = cloud.run("serve-l4", serve={"model": "an-adapter"})
+    assert refused.returncode == 1 and "an adapter of base-of-others, which is not published here" in refused.errors
+
+
 def test_merged_weights_need_two_cards(cloud: Cloud, tmp_path: Path) -> None:
     publish(cloud.buckets, tmp_path / "adapter", "an-adapter", "dora", "dora-1")
-    missing = cloud.run("serve-l4", serve={"model": "an-adapter"})
-    assert missing.returncode == 1
-    assert "names.merged" in missing.errors
     publish(cloud.buckets, tmp_path / "merged", "its-merged", "merged", "merged-1", {"adapter": "dora-1"})
     refused = cloud.run("serve-l4", serve={"model": "an-adapter"})
     assert refused.returncode == 1

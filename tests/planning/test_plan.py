@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runners import stages
 from runners.errors import UserError
 from runners.planning import costs, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, load_prices, machine
@@ -363,9 +364,9 @@ def test_capabilities() -> None:
 
 
 def test_a_record_says_what_its_machine_cost() -> None:
-    spec = Spec(machine=MachineSpec(machine_type="a3-highgpu-1g"))
-    cost = costs.of_stage(spec, 900)
+    spec = costs.with_price(Spec(machine=MachineSpec(machine_type="a3-highgpu-1g")))
+    cost = stages._cost(spec, 900)
     assert cost is not None
     assert cost.usd == pytest.approx(cost.usd_per_hour / 4, abs=1e-4)
     assert cost.priced_at == PRICES.as_of
-    assert costs.of_stage(Spec(), 900) is None
+    assert stages._cost(costs.with_price(Spec()), 900) is None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runners import pipeline
 from runners.vm import decide
 from runners.vm.decide import Activity, Boot, Decision, Job, Limits
 
@@ -74,7 +75,7 @@ def test_an_idle_server_that_is_started_again_begins_anew() -> None:
 
 def test_stages_follow_each_other_and_end_in_done() -> None:
     job, actions = running(), list[str]()
-    for stage in decide.STAGES["train"]:
+    for stage in pipeline.stages_of("train"):
         assert job.stage == stage
         decision = decide.after_stage(job, stage, 0, "", TRAIN, at(10))
         actions.append(decision.action)

@@ -14,10 +14,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
+from runners.cloud import images as project
+from runners.pipeline import IMAGES
 from runners.processes import bound
 from tests.vm.simulation import golden
 from tests.vm.simulation.world import REGISTRY_FILES
@@ -41,9 +44,7 @@ def buildah(*arguments: str, network: bool = True) -> str:
 def pushed() -> dict[str, str]:
     """Build every image and push it; returns pinned references by stage, as ``elson-images`` holds them."""
     inputs = [
-        *sorted((golden.ROOT / "images").glob("*/*file")),
-        *sorted((golden.ROOT / "runners").rglob("*.py")),
-        golden.ROOT / ".dockerignore",
+        *sorted({file for image in IMAGES for file in project.inputs(image)}),
         *sorted(Path(__file__).parent.glob("*.py")),
     ]
     stamp = hashlib.sha256(b"".join(file.read_bytes() for file in inputs)).hexdigest()
@@ -66,15 +67,14 @@ def pushed() -> dict[str, str]:
 
 def build(stage: str) -> None:
     """Build one image from the project's own Dockerfile."""
-    empty = golden.ROOT / "images" / "empty.lock"  # inside the context, and ignored by git
-    empty.write_text("# nothing to install: the environment is mounted\n")
     base = "CADDY_BASE=localhost/base-gateway" if stage == "gateway" else f"PYTHON_BASE=localhost/base-{stage}"
-    lock = [] if stage == "gateway" else ["--build-arg=LOCK=images/empty.lock", "--build-arg=COMMIT=simulated"]
+    lock = [] if stage == "gateway" else [f"--build-arg=IMAGE={stage}", "--build-arg=LOCK=images/empty.lock", "--build-arg=COMMIT=simulated"]
     options = ["--isolation=chroot", "--pull=never", "--network=host", "--layers=false", "--quiet", f"--build-arg={base}", *lock]
-    try:
-        buildah("build", *options, f"--file=images/{stage}/Dockerfile", f"--tag=localhost/elson-{stage}", ".", network=False)
-    finally:
-        empty.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        project.context(stage, Path(folder))
+        if stage != "gateway":
+            (Path(folder) / "images" / "empty.lock").write_text("# nothing to install: the environment is mounted\n")
+        buildah("build", *options, f"--file={folder}/{project.dockerfile(stage)}", f"--tag=localhost/elson-{stage}", folder, network=False)
 
 
 def config(stage: str) -> dict[str, object]:
