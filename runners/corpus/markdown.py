@@ -1,18 +1,27 @@
 """Markdown as blocks that know where they stand: headings, paragraphs, list items, tables, each with its span of characters.
 
-Only what extraction needs of Markdown: no rendering, no nested quotes. A bold line by itself counts as a heading, since word processors export them so.
+markdown-it-py parses; this adds the spans, and what word processors leave: a bold line by itself counts as a heading, a line after • as an item.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-_HEADING = re.compile(r"(#{1,6})\s*(.*?)\s*#*\s*$")
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+Kind = Literal["heading", "paragraph", "item", "table", "code"]
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+\Z")
+_HASHES = re.compile(r"^\s*#{1,6}\s*")
+_GLUED = re.compile(r"(#{1,6})([^#\s].*?)\s*#*\Z")
 _ITEM = re.compile(r"(\s*)(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
-_RULE = re.compile(r"\s*(?:[-*_]\s*){3,}$")
+_RULE = re.compile(r"\s*(?:-+|=+)\s*")
+_KINDS: dict[str, Kind] = {"heading_open": "heading", "paragraph_open": "paragraph", "fence": "code", "table_open": "table"}
 _BOLD_LINE = re.compile(r"\*\*([^*]+)\*\*:?\s*$")
 _NUMBERED = re.compile(r"((?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?)\s+", re.IGNORECASE)
 _FRONT_MATTER = re.compile(r"\A﻿?---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
@@ -26,7 +35,7 @@ _HEADING_WORDS = 16
 class Block:
     """A piece of a document. ``text`` is raw Markdown; ``level`` is the heading's level or the item's indent; [start, end) are characters."""
 
-    kind: Literal["heading", "paragraph", "item", "table", "code"]
+    kind: Kind
     text: str
     level: int
     start: int
@@ -72,67 +81,82 @@ def sections(text: str, begin: int = 0) -> list[Section]:
 
 
 def blocks(text: str, begin: int = 0) -> Iterator[Block]:
-    """Blocks in order, with their spans in ``text``."""
-    lines, position, held, depth = [], begin, list[tuple[int, str]](), 1
-    for line in text[begin:].splitlines(keepends=True):
-        lines.append((position, line))
-        position += len(line)
-
-    def flush() -> Iterator[Block]:
-        if held:
-            start = held[0][0]
-            yield Block("paragraph", "".join(line for _, line in held).strip(), 0, start, held[-1][0] + len(held[-1][1].rstrip()))
-            held.clear()
-
-    at = 0
-    while at < len(lines):
-        start, line = lines[at]
-        bare = line.strip()
-        heading = _HEADING.match(line) if line.startswith("#") else None
-        bold = _BOLD_LINE.match(bare) if not held and _stands_alone(lines, at) else None
-        if not bare or _RULE.match(bare):
-            yield from flush()
-        elif bare.startswith("```"):
-            yield from flush()
-            last = next((i for i in range(at + 1, len(lines)) if lines[i][1].strip().startswith("```")), len(lines) - 1)
-            yield Block("code", text[start : lines[last][0] + len(lines[last][1])].strip(), 0, start, lines[last][0] + len(lines[last][1].rstrip()))
-            at = last
-        elif heading or (bold and len(bare.split()) <= _HEADING_WORDS and not bare.rstrip("*: ").endswith((".", ";", ","))):
-            yield from flush()
-            title = heading.group(2) if heading else bare
-            level = len(heading.group(1)) if heading else _level_of(bare, depth)
-            depth = level if heading and bare_title(title) else depth
-            yield Block("heading", title, level, start, start + len(line.rstrip()))
-        elif bare.startswith("|"):
-            yield from flush()
-            last = at
-            while last + 1 < len(lines) and lines[last + 1][1].strip().startswith("|"):
-                last += 1
-            end = lines[last][0] + len(lines[last][1].rstrip())
-            yield Block("table", text[start:end], 0, start, end)
-            at = last
-        elif item := _ITEM.match(line.rstrip("\n")):
-            yield from flush()
-            last = at
-            while last + 1 < len(lines) and _continues(lines[last + 1][1]):
-                last += 1
-            end = lines[last][0] + len(lines[last][1].rstrip())
-            inner = text[start + item.start(2) : end]
-            yield Block("item", inner, len(item.group(1).expandtabs(4)), start, end)
-            at = last
+    """Blocks in order, with their spans in ``text``. Of a list item, the first paragraph is the item; what follows inside it are blocks of their own."""
+    spans = [(begin + line.start(), begin + line.start() + len(line.group().rstrip())) for line in _LINE.finditer(text[begin:])]
+    depth, in_item = 1, False
+    for token in _parser().parse(text[begin:]):
+        if token.type == "list_item_open":
+            in_item = True
+        if token.map is None or token.type not in _KINDS:
+            continue
+        first, last = token.map[0], _last_line(spans, *token.map)
+        start, end = spans[first][0], spans[last][1]
+        kind, raw = _KINDS[token.type], text[start:end]
+        if in_item and kind == "paragraph":
+            yield _item(text, spans, first, end)
+        elif kind in ("code", "table"):
+            yield Block(kind, raw.strip(), 0, start, end)
         else:
-            held.append((start, line))
-        at += 1
-    yield from flush()
+            follows = text[slice(*spans[last + 1])].strip() if last + 1 < len(spans) else ""
+            heading = _heading(token, raw.strip(), depth, alone=first == last and not follows)
+            depth = heading[1] if heading and not _BOLD_LINE.match(raw.strip()) and bare_title(heading[0]) else depth
+            if heading:
+                yield Block("heading", heading[0], heading[1], start, end)
+            else:
+                yield from _bullets(text, spans[first : last + 1])
+        in_item = False
 
 
-def _stands_alone(lines: list[tuple[int, str]], at: int) -> bool:
-    return at + 1 >= len(lines) or not lines[at + 1][1].strip()
+@functools.cache
+def _parser() -> MarkdownIt:
+    # Without indented code, quotes, HTML and references: word processors indent for looks, and the reader of a block wants its raw lines.
+    return MarkdownIt("commonmark").enable("table").disable(["code", "blockquote", "html_block", "reference"])
 
 
-def _continues(line: str) -> bool:
-    """Whether a line goes on with the list item above it."""
-    return bool(line.strip()) and line[0] in " \t" and not _ITEM.match(line.rstrip("\n")) and not line.strip().startswith(("|", "#"))
+def _last_line(spans: list[tuple[int, int]], first: int, end: int) -> int:
+    """The last line of [first, end) that is not blank."""
+    return next((line for line in range(min(end, len(spans)) - 1, first, -1) if spans[line][1] > spans[line][0]), first)
+
+
+def _heading(token: Token, raw: str, depth: int, *, alone: bool) -> tuple[str, int] | None:
+    """(words, level) of a heading: marked by # or underlined, or a bold line by itself; None for a paragraph.
+
+    A rule right below a paragraph underlines it in Markdown; of a long one or a sentence it is taken for a rule.
+    """
+    if token.type == "heading_open" and token.markup.startswith("#"):
+        return _HASHES.sub("", raw).rstrip("# "), int(token.tag[1])
+    if token.type == "heading_open":
+        words = raw.rpartition("\n")[0].strip()
+        return (words, int(token.tag[1])) if _is_short(words) and "\n" not in words else None
+    if alone and (glued := _GLUED.match(raw)):
+        return glued[2], len(glued[1])
+    return (raw, _level_of(raw, depth)) if alone and _BOLD_LINE.match(raw) and _is_short(raw) else None
+
+
+def _is_short(words: str) -> bool:
+    return len(words.split()) <= _HEADING_WORDS and not words.rstrip("*: ").endswith((".", ";", ","))
+
+
+def _item(text: str, spans: list[tuple[int, int]], first: int, end: int) -> Block:
+    start = spans[first][0]
+    marked = _ITEM.match(text[start : spans[first][1]])
+    indent, inner = (len(marked.group(1).expandtabs(4)), text[start + marked.start(2) : end]) if marked else (0, text[start:end].strip())
+    return Block("item", inner, indent, start, end)
+
+
+def _bullets(text: str, spans: list[tuple[int, int]]) -> Iterator[Block]:
+    """A paragraph, in which lines that begin with the sign • are items: exports of word processors leave it, Markdown does not know it."""
+    begin = 0
+    for line in [*(number for number, span in enumerate(spans) if text[slice(*span)].lstrip().startswith("•")), len(spans)]:
+        if line > begin:
+            start, end = spans[begin][0], spans[line - 1][1]
+            bullet = text[slice(*spans[begin])].lstrip().startswith("•")
+            if bullet:
+                yield _item(text, spans, begin, end)
+            elif raw := text[start:end].strip():
+                underline = raw.rpartition("\n")
+                yield Block("paragraph", underline[0] if _RULE.fullmatch(underline[2]) and underline[0] else raw, 0, start, end)
+        begin = line
 
 
 def _level_of(bold: str, depth: int) -> int:
