@@ -1,1 +1,3 @@
-"""The stages of elson, one file each, and the command line over them."""
+"""elson: from a finance Q&A corpus to a served, evaluated model, which stops spending by itself."""
+
+__version__ = "0.2.0"

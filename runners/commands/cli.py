@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from runners import log
+from runners import __version__, log
 from runners.errors import UserError
 
 #: command -> (module, attribute, one line of help)
@@ -63,7 +63,7 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option("0.1.0", prog_name="elson")
+@click.version_option(__version__, prog_name="elson")
 def cli() -> None:
     """From a finance Q&A corpus to a served, evaluated model, for a few dollars.
 

