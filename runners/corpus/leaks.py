@@ -73,7 +73,9 @@ def _match(text: str, question: str) -> str:
 
 def load(place: Path, threshold: float) -> Benchmark:
     """Read the questions of a benchmark file, or of every file in a folder. Raises UserError when there are none."""
-    paths = sorted(path for path in place.rglob("*") if path.suffix in (".yaml", ".yml", ".json")) if place.is_dir() else [place]
+    # benchmark.yaml names the parts of a benchmark and holds no cases.
+    found = (path for path in place.rglob("*") if path.suffix in (".yaml", ".yml", ".json") and path.name != "benchmark.yaml")
+    paths = sorted(found) if place.is_dir() else [place]
     ids, questions = [], []
     for path in paths:
         for number, case in enumerate(_cases(path), 1):

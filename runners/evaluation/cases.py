@@ -1,6 +1,7 @@
 """The benchmark's case format, version 1: read, validate, turn into messages.
 
-A benchmark is one YAML file, or a folder of them read as one. ``data/benchmark/README.md`` describes every key with examples.
+A benchmark is one YAML file, or a folder of them read as one. A folder with a ``benchmark.yaml`` is the parts that this file lists, under the id that
+it declares. ``data/benchmark/README.md`` describes every key with examples.
 A case passes when all of its checks pass, so a case must have a check that an empty answer fails: that is validated here.
 
     elson evaluate --dry-run --benchmark data/benchmark
@@ -20,6 +21,8 @@ from runners.errors import UserError
 from runners.spec import ChatSpec, Strict, digest
 
 FORMAT_VERSION = 1
+#: Declares a benchmark of several folders; ``corpus/leaks.py`` leaves it out when it reads cases.
+DECLARATION = "benchmark.yaml"
 CATEGORIES = (
     "retirement", "tax", "estate", "investing", "markets", "trading", "banking", "credit", "insurance",
     "education", "business", "wealth", "compliance", "credentials", "standards", "data", "technology", "literacy",
@@ -131,6 +134,10 @@ class Case(Strict):
     kind: Literal["answer", "multiple_choice", "decline"] = "answer"
     question: Annotated[str, Field(min_length=3)]
     history: tuple[Turn, ...] = ()
+    passage: Annotated[str, Field(min_length=20)] | None = Field(None, description="a text or table that the question is about; sent before it")
+    computation: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] | None = Field(
+        None, description="the kind of computation or judgement; the name of a generator's kind where one makes the same"
+    )
     choices: dict[Annotated[str, Field(pattern=r"^[A-H]$")], str] | None = None
     checks: tuple[Check, ...] = Field(min_length=1)
     source: Annotated[str, Field(min_length=3, description="where the right answer can be looked up")]
@@ -165,27 +172,37 @@ class Case(Strict):
     @property
     def digest(self) -> str:
         """Changes when anything that decides the result changes."""
-        return digest(self.model_dump(mode="json", exclude={"sharpen", "source", "rubric"}))
+        absent = {"passage"} if self.passage is None else set()  # so that a case without one keeps the digest it had before the key existed
+        return digest(self.model_dump(mode="json", exclude={"sharpen", "source", "rubric", "computation"} | absent))
 
     @property
     def prompt(self) -> str:
-        """The last user turn: the question, with the choices below it if there are any."""
+        """The last user turn: the passage if there is one, the question, and the choices below it."""
+        asked = f"{self.passage.rstrip()}\n\n{self.question}" if self.passage else self.question
         if not self.choices:
-            return self.question
+            return asked
         listed = "\n".join(f"{letter}) {choice}" for letter, choice in self.choices.items())
-        return f"{self.question}\n\n{listed}\n\nAnswer with the letter of the one right choice."
+        return f"{asked}\n\n{listed}\n\nAnswer with the letter of the one right choice."
 
 
 class Benchmark(Strict):
     """All cases, in the order of the files."""
 
     version: Literal[1] = 1
+    id: str = Field("", description="the dated id that benchmark.yaml declares; empty for a file or folder without one")
     cases: tuple[Case, ...] = Field(min_length=1)
 
     @property
     def digest(self) -> str:
         """Content id of the cases."""
         return "bench-" + digest([case.digest for case in sorted(self.cases, key=lambda case: case.id)])
+
+
+class Declaration(Strict):
+    """What ``benchmark.yaml`` says: a dated, versioned id and the folders whose cases belong to it."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9-]+-\d{4}\.\d{2}-v\d+$")]
+    parts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")], ...] = Field(min_length=1)
 
 
 def messages(case: Case, chat: ChatSpec) -> list[dict[str, str]]:
@@ -195,8 +212,10 @@ def messages(case: Case, chat: ChatSpec) -> list[dict[str, str]]:
 
 
 def load(place: Path) -> Benchmark:
-    """Read a file, or all ``*.yaml`` of a folder. Raises UserError naming every bad case, with its id and file."""
-    files = sorted(place.glob("*.yaml")) if place.is_dir() else [place]
+    """Read a file, all ``*.yaml`` of a folder, or the parts a ``benchmark.yaml`` lists. Raises UserError naming every bad case, with its id and file."""
+    declared = _declaration(place / DECLARATION) if (place / DECLARATION).is_file() else None
+    folders = [place / part for part in declared.parts] if declared else [place]
+    files = [file for folder in folders for file in (sorted(folder.glob("*.yaml")) if folder.is_dir() else [folder])]
     if not files or not all(file.is_file() for file in files):
         raise UserError(f"no benchmark at {place}", "a YAML file of cases or a folder of them", "pass --benchmark data/benchmark")
     cases: list[Case] = []
@@ -207,7 +226,7 @@ def load(place: Path) -> Benchmark:
                 cases.append(Case.model_validate(row))
             except ValidationError as error:
                 name = row.get("id", f"number {position + 1}") if isinstance(row, dict) else f"number {position + 1}"
-                problems += [f"{file.name}, case {name}: {_explain(detail)}" for detail in error.errors()]
+                problems += [f"{file.relative_to(place.parent)}, case {name}: {_explain(detail)}" for detail in error.errors()]
     problems += [f"id {name!r} is used {count} times" for name, count in Counter(case.id for case in cases).items() if count > 1]
     asked = Counter(normalised_question(case) for case in cases)
     problems += [f"{case.id}: the same question stands in another case" for case in cases if asked[normalised_question(case)] > 1]
@@ -216,7 +235,7 @@ def load(place: Path) -> Benchmark:
         raise UserError(f"{place} has {len(problems)} problem(s):\n    {shown}", "cases as data/benchmark/README.md describes them", f"edit {place}")
     if not cases:
         raise UserError(f"{place} has no cases", "at least one case", f"edit {place}")
-    return Benchmark(cases=tuple(cases))
+    return Benchmark(id=declared.id if declared else "", cases=tuple(cases))
 
 
 def sample(benchmark: Benchmark, most_per_category: int | None) -> Benchmark:
@@ -229,13 +248,21 @@ def sample(benchmark: Benchmark, most_per_category: int | None) -> Benchmark:
         seen[case.category] += 1
         if seen[case.category] <= most_per_category:
             kept.append(case)
-    return Benchmark(cases=tuple(kept))
+    return Benchmark(id=benchmark.id, cases=tuple(kept))
 
 
 def normalised_question(case: Case) -> str:
     """The whole conversation's user side in lower case without punctuation."""
     asked = " ".join([turn.content for turn in case.history if turn.role == "user"] + [case.question])
     return re.sub(r"\W+", " ", asked.lower()).strip()
+
+
+def _declaration(file: Path) -> Declaration:
+    try:
+        return Declaration.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        shown = "; ".join(_explain(detail) for detail in error.errors()) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        raise UserError(f"{file}: {shown}", "`id: name-2026.11-v2` and `parts: [folder, …]`", f"edit {file}") from None
 
 
 def _rows(file: Path) -> list[Any]:

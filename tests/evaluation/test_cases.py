@@ -37,6 +37,8 @@ BAD = [
     ({"history": [{"role": "assistant", "content": "Hi"}]}, "alternates"),
     ({"history": [{"role": "user", "content": "Hi"}]}, "ends with the assistant"),
     ({"typo": 1}, "typo"),
+    ({"passage": "short"}, "passage"),
+    ({"computation": "Not a slug"}, "computation"),
     ({"source": None}, "source"),
 ]
 
@@ -97,12 +99,57 @@ def test_messages_are_prompt_history_question_and_choices(tmp_path: Path) -> Non
     assert sent[0]["content"] == "Be right." and "A) one\nB) two" in sent[-1]["content"]
 
 
+def test_the_passage_is_sent_before_the_question(tmp_path: Path) -> None:
+    table = "Fee schedule\n  wire   $25\n  check   $3\n"
+    sent = cases.messages(cases.load(write(tmp_path, GOOD | {"passage": table})).cases[0], ChatSpec(system_prompt="Be right."))
+    assert sent[-1]["content"] == f"{table.rstrip()}\n\nWhat is it?"
+
+
+def declare(folder: Path, text: str) -> None:
+    for part in ("old", "new"):
+        (folder / part).mkdir()
+        write(folder / part, GOOD | {"id": f"tax-{part}", "question": f"What is {part}?"})
+    (folder / "benchmark.yaml").write_text(text)
+
+
+def test_a_declared_benchmark_is_its_parts_under_its_id(tmp_path: Path) -> None:
+    declare(tmp_path, "id: mine-2026.11-v2\nparts: [new, old]")
+    whole, part = cases.load(tmp_path), cases.load(tmp_path / "old")
+    assert whole.id == "mine-2026.11-v2" and [case.id for case in whole.cases] == ["tax-new", "tax-old"]
+    assert part.id == "" and [case.id for case in part.cases] == ["tax-old"]
+    assert cases.sample(whole, 1).id == whole.id
+
+
+def test_a_bad_case_of_a_part_is_named_with_the_part(tmp_path: Path) -> None:
+    declare(tmp_path, "id: mine-2026.11-v2\nparts: [new, old]")
+    write(tmp_path / "old", GOOD | {"difficulty": "brutal"})
+    with pytest.raises(UserError, match=r"old/cases.yaml, case tax-1"):
+        cases.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id: mine\nparts: [new]", "id"),
+        ("id: mine-2026.11-v2", "parts"),
+        ("id: mine-2026.11-v2\nparts: ['../old']", "parts"),
+        ("id: mine-2026.11-v2\nparts: [nowhere]", "no benchmark"),
+        ("a: [", "benchmark.yaml"),
+    ],
+)
+def test_a_bad_declaration_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    declare(tmp_path, text)
+    with pytest.raises(UserError, match=said):
+        cases.load(tmp_path)
+
+
 def test_the_digest_changes_with_what_decides_and_only_with_it(tmp_path: Path) -> None:
     def digest(**change: Any) -> str:
         return cases.load(write(tmp_path, GOOD | change)).digest
 
-    assert digest() == digest(source="another source") == digest(sharpen=["later"])
-    assert len({digest(), digest(question="Which?"), digest(checks=[{"number": 6, "unit": "percent"}])}) == 3
+    assert digest() == digest(source="another source") == digest(sharpen=["later"]) == digest(computation="apy-comparison")
+    changes = ({}, {"question": "Which?"}, {"checks": [{"number": 6, "unit": "percent"}]}, {"passage": "A table of many fees."})
+    assert len({digest(**change) for change in changes}) == 4
 
 
 def test_a_sample_takes_the_first_of_each_category(benchmark: cases.Benchmark) -> None:
