@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from runners import __version__, log
+from runners import __version__, log, processes
 from runners.errors import UserError
 
 #: command -> (module, attribute, one line of help)
@@ -77,6 +77,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run a command; a user's mistake becomes one message and its exit code."""
+    processes.quiet_threads()
     warnings.filterwarnings("ignore", category=FutureWarning, module="google")
     if os.getpid() == 1:  # the first process of a container ignores signals it has no handler for
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

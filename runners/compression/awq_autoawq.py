@@ -24,6 +24,7 @@ import torch
 from runners import log
 from runners.compression.gates import GEMM_ORDER
 from runners.spec import QuantizeSpec
+from runners.training import precision
 
 with warnings.catch_warnings(record=True):
     # It says at import that it is archived, as this file does, and switches such warnings on to be heard.
@@ -48,7 +49,7 @@ def run(merged: Path, dest: Path, blocks: list[list[int]], settings: QuantizeSpe
         settings: bits, group size.
         device: where the search runs; autoawq moves one decoder layer at a time to a card.
     """
-    dtype = torch.bfloat16
+    dtype = precision.compute_dtype(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AutoAWQForCausalLM.from_pretrained(str(merged), device_map="cpu", torch_dtype=dtype, local_files_only=True)

@@ -3,7 +3,7 @@
 It wants a transformers of its own, so it lives in an environment of its own (``images/quantize-llmcompressor/requirements.lock``)
 and runs as a child process of the quantize stage. That environment is only made when somebody asks for this backend:
 
-    python3 -m runners.environments quantize-llmcompressor
+    python3 -m runners.installation quantize-llmcompressor
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def run(merged: Path, dest: Path, blocks: list[list[int]], settings: QuantizeSpe
     """Quantize ``merged`` into ``dest`` with llm-compressor's own interpreter. Raises UserError when that is not installed, or fails."""
     python = environments.python(STAGE)
     if not python.exists():
-        raise UserError("llm-compressor is not installed", f"the environment {STAGE}", f"python3 -m runners.environments {STAGE}")
+        raise UserError("llm-compressor is not installed", f"the environment {STAGE}", f"python3 -m runners.installation {STAGE}")
     order = dest.parent / f"{dest.name}.calibration.json"
     order.write_text(json.dumps({"merged": str(merged), "dest": str(dest), "blocks": blocks, "group_size": settings.group_size, "bits": settings.bits}))
     done = subprocess.run([str(python), "-m", "runners.compression.awq_llmcompressor", str(order)], cwd=environments.ROOT, capture_output=True, text=True)

@@ -19,6 +19,7 @@ import torch
 
 from runners.artifacts.record import Gate
 from runners.errors import UserError
+from runners.training import precision
 from runners.training.examples import Example
 
 #: Answer tokens compared at most: 2048 x 152,064 words in fp32 are 1.2 GB of main memory.
@@ -173,7 +174,7 @@ def load_plain(folder: Path, device: str, dtype: torch.dtype) -> Any:
 
 def measuring_dtype(device: str) -> torch.dtype:
     """bf16 where it is quick (a card), fp32 on a CPU, where rounding of the arithmetic would hide that of the weights."""
-    return torch.bfloat16 if device == "cuda" else torch.float32
+    return precision.compute_dtype(device, "bf16" if device == "cuda" else "fp32")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -29,8 +29,6 @@ from runners.spec import Spec
 
 STAGES = ("base", "data", "train", "merge", "quantize", "evaluate")
 ROOT = environments.ROOT
-#: Threads that wait sleep instead of spinning. Spinning cost a tiny training 74 s instead of 4 s when something else used the two cores.
-QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 #: Base models that can be made here, by registry name.
 BASES = {"smollm2-135m-instruct": "smollm2", "tiny-random-qwen2": "tiny"}
 
@@ -72,7 +70,7 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         raise UserError(
             f"the environments {', '.join(missing)} are not installed, or older than their locks",
             "all four",
-            f"python3 -m runners.environments {' '.join(missing)}",
+            f"python3 -m runners.installation {' '.join(missing)}",
         )
     home.mkdir(parents=True, exist_ok=True)
     job = Run(wanted, home)
@@ -257,7 +255,7 @@ def _serve_and_measure(job: Run, served: registry.Entry, benchmark: Path, out: P
     log.event("serve: begins", model=served.name, url=url)
     command = [str(environments.python("serve")), program, *arguments]
     with (
-        serve.running(command, {**QUIET_THREADS, **serve.vllm_environment(key, device="cpu", work=job.work)}, job.home / "vllm.log") as server,
+        serve.running(command, serve.vllm_environment(key, device="cpu", work=job.work), job.home / "vllm.log") as server,
         _Peak(server.pid) as peak,
     ):
         with job.watch.phase("serve: until the first completion"):

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,18 +19,19 @@ from runners.spec import TrainSpec
 from runners.training import attention, dora
 from runners.training.examples import Example
 from runners.training.loss import summed_cross_entropy
+from runners.training.precision import compute_dtype
 
 #: Outputs that are not `hidden @ weight.T`: the chunked loss would be of another model.
 _BENT_OUTPUTS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
-def load_base(base: Path, precision: str, device: str, implementation: str = "sdpa") -> Any:
+def load_base(base: Path, precision: Literal["bf16", "fp32"], device: str, implementation: str = "sdpa") -> Any:
     """The frozen base model. Raises UserError when the folder is not a model this loop can train."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = compute_dtype(device, precision)
     try:
         model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, attn_implementation=implementation, local_files_only=True, device_map={"": device})
     except (OSError, ValueError) as error:

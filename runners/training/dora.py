@@ -31,6 +31,8 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from runners.training import precision
+
 #: Rows of W in fp32 at once: 8 MiB.
 BLOCK_BYTES = 8 << 20
 #: A product that is only summed goes through a CPU in pieces of this many elements, which stay in its cache: three times as fast as whole.
@@ -158,7 +160,7 @@ def factored_norm(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tens
     with torch.autocast(weight.device.type, enabled=False):
         a, b = lora_a.float(), lora_b.float()
         gram = (a @ a.T) * scaling
-        short = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and _bf16_units()
+        short = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and precision.has_bf16_units()
         terms = torch.cat([high := a.bfloat16().float(), (a - high).bfloat16().float()]) if short else a
         for part in _row_blocks(weight):
             with _products_of_bf16_numbers() if short else nullcontext():
@@ -167,10 +169,6 @@ def factored_norm(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tens
             mixed = mixed.mul_(2).addmm_(b[part], gram)
             squared[part] = base_squared[part] + scaling * (mixed * b[part]).sum(1)
     return squared.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_()
-
-
-def _bf16_units() -> bool:
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 @contextmanager

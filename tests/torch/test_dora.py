@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from runners.training import dora
+from runners.training import dora, precision
 
 #: Largest difference of outputs and gradients, relative to their largest value. In bf16 both round at 2^-8 in each of six layers, in another order.
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 4e-2}
@@ -195,7 +195,7 @@ def test_files_are_pefts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("units", [True, False], ids=["units for bf16", "none"])
 def test_the_norm_against_fp64(dtype: torch.dtype, size: float, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """No cancellation that fp32 does not bear, from a hardly trained adapter to one as large as the weight; whatever the CPU multiplies bf16 with."""
-    monkeypatch.setattr(dora, "_bf16_units", lambda: units)
+    monkeypatch.setattr(precision, "has_bf16_units", lambda: units)
     torch.manual_seed(0)
     weight, a, b = (torch.randn(96, 200) * 0.02).to(dtype), torch.randn(16, 200) / 14, torch.randn(96, 16) * size
     exact = torch.linalg.vector_norm(weight.double() + 2 * b.double() @ a.double(), dim=1)
