@@ -1,4 +1,4 @@
-# Two commands: `make demo` runs the whole job here, `make test` passes the tests. Both install what they need into .venv and .elson.
+# `make demo` runs the whole job here, `make test` passes the tests. Both install what they need into .venv and .elson, and nothing anywhere else.
 PYTHON ?= python3
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE := 1
@@ -6,25 +6,35 @@ export PYTHONDONTWRITEBYTECODE := 1
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
-# Waiting threads sleep: spinning ones make a busy machine 18 times slower.
+# OpenMP workers sleep instead of busy-waiting: on a loaded machine spinning was 18 times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test setup system check test-fast test-torch test-quantize test-job test-vm clean help
+.PHONY: demo test setup environments system missing check test-fast test-torch test-quantize test-job test-vm clean help
 
 help:
 	@echo "make demo   the whole job on this machine: data, train, merge, quantize, publish, serve, evaluate, report"
 	@echo "make test   linting, types and all tests"
-	@echo "make clean  remove everything the two installed or wrote"
+	@echo "make setup  the tools alone: plan, steer the cloud, build data, evaluate"
+	@echo "make system list and install the Debian packages that some tests need (asks for root)"
+	@echo "make clean  remove everything these installed or wrote (but for make system)"
 
-demo: setup
+demo: environments
 	$(PY) -m runners run --profile local
 
+# The tools alone: enough to plan, to build data, to steer the cloud and to evaluate.
 setup:
-	@$(PYTHON) -m runners.environments tools train quantize serve
+	@$(PYTHON) -m runners.installation tools
 
-# Debian packages that only tests need (a browser, the simulated VM); skipped where they are there, or without root.
+# The stages too: training, quantization, serving.
+environments:
+	@$(PYTHON) -m runners.installation tools train quantize serve
+
+# The Debian packages of some tests (a browser, the simulated VM): listed, then installed. Nothing else here installs anything system-wide.
 system:
-	@bash tests/system_packages.sh
+	@bash tests/system_packages.sh install
+
+missing:
+	@bash tests/system_packages.sh list
 
 check: setup
 	$(PY) -m ruff check .
@@ -32,26 +42,27 @@ check: setup
 	$(PY) -m mypy
 	$(PY) -m pytest tests/project
 
-test-fast: setup system
+test-fast: environments
 	$(PY) -m pytest tests --ignore=tests/torch --ignore=tests/quantize_env --ignore=tests/job --ignore=tests/vm --ignore=tests/project -n 2
 
-test-torch: setup
+test-torch: environments
 	.elson/envs/train/bin/python -m pytest tests/torch
 
-test-quantize: setup
-	@$(PYTHON) -m runners.environments quantize-llmcompressor
+test-quantize: environments
+	@$(PYTHON) -m runners.installation quantize-llmcompressor
 	.elson/envs/quantize/bin/python -m pytest tests/quantize_env
 
 # The whole job, killed at every stage boundary and resumed.
-test-job: setup
+test-job: environments
 	$(PY) -m pytest tests/job
 
-# Real systemd, guest agent, dockerd and registry in a simulated VM; needs root.
-test-vm: setup system
+# Real systemd, guest agent, dockerd and registry in a simulated VM; needs root and `make system`.
+test-vm: environments
 	$(PY) -m pytest tests/vm -n 2
 
 test: check test-fast test-torch test-quantize test-job test-vm
-	@echo "all tests passed"
+	@bash tests/system_packages.sh list
+	@echo "all tests that can run here passed"
 
 clean:
 	rm -rf .venv .elson .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info images/serve/avx2/build images/serve/avx2/*.egg-info

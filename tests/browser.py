@@ -42,7 +42,7 @@ def need() -> None:
     if find() is None:
         if os.environ.get("CI"):
             pytest.fail("no headless browser here: the set-up installs Debian's `chromium`")
-        pytest.skip("no headless browser: apt-get install chromium, to test the pages in one")
+        pytest.skip("no headless browser (`make system` installs one)")
 
 
 #: Functions of ``window.measures`` that tests ask.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian packages that tests use. Without root it only says what is missing; the tests that need it then say so too.
+# The Debian packages that some tests need: `list` names what is missing, `install` installs it. Nothing else in this repository runs apt.
 set -euo pipefail
 packages=(chromium)
 [ -f tests/vm/packages.txt ] && mapfile -t -O 1 packages < <(grep -v '^#' tests/vm/packages.txt)
@@ -7,12 +7,21 @@ missing=()
 for package in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-	echo "[setup] not installed, and no root to install them: ${missing[*]} (some tests will say that they were skipped)" >&2
+if [ ${#missing[@]} -eq 0 ]; then
+	[ "${1:-list}" = list ] || echo "[system] all of these are installed: ${packages[*]}"
 	exit 0
 fi
-echo "[setup] system    installing ${missing[*]}" >&2
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if [ "${1:-list}" = list ]; then
+	echo "[system] not installed, so the tests that need them were skipped: ${missing[*]}. \`make system\` installs them."
+	exit 0
+fi
+echo "[system] Debian packages to install, system-wide: ${missing[*]}"
+command -v apt-get >/dev/null || { echo "error: this system has no apt-get; install these packages with its own package manager" >&2 && exit 1; }
+run=()
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null || { echo "error: this needs root and there is no sudo; as root: apt-get install ${missing[*]}" >&2 && exit 1; }
+	run=(sudo)
+fi
+"${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+"${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+echo "[system] installed"

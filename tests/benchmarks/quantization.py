@@ -1,6 +1,6 @@
 """Both backends of the quantize stage on the same model, the same calibration and the same held-out answers, and who can load what they wrote.
 
-    python3 -m runners.environments quantize-llmcompressor
+    python3 -m runners.installation quantize-llmcompressor
     .venv/bin/python -m runners run --until merge
     PYTHONPATH=. .elson/envs/quantize/bin/python tests/benchmarks/quantization.py .elson/work/local/merged .elson/work/local/dataset WORK [--tokens 4096]
 

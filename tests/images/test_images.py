@@ -57,7 +57,7 @@ def registry(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A real registry with one image: (host, digest)."""
     program = shutil.which("docker-registry")
     if not program:
-        reason = "docker-registry is not installed (tests/system_packages.sh)"
+        reason = "docker-registry is not installed (`make system` installs it)"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

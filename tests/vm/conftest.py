@@ -23,7 +23,7 @@ def missing() -> str:
         return "no root: simulated VMs need mounts and network namespaces"
     programs = ("systemd-nspawn", "dockerd", "docker-registry", "runc", "ip", "iptables", "openssl", "gpg", "buildah", "dpkg-deb")
     absent = [program for program in programs if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")]
-    return f"not installed: {', '.join(absent)} (tests/system_packages.sh installs them)" if absent else ""
+    return f"not installed: {', '.join(absent)} (`make system` installs them)" if absent else ""
 
 
 @pytest.fixture(scope="session")

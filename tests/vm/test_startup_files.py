@@ -27,7 +27,7 @@ def tool(name: str) -> str:
     here = Path(sys.executable).parent / name
     found = str(here) if here.exists() else shutil.which(name)
     if not found:
-        reason = f"{name} is not installed (tests/system_packages.sh)"
+        reason = f"{name} is not installed (`make system` installs it)"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     return found
 
