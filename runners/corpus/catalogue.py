@@ -1,6 +1,7 @@
 """Resource catalogues: rows of links become pairs that say what a source is, who publishes it, what it is for and where it stands.
 
 A row needs a title, a link and notes that say something; the rest is left to ``elson data categorize``, which gives every link a domain.
+A row whose ``pair`` column says "no" is a link only: it can be categorized and gives no pair.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _QUESTIONS = (
     "What would I look up in {title}?",
     "Who maintains {title}, and where is it online?",
 )
+#: For a title that is a question itself: "Where can I find What is a fiduciary?" is no sentence.
+_ASKED = 'Which page answers this question: "{title}"'
 _TIERS = {"primary": "a primary source", "secondary": "a secondary source", "reference": "a reference work"}
 
 
@@ -37,6 +40,8 @@ def rows(path: Path, name: str, categorizer: Categorizer | None = None) -> Itera
             yield raw
             continue
         value = {str(key).strip().lower(): str(text).strip() for key, text in raw.value.items()}
+        if value.get("pair", "").lower() == "no":
+            continue
         if value.get("question") and value.get("answer"):
             yield Raw(name, raw.line, value | {"category": _category(value)})
         elif missing := [key for key in ("title", "url") if not value.get(key)]:
@@ -62,14 +67,18 @@ def pair(row: Mapping[str, str]) -> dict[str, Any]:
     draw = int(hashlib.sha256(row["url"].encode()).hexdigest(), 16)
     title, organization = row["title"], row.get("organization", "")
     notes = row["notes"].rstrip()
-    sentences = [f"{title} is published by {organization}." if organization and organization.lower() not in title.lower() else f"{title}:"]
+    sentences = [f"{_quoted(title)} is published by {organization}." if organization and organization.lower() not in title.lower() else f"{_quoted(title)}:"]
     sentences.append(notes if notes.endswith((".", "!", "?")) else f"{notes}.")
     if tier := _TIERS.get(row.get("authority_tier", "").lower()):
         sentences.append(f"It is {tier}{_where(row.get('jurisdiction', ''))}.")
     sentences.append(f"Online: {row['url']}")
-    question = _QUESTIONS[draw % len(_QUESTIONS)].format(title=title)
+    question = _ASKED.format(title=title) if title.endswith("?") else _QUESTIONS[draw % len(_QUESTIONS)].format(title=title)
     carried = {key: row[key] for key in ("subdomain", "authority_tier", "jurisdiction", "as_of", "category_by") if row.get(key)}
     return {"question": question, "answer": " ".join(sentences), "category": _category(row), "reference": row["url"], **carried}
+
+
+def _quoted(title: str) -> str:
+    return f'"{title}"' if title.endswith("?") else title
 
 
 def _where(jurisdiction: str) -> str:

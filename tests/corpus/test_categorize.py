@@ -155,6 +155,28 @@ def test_every_word_of_the_taxonomy_can_be_found() -> None:
                 assert len(plain.split()) <= 6, entry
 
 
+def test_a_row_marked_as_no_pair_is_left_out(tmp_path: Path) -> None:
+    row = "https://www.irs.gov/{},{},IRS,tax,What the law says about it and for whom"
+    file = tmp_path / "links.csv"
+    file.write_text(
+        "url,title,organization,domain,notes,pair\n" + "".join(f"{row.format(n, f'Topic {n}')},{pair}\n" for n, pair in enumerate(("yes", "no", "")))
+    )
+    assert [raw.value["reference"][-1] for raw in catalogue.rows(file, "links.csv")] == ["0", "2"]
+
+
+def test_a_title_that_is_a_question_is_asked_as_one() -> None:
+    for number in range(12):
+        row = {
+            "url": f"https://www.sec.gov/{number}",
+            "title": "What is a fiduciary?",
+            "organization": "SEC",
+            "notes": "Explains the duty of care and loyalty.",
+        }
+        pair = catalogue.pair(row)
+        assert pair["question"] == 'Which page answers this question: "What is a fiduciary?"'
+        assert pair["answer"].startswith('"What is a fiduciary?" is published by SEC.')
+
+
 def test_catalogue_rows_become_pairs_or_say_why_not(tmp_path: Path) -> None:
     file = tmp_path / "links.csv"
     with file.open("w", newline="") as opened:

@@ -34,7 +34,9 @@ def test_there_are_enough_distinct_pairs_in_every_domain(result: BuildResult) ->
 def test_all_four_kinds_of_source_are_in_it(result: BuildResult) -> None:
     sources = yaml.safe_load((ROOT / "data" / "sources.yaml").read_text())["sources"]
     assert {source["kind"] for source in sources} == {"qa", "documents", "problems", "catalogue"}
-    assert all(result.statistics["kept"]["by_source"][source["name"]] >= 100 for source in sources)
+    pairs = result.statistics["kept"]["by_source"]
+    assert all(pairs[source["name"]] >= 100 for source in sources if source["kind"] != "catalogue")
+    assert 40 <= pairs["catalogue"] <= 50, "a link teaches little: few of them, and good ones"
 
 
 def test_nothing_is_rejected_suspicious_repeated_or_leaked(result: BuildResult) -> None:
