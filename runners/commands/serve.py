@@ -18,7 +18,7 @@ def serve(spec_uri: str, work: Path, port: int | None) -> None:
 
     \b
     Examples:
-      ELSON_API_KEY_FILE=/run/key elson serve --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+      ELSON_API_KEY_FILE=/run/key elson serve --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
     """
     from runners import serve as stage
     from runners import stages

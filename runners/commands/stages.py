@@ -25,7 +25,7 @@ def train(spec_uri: str, work: Path) -> None:
 
     \b
     Examples:
-      elson train --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+      elson train --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
     """
     from runners import stages
 
@@ -41,7 +41,7 @@ def merge(spec_uri: str, work: Path) -> None:
 
     \b
     Examples:
-      elson merge --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+      elson merge --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
     """
     from runners import stages
 
@@ -58,7 +58,7 @@ def quantize(spec_uri: str, work: Path) -> None:
 
     \b
     Examples:
-      elson quantize --spec gs://elson-scratch/specs/0123456789abcdef.json --work /scratch
+      elson quantize --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
     """
     from runners import stages
 

@@ -25,7 +25,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
       elson status dora-0123456789abcdef       one, with its machine
       elson status dora-0123456789abcdef --log 50
     """
-    with place.open() as buckets:
+    with place.open(reads_only=True) as buckets:
         if job is None:
             rows = [jobs.state(buckets, name) for name in jobs.names(buckets)]
             if as_json:

@@ -8,7 +8,7 @@ The gate runs the adapter as stock peft applies it beside the merged model on he
 would fail on rounding alone (bf16 moves single logits by 0.1 and more); mean KL and top-1 agreement do not, and both see a
 magnitude vector that was left out.
 
-    elson merge --spec gs://elson-scratch/specs/<digest>.json --work DIR
+    elson merge --spec gs://PROJECT-elson-scratch/specs/<digest>.json --work DIR
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ The work is a backend's: ``awq_autoawq`` (AWQ's GEMM layout; the one the user na
 ``awq_llmcompressor`` (compressed-tensors; maintained, in an environment of its own). Which is the default, and why:
 tests/benchmarks/TRAINING.md.
 
-    elson quantize --spec gs://elson-scratch/specs/<digest>.json --work DIR
+    elson quantize --spec gs://PROJECT-elson-scratch/specs/<digest>.json --work DIR
 """
 
 from __future__ import annotations

@@ -78,11 +78,16 @@ def load(name: str, folder: Path = FOLDER) -> Stack:
 
 def from_config(name: str, project: str, values: dict[str, Any], source: str) -> Stack:
     """A stack from its configuration; bucket names follow from the project unless they are set."""
-    defaults = {"buckets": {"models": f"gs://{project}-elson-models", "scratch": f"gs://{project}-elson-scratch"}} if project else {}
+    defaults = {"buckets": buckets_of(project).model_dump()} if project else {}
     spec = parse({**defaults, **values}, source)
     if (spec.foundation is None) == (spec.machine is None):
         raise UserError(f"{source} has {'both' if spec.machine else 'neither'} foundation and machine", "one of the two under elson:spec", f"edit {source}")
     return Stack(name, project, spec)
+
+
+def buckets_of(project: str) -> BucketSpec:
+    """The buckets that the foundation makes in a project."""
+    return BucketSpec(models=f"gs://{project}-elson-models", scratch=f"gs://{project}-elson-scratch")
 
 
 def look_up(spec: Spec) -> Found:
@@ -160,6 +165,8 @@ def _over(buckets: BucketSpec, job_id: str) -> str:
 
 
 def _bucket_must_answer(buckets: BucketSpec) -> None:
+    if buckets == BucketSpec():
+        raise UserError("no bucket is named: no project is set", "a project", "export GOOGLE_CLOUD_PROJECT=my-project, or set gcp:project in the stack file")
     bucket = storage.split(buckets.models)[0]
     try:
         with storage.explained(buckets.models):

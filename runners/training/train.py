@@ -7,7 +7,7 @@ with a configuration there and a line here.
 
 It does not download, upload or publish: `elson train` does. Stock peft reads what it writes.
 
-    elson train --spec gs://elson-scratch/specs/<digest>.json --work DIR
+    elson train --spec gs://PROJECT-elson-scratch/specs/<digest>.json --work DIR
 """
 
 from __future__ import annotations
