@@ -95,15 +95,14 @@ def _batches(wanted: Sources, root: Path, categorizer: Categorizer | None, meter
 
 def _rows(source: Source, root: Path, categorizer: Categorizer | None) -> Iterator[Raw]:
     """Every row of a source, of whatever kind."""
-    if source.kind == "problems":
-        from runners.corpus import problems
-
-        yield from (Raw("runners/corpus/problems.py", number, row) for number, row in enumerate(problems.generate(), 1))
-        return
     for path in sources.files(source, root):
         name = sources.shown(path, root)
         if source.kind == "qa":
             yield from sources.qa_rows(path, name)
+        elif source.kind == "problems":
+            from runners.corpus import problems
+
+            yield from (Raw(name, number, row) for number, row in enumerate(problems.rows(path), 1))
         elif source.kind == "catalogue":
             from runners.corpus import catalogue
 

@@ -30,17 +30,11 @@ class Source(Strict):
 
     name: str = Field(min_length=1, max_length=80)
     kind: Literal["qa", "documents", "catalogue", "problems"]
-    path: str | None = Field(None, description="file or folder, relative to the project, or gs://bucket/folder")
+    path: str = Field(min_length=1, description="file or folder, relative to the project, or gs://bucket/folder")
     licence: str = Field(min_length=1)
     category: str | None = None
     categories: dict[str, str] = Field(default_factory=dict)
     fields: dict[str, str] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _has_path(self) -> Source:
-        if (self.path is None) != (self.kind == "problems"):
-            raise ValueError("path is needed, but for kind problems, which has none")
-        return self
 
 
 class Sources(Strict):
@@ -88,8 +82,8 @@ def load(file: Path) -> Sources:
 
 def files(source: Source, root: Path) -> list[Path]:
     """The files of a source, sorted. Raises UserError when the path is not there or holds no file of a known ending."""
-    place = _local(source.path or "", root)
-    endings: tuple[str, ...] = {"documents": DOCUMENT_ENDINGS, "catalogue": (".csv",)}.get(source.kind, QA_ENDINGS)
+    place = _local(source.path, root)
+    endings: tuple[str, ...] = {"documents": DOCUMENT_ENDINGS, "catalogue": (".csv",), "problems": (".yaml",)}.get(source.kind, QA_ENDINGS)
     if not place.exists():
         raise UserError(f"source {source.name}: {place} is not there", "a file or a folder", "mend the path in the sources file")
     found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.suffix.lower() in endings and path.name.lower() != "readme.md")

@@ -190,10 +190,9 @@ def test_garbage_never_stops_a_reader(tmp_path: Path, data: bytes, name: str) ->
     [
         ("version: 2\nsources: []", "version"),
         ("version: 1\nsources: [{name: a, kind: qa, path: x, licence: MIT, nonsense: 1}]", "nonsense"),
-        ("version: 1\nsources: [{name: a, kind: qa, licence: MIT}]", "path is needed"),
-        ("version: 1\nsources: [{name: a, kind: problems, path: x, licence: MIT}]", "path is needed"),
+        ("version: 1\nsources: [{name: a, kind: qa, licence: MIT}]", "path: Field required"),
         ("version: 1\nsources: [{name: a, kind: qa, path: x, licence: MIT, category: taxes}]", "taxes: not one of the 18 domains"),
-        ("version: 1\nsources: [{name: a, kind: problems, licence: M}, {name: a, kind: problems, licence: M}]", "two sources have one name"),
+        ("version: 1\nsources: [{name: a, kind: problems, path: x, licence: M}, {name: a, kind: problems, path: y, licence: M}]", "two sources have one name"),
         ("a: [", "is not YAML"),
     ],
 )

@@ -1,14 +1,21 @@
 """Computed problems: many, distinct, in bounds, and repeatable."""
 
+import hashlib
 import itertools
+import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 
 from runners.corpus import problems
+from runners.corpus.problem_text import fill
+from runners.errors import UserError
 
-ROWS = problems.generate()
+FOLDER = Path(__file__).parents[2] / "data" / "problems"
+ROWS = problems.generate(FOLDER)
 CATEGORIES = Counter(row["category"] for row in ROWS)
 
 
@@ -73,7 +80,7 @@ def equations(text):
 def test_the_arithmetic_as_written_holds(seed):
     """A second reading, from the text alone: what stands left of an equals sign comes to what stands right of it, but for the rounding shown."""
     checked, wrong = 0, []
-    for row in problems.generate(seed):
+    for row in problems.generate(FOLDER, seed):
         for left, right in equations(row["answer"]):
             digits = re.search(r"\.(\d+)", right)
             unit = 10.0 ** -(len(digits[1]) if digits else 0) * (0.01 if right.endswith("%") else 1)
@@ -89,9 +96,9 @@ def test_the_arithmetic_as_written_holds(seed):
 
 
 def test_repeatable_and_another_seed_moves_the_numbers():
-    assert problems.generate() == ROWS
-    other = problems.generate(7)
-    assert other == problems.generate(7)
+    assert problems.generate(FOLDER) == ROWS
+    other = problems.generate(FOLDER, 7)
+    assert other == problems.generate(FOLDER, 7)
     moved = sum(a["answer"] != b["answer"] for a, b in zip(ROWS, other, strict=True))
     assert moved > 0.7 * len(ROWS)
     assert all("{" not in row["question"] + row["answer"] for row in other)
@@ -100,3 +107,68 @@ def test_repeatable_and_another_seed_moves_the_numbers():
 def test_a_kind_has_several_people_asking():
     counts = Counter(row["kind"] for row in ROWS)
     assert all(3 <= count <= 8 for count in counts.values()), counts
+
+
+@pytest.mark.parametrize(
+    ("seed", "digest"),
+    [(0, "e5901c53435445ee7d180030574034c876a5bcf80c9a178d17b32376a688fc4a"), (1, "35d68aa3d034a678190ebc2b9ef38aa24b9eb7077f540fb1bbd42a58283494dc")],
+)
+def test_the_pairs_are_those_from_before_the_texts_became_files(seed, digest):
+    rows = sorted(problems.generate(FOLDER, seed), key=lambda row: row["id"])
+    assert hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()).hexdigest() == digest
+
+
+def test_every_formula_is_used():
+    used = {kind["computation"] for file in FOLDER.glob("*.yaml") for kind in yaml.load(file.read_text(), Loader=yaml.CSafeLoader)}
+    assert used == set(problems.FORMULAS)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{a}", "1234.5"),
+        ("{a:usd} {a:whole} {a:num} {b:pct} {b:pct1}", "$1,234.50 $1,234 1,234.5 6.875% 6.9%"),
+        ("{b:.2f}, {one:count month}, {a:count month}", "0.07, 1 month, 1,234 months"),
+        ("{yes:?up {a:whole}|down} and {no:?up|down by {yes:?{b:pct}|x}}", "up $1,234 and down by 6.875%"),
+        ("none{no:? of {missing}|}", "none"),
+    ],
+)
+def test_places_are_filled(text, shown):
+    assert fill(text, {"a": 1234.5, "b": 0.06875, "one": 1, "yes": True, "no": 0}) == shown
+
+
+GOOD = {
+    "kind": "k",
+    "category": "tax",
+    "reference": "r",
+    "as_of": 2025,
+    "computation": "rule_of_72",
+    "fields": {"rate": "%", "amount": "$", "years": "n"},
+    "steps": ["{rule_years:num}"],
+    "asks": [{"question": "{rate}?", "remark": "", "values": {"rate": 0.06, "amount": 10, "years": 3}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"computation": "__import__"}, "kind 2: .*'__import__' is no function"),
+        ({"fields": {"rate": "%"}}, "question 1 has values for rate, amount, years; expected rate"),
+        ({"asks": []}, "asks: Tuple should have at least 1 item"),
+        ({"nonsense": 1}, "nonsense: Extra inputs"),
+        ({"steps": ["{rate.__class__}"]}, "k: a text names 'rate.__class__'"),
+        ({"asks": [{"question": "{rate}?", "remark": "", "values": {"rate": 0, "amount": 10, "years": 3}}]}, "k: float division by zero"),
+        ({"asks": [{"question": "{rate}?", "remark": "", "values": {"rate": "x", "amount": 10, "years": 3}}]}, "k: .*expected: values"),
+    ],
+)
+def test_a_bad_file_is_one_clear_error(tmp_path, changed, message):
+    file = tmp_path / "a.yaml"
+    file.write_text(yaml.safe_dump([GOOD], sort_keys=False))
+    assert problems.rows(file)[0]["answer"] == "12"
+    file.write_text(yaml.safe_dump([GOOD, GOOD | changed], sort_keys=False))
+    with pytest.raises(UserError, match="(?s)" + message):
+        problems.rows(file)
+    for broken in ("a: [", "3"):
+        file.write_text(broken)
+        with pytest.raises(UserError, match="is not a YAML list"):
+            problems.rows(file)

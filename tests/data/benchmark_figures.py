@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from runners.finance import business, identifiers, lending, limits, money, portfolio, retirement, tax, trading
+from runners.corpus.finance import business, identifiers, lending, limits, money, portfolio, retirement, tax, trading
 
 FIGURES = {
     "retirement-rmd-by-account-type": [(98400 + 221400 + 73800) / 24.6, 344400 / 24.6],

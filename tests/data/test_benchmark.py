@@ -9,13 +9,7 @@ import pytest
 import yaml
 
 from runners.corpus import problems
-from runners.evaluation import baselines, cases
-from runners.evaluation.cases import ChoiceCheck, DeclineCheck, FactCheck, ForbiddenCheck, NumberCheck
-from runners.evaluation.contamination import Pair
-from runners.evaluation.numbers import quantities
-from runners.evaluation.scoring import score, value_in
-from runners.evaluation.wording import Text
-from runners.finance import (
+from runners.corpus.finance import (
     banking,
     bonds,
     business,
@@ -32,6 +26,12 @@ from runners.finance import (
     tax,
     trading,
 )
+from runners.evaluation import baselines, cases
+from runners.evaluation.cases import ChoiceCheck, DeclineCheck, FactCheck, ForbiddenCheck, NumberCheck
+from runners.evaluation.contamination import Pair
+from runners.evaluation.numbers import quantities
+from runners.evaluation.scoring import score, value_in
+from runners.evaluation.wording import Text
 from tests.data.benchmark_figures import FIGURES
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +112,7 @@ ANSWERS = {
     "literacy-budget-split": [0.20 * 5_240, 0.30 * 5_240],
 } | FIGURES
 #: The kinds of computation that a generator of training problems makes.
-SEEN = frozenset(row["kind"] for row in problems.generate())
+SEEN = frozenset(row["kind"] for row in problems.generate(ROOT / "data" / "problems"))
 #: Stands in a number check's label when the figure has to be picked from several candidates of the passage, and so cannot but stand in it.
 PICKED = "picked from"
 
@@ -133,7 +133,7 @@ def masked(text):
 
 def corpus():
     """(place, question) of everything a model may be trained on."""
-    rows = [(f"problems {row['id']}", row["question"]) for row in problems.generate()]
+    rows = [(f"problems {row['id']}", row["question"]) for row in problems.generate(ROOT / "data" / "problems")]
     for file in sorted((ROOT / "data" / "qa").glob("**/*.yaml")):
         loaded = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         listed = loaded if isinstance(loaded, list) else next((v for v in loaded.values() if isinstance(v, list)), [])
@@ -171,7 +171,7 @@ def test_at_least_half_is_of_kinds_no_generator_makes():
 
 def test_no_case_of_an_unseen_kind_reads_like_a_template():
     """With the figures masked, the question of an unseen kind is far from every generated question, so it is none of them with other numbers."""
-    templates = [(row["id"], masked(row["question"])) for row in problems.generate()]
+    templates = [(row["id"], masked(row["question"])) for row in problems.generate(ROOT / "data" / "problems")]
     for case in BENCHMARK.cases:
         mine = masked(case.question)
         close = [name for name, other in templates if len(mine & other) >= 0.45 * len(mine | other)]
@@ -268,7 +268,7 @@ def test_every_case_has_worded_answers_and_no_more():
 
 def test_the_corpus_does_not_answer_for_the_model():
     """The nearest question's answer and stuffed words of the written pairs and the problems; `elson evaluate` repeats it with the whole dataset."""
-    rows = list(problems.generate())
+    rows = list(problems.generate(ROOT / "data" / "problems"))
     for file in sorted((ROOT / "data" / "qa").glob("**/*.yaml")):
         loaded = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         rows += loaded if isinstance(loaded, list) else next((v for v in loaded.values() if isinstance(v, list)), [])

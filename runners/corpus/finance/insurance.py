@@ -6,7 +6,7 @@ ISO HO-3 loss settlement clause.
 
 from __future__ import annotations
 
-from runners.finance import money
+from runners.corpus.finance import money
 
 
 def life_needs(income_replaced: float, years: int, real_rate: float, debts: float = 0.0, goals: float = 0.0, assets: float = 0.0) -> float:

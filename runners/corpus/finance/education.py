@@ -5,7 +5,7 @@ Sources: IRC 25A for the credits, 529(c)(2)(B) for five-year gifts; 34 CFR 685.2
 
 from __future__ import annotations
 
-from runners.finance import limits, money
+from runners.corpus.finance import limits, money
 
 
 def future_cost(cost_today: float, inflation: float, years: int) -> float:

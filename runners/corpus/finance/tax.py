@@ -5,8 +5,8 @@ Sources: IRC 1, 1401-1402, 1411, 2001, 3101; Schedule SE; limits.py for the amou
 
 from __future__ import annotations
 
-from runners.finance import limits
-from runners.finance.limits import Status
+from runners.corpus.finance import limits
+from runners.corpus.finance.limits import Status
 
 
 def income_tax(taxable: float, status: Status, year: int) -> float:

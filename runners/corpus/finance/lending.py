@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from runners.finance import money
+from runners.corpus.finance import money
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Formulas: Fabozzi, "Bond Markets, Analysis, and Strategies", ch. 2-4; Bodie, Kan
 
 from __future__ import annotations
 
-from runners.finance import money
+from runners.corpus.finance import money
 
 
 def price(face: float, coupon: float, yield_: float, years: float, per_year: int = 2) -> float:

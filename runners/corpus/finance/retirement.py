@@ -5,7 +5,7 @@ Sources: IRS Publication 590-B, Appendix B, Table III (Uniform Lifetime, from 20
 
 from __future__ import annotations
 
-from runners.finance import limits, money
+from runners.corpus.finance import limits, money
 
 _PERIODS = (
     "27.4 26.5 25.5 24.6 23.7 22.9 22.0 21.1 20.2 19.4 18.5 17.7 16.8 16.0 15.2 14.4 13.7 12.9 12.2 11.5 10.8 10.1 9.5 8.9 8.4 "

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.finance import (
+from runners.corpus.finance import (
     banking,
     bonds,
     business,

@@ -5,7 +5,7 @@ Sources: Regulation E, 12 CFR 1005.6(b); 12 CFR 330.6 and 330.9.
 
 from __future__ import annotations
 
-from runners.finance import limits
+from runners.corpus.finance import limits
 
 
 def unauthorized_transfer_liability(first_two_days: float, later: float, told_in_two_days: bool) -> float:

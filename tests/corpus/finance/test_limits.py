@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runners.finance import limits
+from runners.corpus.finance import limits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATED = {entry["id"]: entry["values"] for entry in yaml.safe_load((ROOT / "data" / "dated_limits.yaml").read_text())["limits"]}
 TABLES = {
     "401k_deferral": limits.DEFERRAL_401K,

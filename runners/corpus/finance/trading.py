@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from runners.finance.options import normal_pdf
+from runners.corpus.finance.options import normal_pdf
 
 #: One-sided standard normal quantiles as desks quote them.
 QUANTILES = {0.90: 1.2816, 0.95: 1.6449, 0.975: 1.9600, 0.99: 2.3263}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from runners.finance import bonds, business, education, insurance, lending, money, options, portfolio, retirement, tax, trading
+from runners.corpus.finance import bonds, business, education, insurance, lending, money, options, portfolio, retirement, tax, trading
 
 
 @pytest.mark.parametrize(

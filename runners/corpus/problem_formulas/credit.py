@@ -1,0 +1,146 @@
+"""Loans, mortgages, cards and the ratios lenders read."""
+
+from __future__ import annotations
+
+from runners.corpus.finance import lending, money
+from runners.corpus.problem_text import Figures
+
+# fmt: off
+# The figures of a formula are read across.
+
+
+def loan_payment(principal: float, rate: float, months: float) -> Figures:
+    paid = lending.monthly_payment(principal, rate, int(months))
+    interest = paid * months - principal
+    return {
+        "rate_over_12_times_100": rate / 12 * 100, "rate_over_12": rate / 12, "monthly_factor": 1 + rate / 12, "paid": paid,
+        "paid_times_months": paid * months, "interest": interest, "principal_over_paid": principal / paid,
+    }
+
+
+def affordable_loan(payment: float, rate: float, years: float) -> Figures:
+    principal = lending.affordable_principal(payment, rate, int(years * 12))
+    return {"rate_over_12": rate / 12, "years_times_12": years * 12, "principal_over_payment": principal / payment, "principal": principal}
+
+
+def loan_balance(principal: float, rate: float, years: float, after: float) -> Figures:
+    months, gone = int(years * 12), int(after * 12)
+    paid = lending.monthly_payment(principal, rate, months)
+    left = lending.balance_after(principal, rate, months, gone)
+    return {
+        "paid": paid, "months_less_gone": months - gone, "rate_over_12": rate / 12, "left": left, "paid_times_gone": paid * gone,
+        "principal_less_left": principal - left, "interest_paid": round(paid * gone) - round(principal - left),
+    }
+
+
+def first_payment_split(principal: float, rate: float, years: float) -> Figures:
+    row = lending.amortization(principal, rate, int(years * 12))[0]
+    return {
+        "payment": row.interest + row.principal, "years_times_12": years * 12, "row_interest": row.interest, "row_principal": row.principal,
+        "interest_share": row.interest / (row.interest + row.principal),
+    }
+
+
+def extra_payment(principal: float, rate: float, years: float, extra: float) -> Figures:
+    plain, faster = lending.amortization(principal, rate, int(years * 12)), lending.amortization(principal, rate, int(years * 12), extra)
+    saved = sum(row.interest for row in plain) - sum(row.interest for row in faster)
+    sooner = len(plain) - len(faster)
+    paid = plain[0].interest + plain[0].principal
+    return {
+        "paid": paid, "paid_plus_extra": paid + extra, "length_of_faster": len(faster), "length_of_plain": len(plain), "sooner": sooner,
+        "sooner_over_12": sooner / 12, "saved": saved, "sum": sum(row.interest for row in plain), "sum_2": sum(row.interest for row in faster),
+    }
+
+
+def card_payoff(balance: float, rate: float, paid: float) -> Figures:
+    months = money.periods_to_repay(balance, rate / 12, paid)
+    interest = months * paid - balance
+    return {
+        "rate_over_12_times_100": rate / 12 * 100, "balance_times_rate_over_12": balance * rate / 12, "monthly_factor": 1 + rate / 12,
+        "months": months, "payments": int(-(-months // 1)), "interest": interest,
+    }
+
+
+def debt_to_income(housing: float, car: float, other: float, income: float) -> Figures:
+    monthly = income / 12
+    front, back = housing / monthly, lending.debt_to_income([housing, car, other], monthly)
+    return {
+        "monthly": monthly, "front": front, "housing_plus_car_plus_other": housing + car + other, "back": back, "front_at_most_28pct": front <= 0.28,
+        "back_at_most_36pct": back <= 0.36,
+    }
+
+
+def loan_to_value(price: float, down: float) -> Figures:
+    ratio = (price - down) / price
+    return {
+        "price_less_down": price - down, "ratio": ratio, "ratio_above_80pct": ratio > 0.8, "twenty_percent": 0.2 * price,
+        "missing_down": 0.2 * price - down, "down_less_20pct_times_price": down - 0.2 * price,
+    }
+
+
+def pmi_end(price: float, down: float, rate: float, years: float) -> Figures:
+    loan, months = price - down, int(years * 12)
+    ask_month = lending.month_at_loan_to_value(loan, rate, months, price, 0.80)
+    ends = lending.month_at_loan_to_value(loan, rate, months, price, 0.78)
+    return {
+        "balance_at_80": 0.8 * price, "balance_at_78": 0.78 * price, "loan": loan, "ask_month": ask_month, "ask_month_over_12": ask_month / 12,
+        "ends": ends, "ends_over_12": ends / 12,
+    }
+
+
+def refinance_break_even(balance: float, old: float, new: float, years: float, costs: float) -> Figures:
+    n = int(years * 12)
+    before, after = lending.monthly_payment(balance, old, n), lending.monthly_payment(balance, new, n)
+    months = lending.refinance_break_even_months(before, after, costs)
+    return {
+        "before": before, "after": after, "before_less_after": before - after, "months": months, "rounded_months": round(months),
+        "months_over_12": months / 12, "before_less_after_times_n": (before - after) * n, "net_saving": (before - after) * n - costs,
+    }
+
+
+def apr_with_fee(principal: float, fees: float, rate: float, months: float) -> Figures:
+    paid, apr = lending.monthly_payment(principal, rate, int(months)), lending.annual_percentage_rate(principal, fees, rate, int(months))
+    return {
+        "principal_less_fees": principal - fees, "paid": paid, "apr_over_12_times_100": apr / 12 * 100, "apr": apr,
+        "apr_less_rate_times_100": (apr - rate) * 100,
+    }
+
+
+def avalanche_snowball(first: float, first_rate: float, second: float, second_rate: float, third: float, third_rate: float, budget: float) -> Figures:
+    debts = [
+        lending.Debt("A", first, first_rate, max(25, 0.02 * first)),
+        lending.Debt("B", second, second_rate, max(25, 0.02 * second)),
+        lending.Debt("C", third, third_rate, max(25, 0.02 * third)),
+    ]
+    avalanche, snowball = lending.pay_off(debts, budget, "avalanche"), lending.pay_off(debts, budget, "snowball")
+    saved = snowball.interest - avalanche.interest
+    return {
+        "listed": ', '.join(avalanche.cleared), "avalanche_months": avalanche.months, "avalanche_interest": avalanche.interest,
+        "listed_2": ', '.join(snowball.cleared), "snowball_months": snowball.months, "snowball_interest": snowball.interest, "saved": saved,
+        "saved_above_50pct": saved > 0.5,
+    }
+
+
+def credit_utilization(first: float, first_limit: float, second: float, second_limit: float, third: float, third_limit: float) -> Figures:
+    used, limit = first + second + third, first_limit + second_limit + third_limit
+    ratio, target = used / limit, 0.10
+    worst = max((first / first_limit, "first"), (second / second_limit, "second"), (third / third_limit, "third"))
+    return {
+        "used": used, "limit": limit, "ratio": ratio, "first_over_first_limit": first / first_limit,
+        "second_over_second_limit": second / second_limit, "third_over_third_limit": third / third_limit, "worst_1": worst[1],
+        "target_times_limit": target * limit, "to_pay": max(0, used - target * limit),
+    }
+
+
+def discount_points(loan: float, rate: float, lower: float, points: float, years: float) -> Figures:
+    n = int(years * 12)
+    before, after, cost = lending.monthly_payment(loan, rate, n), lending.monthly_payment(loan, lower, n), loan * points / 100
+    return {
+        "cost": cost, "before": before, "after": after, "before_less_after": before - after, "cost_over_before_less_after": cost / (before - after),
+        "break_even_years": cost / (before - after) / 12,
+    }
+
+
+def auto_lease(cost: float, residual: float, factor: float, months: float) -> Figures:
+    depreciation, rent = (cost - residual) / months, (cost + residual) * factor
+    return {"depreciation": depreciation, "rent": rent, "depreciation_plus_rent": depreciation + rent, "factor_times_2400": factor * 2400}

@@ -1,0 +1,110 @@
+"""Saving for retirement, required distributions, Social Security, and what a portfolio can pay."""
+
+from __future__ import annotations
+
+from runners.corpus.finance import limits, money, retirement, tax
+from runners.corpus.problem_text import Figures
+
+# fmt: off
+# The figures of a formula are read across.
+
+
+def rmd(balance: float, age: int, year: int) -> Figures:
+    period = retirement.UNIFORM_LIFETIME[age]
+    due = retirement.required_distribution(balance, age)
+    return {"period": period, "due": due, "due_over_balance": due / balance, "year_less_1": year - 1}
+
+
+def retirement_projection(start: float, yearly: float, rate: float, years: int) -> Figures:
+    grown, added = money.future_value(start, rate, years), money.annuity_future_value(yearly, rate, years)
+    total = grown + added
+    return {
+        "rate_factor": 1 + rate, "grown": grown, "added": added, "total": total, "start_plus_yearly_times_years": start + yearly * years,
+        "growth_dollars": total - start - yearly * years,
+    }
+
+
+def employer_match(salary: float, deferral: float, rate: float, cap: float) -> Figures:
+    got, most = retirement.employer_match(salary, deferral, rate, cap), retirement.employer_match(salary, 1, rate, cap)
+    missed = most - got
+    return {
+        "salary_times_deferral": salary * deferral, "smaller_of_deferral_and_cap": min(deferral, cap), "counted": salary * min(deferral, cap),
+        "got": got, "most": most, "missed": missed, "missed_above_0_5pct": missed > 0.005,
+    }
+
+
+def claiming_age(benefit: float, months: int) -> Figures:
+    factor = retirement.claiming_factor(months)
+    years, rest = divmod(abs(months), 12)
+    early = -months
+    return {
+        "smaller_of_36_and_early": min(36, early), "first_reduction": min(36, early) * 5 / 900, "early_less_36": early - 36,
+        "further_reduction": (early - 36) * 5 / 1200, "early_above_36": early > 36, "reduction": 1 - factor, "years": years, "rest": rest,
+        "factor_less_1": factor - 1, "months_below_0": months < 0, "factor": factor, "benefit_times_factor": benefit * factor,
+    }
+
+
+def claiming_break_even(early: float, late: float, delay: int) -> Figures:
+    months = retirement.claiming_break_even_months(early, late, delay * 12)
+    return {
+        "delay_times_12": delay * 12, "early_times_delay_times_12": early * delay * 12, "late_less_early": late - early, "months": months,
+        "months_over_12": months / 12,
+    }
+
+
+def nest_egg(spending: float, other: float, rate: float) -> Figures:
+    gap = spending - other
+    return {"gap": gap, "gap_over_rate": gap / rate, "multiple": 1 / rate, "gap_over_rate_less_0_5pct": gap / (rate - 0.005)}
+
+
+def money_lasts(balance: float, rate: float, withdrawal: float) -> Figures:
+    if withdrawal <= balance * rate:
+        raise ValueError("the money never runs out")
+    years = retirement.years_money_lasts(balance, rate, withdrawal)
+    return {
+        "balance_times_rate": balance * rate, "log_argument": 1 - balance * rate / withdrawal, "years": years,
+        "withdrawal_over_balance": withdrawal / balance,
+    }
+
+
+def roth_or_traditional(pretax: float, now: float, later: float, growth: float, years: int) -> Figures:
+    roth, traditional = retirement.roth_against_traditional(pretax, now, later, growth, years)
+    return {
+        "growth_factor": 1 + growth, "compound_factor": (1 + growth) ** years, "roth": roth, "traditional": traditional,
+        "roth_above_traditional": roth > traditional, "size_of_roth_less_traditional": abs(roth - traditional),
+    }
+
+
+def pro_rata_conversion(converted: float, basis: float, total: float) -> Figures:
+    taxable = retirement.pro_rata_taxable(converted, basis, total)
+    return {"basis_over_total": basis / total, "converted_less_taxable": converted - taxable, "taxable": taxable, "basis_left": basis - converted + taxable}
+
+
+def earnings_test(earnings: float, benefit: float, year: int) -> Figures:
+    limit, held = limits.EARNINGS_TEST[year], retirement.earnings_test_withheld(earnings, year)
+    held = min(held, benefit * 12)
+    months = -(-held // benefit)
+    return {
+        "limit": limit, "earnings_less_limit": earnings - limit, "held": held, "benefit_times_12": benefit * 12,
+        "benefit_times_12_less_held": benefit * 12 - held, "months": months,
+    }
+
+
+def benefit_formula(aime: float, year: int) -> Figures:
+    first, second = limits.BEND_POINTS[year]
+    pia = retirement.primary_insurance_amount(aime, year)
+    parts = [0.9 * min(aime, first), 0.32 * max(0, min(aime, second) - first), 0.15 * max(0, aime - second)]
+    return {
+        "first": first, "second": second, "smaller_of_aime_and_first": min(aime, first), "parts_0": parts[0],
+        "second_band": max(0, min(aime, second) - first), "parts_1": parts[1], "third_band": max(0, aime - second), "parts_2": parts[2], "pia": pia,
+        "pia_over_aime": pia / aime,
+    }
+
+
+def roth_phase_out(magi: float, status: str, year: int, age: int) -> Figures:
+    kind: limits.Status = "joint" if status == "joint" else "single"
+    low, high = limits.ROTH_IRA_PHASE_OUT[year][kind]
+    full = limits.IRA[year] + (limits.IRA_CATCH_UP[year] if age >= 50 else 0)
+    allowed = tax.roth_ira_limit(magi, kind, year, age)
+    raw = full * (high - magi) / (high - low)
+    return {"low": low, "high": high, "full": full, "high_less_low": high - low, "share_left": (high - magi) / (high - low), "raw": raw, "allowed": allowed}
