@@ -125,6 +125,13 @@ def publish(
         return done
     manifest = manifest_of(folder)
     storage.upload(folder, layout.staging(buckets, stage_id, manifest.digest), label=f"upload {name}")
+    return publish_staged(buckets, manifest, name=name, stage_id=stage_id, kind=kind, format=format, parents=parents)
+
+
+def publish_staged(
+    buckets: BucketSpec, manifest: Manifest, *, name: str, stage_id: str, kind: Kind, format: Format | None = None, parents: dict[str, str] | None = None
+) -> Entry:
+    """Publish what is complete in its staging folder, manifest included."""
     claim = Entry(
         name=name,
         id=stage_id,

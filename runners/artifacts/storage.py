@@ -101,7 +101,7 @@ def explained(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _bucket_there(uri: str) -> Iterator[None]:
+def bucket_there(uri: str) -> Iterator[None]:
     """A write that finds nothing finds no bucket."""
     try:
         yield
@@ -134,7 +134,7 @@ def read_json(uri: str) -> tuple[Any, int] | None:
 def write(uri: str, data: bytes | str, *, generation: int) -> int:
     """Write an object if its generation is still ``generation`` (0: if it is not there). Returns the new generation. Raises Conflict."""
     bucket, path = split(uri)
-    with _bucket_there(uri), explained(uri):
+    with bucket_there(uri), explained(uri):
         blob = client().bucket(bucket).blob(path)
         kind = "application/json" if path.endswith(".json") else "text/html" if path.endswith(".html") else "application/octet-stream"
         blob.upload_from_string(data, content_type=kind, if_generation_match=generation, checksum="crc32c", retry=_retry(), timeout=60)
@@ -298,10 +298,10 @@ def _send(path: str, uri: str, crc32c: str, generation: int) -> int:
         place = blob.create_resumable_upload_session(size=size, if_generation_match=generation, timeout=60)
         with Path(path).open("rb") as file:
             answer = session().put(place, data=file, timeout=(10, 600))
-        _raise_for(answer)
+        raise_for(answer)
         return str(answer.json()["crc32c"])
 
-    with _bucket_there(uri), explained(uri):
+    with bucket_there(uri), explained(uri):
         arrived = _retry()(attempt)()
     if arrived != crc32c:
         raise UserError(f"{uri} arrived damaged: checksum {arrived}", crc32c, "run again: only this file is sent again")
@@ -315,7 +315,7 @@ def _receive(uri: str, path: str, start: int, end: int) -> int:
 
     def attempt() -> None:
         with session().get(url, stream=True, headers={"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}, timeout=(10, 120)) as answer:
-            _raise_for(answer)
+            raise_for(answer)
             with Path(path).open("r+b") as file:
                 file.seek(start)
                 shutil.copyfileobj(answer.raw, file, 1 << 20)
@@ -357,7 +357,7 @@ def requests_module() -> Any:
     return requests
 
 
-def _raise_for(answer: Any) -> None:
+def raise_for(answer: Any) -> None:
     """Raise what the client library would raise for a failed answer."""
     from google.api_core.exceptions import from_http_response
 

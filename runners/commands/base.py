@@ -19,6 +19,7 @@ def base() -> None:
     Examples:
       elson base make smollm2 --out ./smollm2
       elson base publish elson-finance-trading-14b-final --from ./my-14b
+      elson base publish qwen2.5-14b-instruct --from hf:Qwen/Qwen2.5-14B-Instruct@COMMIT
     """
 
 
@@ -43,27 +44,39 @@ def make(kind: str, out: Path) -> None:
 
 @base.command()
 @click.argument("name")
-@click.option(
-    "--from",
-    "folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="Folder of the model: config, safetensors, tokenizer.",
-)
+@click.option("--from", "source", required=True, help="DIR, gs://BUCKET/FOLDER, or hf:OWNER/NAME@COMMIT: config, tokenizer, weights in safetensors.")
 @place_options
-def publish(name: str, folder: Path, place: Place) -> None:
-    """Publish a model's FOLDER as the base model NAME: checked for what training needs, uploaded, its manifest last.
+def publish(name: str, source: str, place: Place) -> None:
+    """Publish a model as the base model NAME: checked for what training needs, verified, its manifest last.
+
+    A model from a hub goes shard by shard from there into the bucket: it needs no disk, and goes on where it stopped. Its licence is kept beside it.
 
     \b
     Examples:
       elson base publish elson-finance-trading-14b-final --from ./my-14b
+      elson base publish qwen2.5-14b-instruct --from hf:Qwen/Qwen2.5-14B-Instruct@COMMIT
+      elson base publish elson-finance-trading-14b-final --from gs://my-bucket/my-14b
     """
+    from runners.artifacts import bucket_source, hub
+
     log.configure("base")
-    for wanted in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        if not (folder / wanted).exists():
-            raise UserError(f"{folder} has no {wanted}", "a model folder as transformers saves it", "save_pretrained of the model and of its tokenizer")
+    if not source.startswith(("hf:", "gs://")):
+        _must_be_a_model(Path(source))
+    with place.open() as buckets:
+        if source.startswith("hf:"):
+            entry = hub.publish(buckets, name, source)
+        elif source.startswith("gs://"):
+            entry = bucket_source.publish(buckets, name, source)
+        else:
+            entry = stages.publish_base(buckets, Path(source), name)
+    click.echo(f"{entry.name} {entry.id}")
+
+
+def _must_be_a_model(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", "a model folder, gs://BUCKET/FOLDER or hf:OWNER/NAME@COMMIT", "pass another --from")
+    for needed in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if not (folder / needed).exists():
+            raise UserError(f"{folder} has no {needed}", "a model folder as transformers saves it", "save_pretrained of the model and of its tokenizer")
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder} has no *.safetensors", "weights in safetensors", "model.save_pretrained(folder, safe_serialization=True)")
-    with place.open() as buckets:
-        entry = stages.publish_base(buckets, folder, name)
-    click.echo(f"{entry.name} {entry.id}")
