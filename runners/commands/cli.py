@@ -17,11 +17,12 @@ from typing import Any
 
 import click
 
-from runners import __version__, log, processes
+from runners import __version__, environments, log, processes
 from runners.errors import UserError
 
 #: command -> (module, attribute, one line of help)
 COMMANDS = {
+    "new": ("runners.commands.new", "new", "Write a project of your own: Pulumi program, stacks, images, data."),
     "run": ("runners.commands.run", "run", "Run the whole job on this machine: data, train, merge, quantize, serve, evaluate, report."),
     "data": ("runners.commands.data", "data", "Build, check and describe datasets."),
     "base": ("runners.commands.base", "base", "Make or publish a base model."),
@@ -41,6 +42,12 @@ COMMANDS = {
 }
 
 
+#: Packages that only the environments of the stages have.
+_OF_STAGES = {"torch", "transformers", "peft", "accelerate", "gguf", "awq", "llmcompressor", "vllm", "tokenizers", "safetensors"}
+#: Commands that read files of a project (locks, images, stacks) beside the package.
+IN_A_PROJECT = {"run", "plan", "doctor", "images", "train", "merge", "quantize"}
+
+
 class Lazy(click.Group):
     """A group whose commands are imported when they are called."""
 
@@ -55,6 +62,17 @@ class Lazy(click.Group):
         module, attribute, _ = COMMANDS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of a call. Raises UserError for one that needs a project where there is none."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in IN_A_PROJECT and not (environments.ROOT / "images").is_dir() and not {"--help", "-h"} & set(rest):
+            raise UserError(
+                f"`elson {name}` reads the locks, images and stacks of a project, and this elson is installed without one",
+                "a project, with its own .venv",
+                f"elson new my-model; cd my-model; make setup; .venv/bin/elson {' '.join(args)}",
+            )
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing any."""
@@ -96,6 +114,12 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", "runners", "infra"):
+            raise
+        _fail(str(_not_installed(package)))
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001  # a bug shows its traceback, and an exit code that a VM tries again, unlike a refusal (1, 2)
         # The tokenizers and safetensors packages report a full disk in their own words, not as an OSError.
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
@@ -103,6 +127,13 @@ def main() -> None:
             sys.exit(1)
         traceback.print_exc()
         sys.exit(70)
+
+
+def _not_installed(package: str) -> UserError:
+    if package in _OF_STAGES:
+        fix = "in a project (elson new): python3 -m runners.installation train; then .elson/envs/train/bin/python -m runners …"
+        return UserError(f"{package} is not installed in this environment", "the environment of the stage", fix)
+    return UserError(f"{package} is not installed", "elson with what this command needs", "pipx install 'elson[data,cloud]', or make setup in a project")
 
 
 def _fail(text: str) -> None:

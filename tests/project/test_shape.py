@@ -16,7 +16,7 @@ from runners import __version__
 from runners.commands import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-TOP = {"infra", "runners", "images", "data", "tests", "Pulumi.yaml", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
+TOP = {"setup.py", "infra", "runners", "images", "data", "tests", "Pulumi.yaml", "pyproject.toml", "README.md", "Makefile", "LICENSE"}
 
 
 def tracked() -> list[Path]:

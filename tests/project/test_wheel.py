@@ -1,0 +1,82 @@
+"""elson outside a checkout: the wheel alone, in another folder. Every command works or says what is missing; `elson new` writes a project that works."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from runners.commands.cli import COMMANDS, IN_A_PROJECT
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the unpacked wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in tracked:
+        if (ROOT / name).is_file():
+            (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / "tree" / name)
+    program = f"from setuptools import build_meta; build_meta.build_wheel({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", program], cwd=folder / "tree", capture_output=True, check=True)
+    with zipfile.ZipFile(next(folder.glob("elson-*.whl"))) as wheel:
+        wheel.extractall(folder / "site")
+    return folder / "site"
+
+
+def elson(where: Path, site: Path | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GOOGLE_", "STORAGE_", "ELSON_", "PYTHONPATH"))}
+    clean |= {"PYTHONPATH": str(site)} if site else {}
+    return subprocess.run([sys.executable, "-m", "runners", *arguments], cwd=where, env=clean, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_outside_a_checkout(name: str, site: Path, tmp_path: Path) -> None:
+    assert elson(tmp_path, site, name, "--help").returncode == 0
+
+
+CALLS = {
+    "run": [], "plan": ["--offline"], "doctor": [], "images": ["build", "--dry-run"], "train": ["--spec", "x"], "merge": ["--spec", "x"],
+    "quantize": ["--spec", "x"], "serve": ["--spec", "gs://nowhere.invalid/x.json"], "data": ["build"], "evaluate": ["--dry-run"],
+    "models": ["ls"], "status": [], "retry": ["x"], "prices": ["show"], "base": ["make", "tiny", "--out", "made"], "key": ["rotate"], "new": ["."],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_works_or_says_what_is_missing(name: str, site: Path, tmp_path: Path) -> None:
+    (tmp_path / "cwd").mkdir()
+    done = elson(tmp_path / "cwd", site, name, *CALLS[name])
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode in (0, 1, 2)
+    assert (name in IN_A_PROJECT) == ("elson new my-model" in done.stderr)
+    assert done.returncode == 0 or done.stderr.strip()
+
+
+def test_a_new_project_plans_and_builds_data(site: Path, tmp_path: Path) -> None:
+    made = elson(tmp_path, site, "new", "mine")
+    assert made.returncode == 0 and made.stdout == "mine\n", made.stderr
+    mine = tmp_path / "mine"
+    for name in (
+        "Pulumi.yaml",
+        "infra/__main__.py",
+        "infra/stacks/Pulumi.train-h100.yaml",
+        "data/sources.yaml",
+        "images/Dockerfile",
+        "Makefile",
+        "images/uv.lock",
+    ):
+        assert (mine / name).is_file(), name
+    assert not (mine / "runners" / "project").exists()
+    assert elson(mine, mine, "plan", "-s", "train-h100", "--offline").returncode == 0
+    assert elson(mine, mine, "data", "build", "--drop-leaks").returncode == 0
+    again = elson(tmp_path, site, "new", "mine")
+    assert again.returncode == 1 and "is there already" in again.stderr
+    program = "from runners import identity; print(identity.code_digest('train'), identity.code_digest('quantize'))"
+    digests = {subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True).stdout for folder in (mine, ROOT)}
+    assert len(digests) == 1, "the same code has other ids in a new project"
