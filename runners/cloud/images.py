@@ -176,7 +176,7 @@ def build(stage: str, project: str, region: str, commit: str) -> str:
         log.event("building", stage=stage, image=image)
         with tempfile.TemporaryDirectory(prefix="elson-build-") as folder:
             context(stage, Path(folder))
-            _gcloud([*command[:3], folder, *command[3:]], ROOT)
+            gcloud([*command[:3], folder, *command[3:]], ROOT)
         digest = _digest_of(image, project)
     if not digest:
         raise UserError(f"{image} was built and is not in the registry", "its digest", f"look at the build: gcloud builds list --project {project}")
@@ -189,7 +189,8 @@ def _digest_of(image: str, project: str) -> str:
     return done.stdout.strip() if done.returncode == 0 and _DIGEST.fullmatch(done.stdout.strip()) else ""
 
 
-def _gcloud(command: list[str], folder: Path | None = None) -> str:
+def gcloud(command: list[str], folder: Path | None = None) -> str:
+    """Run ``gcloud``; its stdout. Raises UserError when it fails or is not installed."""
     done = subprocess.run(_found(command), stdout=subprocess.PIPE, text=True, cwd=folder, check=False)
     if done.returncode:
         raise UserError(

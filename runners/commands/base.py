@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from runners import log, stages
+from runners.artifacts import registry
+from runners.commands import places
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
 
@@ -45,8 +47,11 @@ def make(kind: str, out: Path) -> None:
 @base.command()
 @click.argument("name")
 @click.option("--from", "source", required=True, help="DIR, gs://BUCKET/FOLDER, or hf:OWNER/NAME@COMMIT: config, tokenizer, weights in safetensors.")
+@click.option("--in-cloud", is_flag=True, help="Let a small job in the cloud move the bytes (hf: only).")
+@click.option("--region", default="us-central1", show_default=True, help="Where that job runs.")
+@click.option("--dry-run", is_flag=True, help="With --in-cloud: print the call and do nothing.")
 @place_options
-def publish(name: str, source: str, place: Place) -> None:
+def publish(name: str, source: str, in_cloud: bool, region: str, dry_run: bool, place: Place) -> None:
     """Publish a model as the base model NAME: checked for what training needs, verified, its manifest last.
 
     A model from a hub goes shard by shard from there into the bucket: it needs no disk, and goes on where it stopped. Its licence is kept beside it.
@@ -55,11 +60,15 @@ def publish(name: str, source: str, place: Place) -> None:
     Examples:
       elson base publish elson-finance-trading-14b-final --from ./my-14b
       elson base publish qwen2.5-14b-instruct --from hf:Qwen/Qwen2.5-14B-Instruct@COMMIT
+      elson base publish qwen2.5-14b-instruct --from hf:Qwen/Qwen2.5-14B-Instruct@COMMIT --in-cloud
       elson base publish elson-finance-trading-14b-final --from gs://my-bucket/my-14b
     """
     from runners.artifacts import bucket_source, hub
 
     log.configure("base")
+    if in_cloud:
+        _publish_in_cloud(name, source, region, dry_run, place)
+        return
     if not source.startswith(("hf:", "gs://")):
         _must_be_a_model(Path(source))
     with place.open() as buckets:
@@ -69,6 +78,23 @@ def publish(name: str, source: str, place: Place) -> None:
             entry = bucket_source.publish(buckets, name, source)
         else:
             entry = stages.publish_base(buckets, Path(source), name)
+    click.echo(f"{entry.name} {entry.id}")
+
+
+def _publish_in_cloud(name: str, source: str, region: str, dry_run: bool, place: Place) -> None:
+    import shlex
+
+    from runners.cloud import base_job
+
+    found, project = places.resolve(place.models, place.scratch, place.stack)
+    if place.home or not project:
+        raise UserError("no project is set", "the project in which the job runs", "export GOOGLE_CLOUD_PROJECT=my-project, without --local")
+    if dry_run:
+        click.echo(shlex.join(base_job.command(name, source, found, project, region)))
+        return
+    with place.open() as buckets:
+        base_job.submit(name, source, buckets, project, region)
+        entry = registry.usable(buckets, name)
     click.echo(f"{entry.name} {entry.id}")
 
 
