@@ -186,9 +186,12 @@ async def _ask_all(server: Endpoint, spec: Spec, left: list[Case], store: Store)
                         f"the server is gone: {reply.error}", "a server that stays up", "start it again and repeat the command: it goes on with the next case"
                     )
 
+        gone: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(spec.evaluate.concurrency, len(left))):
                     group.create_task(work())
         except* CannotMeasure as several:
-            raise several.exceptions[0] from None
+            gone.extend(several.exceptions)
+        if gone:  # raised out here: Python 3.11.2 (Debian 12) wraps what is raised inside except* into another group
+            raise gone[0] from None

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from runners.artifacts import registry
 from runners.commands.data import data
-from runners.commands.places import LOCAL, Place
+from runners.commands.places import Place
 
 ROWS = [
     {"question": "What is a bond?", "answer": "A bond is a loan to a government or a company that pays interest.", "category": "investing"},
@@ -53,7 +53,7 @@ def test_publish_puts_it_under_its_name(project: Path) -> None:
     built = run("build", "--publish", "--local", "--name", "my-corpus", "--json")
     assert built.exception is None, built.exception
     told: dict[str, Any] = json.loads(built.stdout)
-    with Place(LOCAL, project / ".elson").open() as buckets:
+    with Place(project / ".elson").open() as buckets:
         entry = registry.usable(buckets, "my-corpus")
         assert (entry.id, entry.kind) == (told["id"], "dataset")
 
