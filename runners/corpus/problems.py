@@ -16,19 +16,52 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from runners.corpus.problem_formulas import credit, firm, household, investing, markets, ratios, retirement, tax, trading
+from runners.corpus.problem_formulas import (
+    business_choices,
+    credit,
+    debt_choices,
+    firm,
+    household,
+    household_choices,
+    investing,
+    investing_choices,
+    markets,
+    ratios,
+    retirement,
+    retirement_choices,
+    tax,
+    trading,
+)
 from runners.corpus.problem_text import Figures, article, as_given, fill, sentence
 from runners.errors import UserError
 from runners.spec import Strict
 
 #: How far another seed moves a number, as a fraction of it.
 SPREAD = 0.10
+#: People of one kind in a dataset: more of them teach little that is new.
+ASKS_PER_KIND = 2
 #: libyaml's parser where it is there, ten times faster.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MODULES = (
+    credit,
+    debt_choices,
+    firm,
+    business_choices,
+    household,
+    household_choices,
+    investing,
+    investing_choices,
+    markets,
+    ratios,
+    retirement,
+    retirement_choices,
+    tax,
+    trading,
+)
 #: A kind's ``computation`` names one of these functions.
 FORMULAS: dict[str, Callable[..., Figures]] = {
     name: value
-    for module in (credit, firm, household, investing, markets, ratios, retirement, tax, trading)
+    for module in MODULES
     for name, value in vars(module).items()
     if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
 }
@@ -68,16 +101,22 @@ class Kind(Strict):
         return self
 
     def rows(self, seed: int) -> list[dict[str, Any]]:
-        """The kind's pairs; numbers as written for seed 0, moved otherwise."""
+        """Pairs of the people whose turn it is: the first for seed 0, the next for seed 1. Raises UserError when values, texts and formula do not fit."""
+        turn = [(ASKS_PER_KIND * seed + offset) % len(self.asks) for offset in range(min(ASKS_PER_KIND, len(self.asks)))]
         try:
-            return [self._row(index, ask, random.Random(f"{seed}/{self.kind}/{index}") if seed else None) for index, ask in enumerate(self.asks)]
+            return [self._row(index, seed) for index in sorted(turn)]
         except KeyError as error:
             raise UserError(f"{self.kind}: a text names {error}", "a field, or a figure that the computation gives", "edit the kind's texts") from None
         except (TypeError, ValueError, ArithmeticError) as error:
             raise UserError(f"{self.kind}: {error}", f"values that the computation {self.computation} can use", "edit the kind's values") from None
 
-    def _row(self, index: int, ask: Ask, rng: random.Random | None) -> dict[str, Any]:
-        values = {name: _moved(ask.values[name], unit, rng) for name, unit in self.fields.items()}
+    def values(self, index: int, seed: int) -> dict[str, Any]:
+        """The numbers of one question: as written for seed 0, moved otherwise."""
+        rng = random.Random(f"{seed}/{self.kind}/{index}") if seed else None
+        return {name: _moved(self.asks[index].values[name], unit, rng) for name, unit in self.fields.items()}
+
+    def _row(self, index: int, seed: int) -> dict[str, Any]:
+        ask, values = self.asks[index], self.values(index, seed)
         shown = {name: as_given(values[name], unit) for name, unit in self.fields.items()}
         steps = fill(self.steps[index % len(self.steps)], values | FORMULAS[self.computation](**values))
         return {
@@ -97,7 +136,7 @@ def generate(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
 
     Args:
         folder: the YAML files, e.g. ``data/problems``.
-        seed: 0 gives the numbers as written; another seed moves amounts and rates by up to a tenth, the same seed always alike.
+        seed: 0 gives the numbers as written; another seed takes the next people who ask and moves amounts and rates by up to a tenth.
 
     Returns:
         Rows with id, question, answer, category, source, as_of, reference and kind.

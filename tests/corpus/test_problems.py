@@ -1,8 +1,6 @@
 """Computed problems: many, distinct, in bounds, and repeatable."""
 
-import hashlib
 import itertools
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -20,7 +18,7 @@ CATEGORIES = Counter(row["category"] for row in ROWS)
 
 
 def test_enough_of_them_over_enough_domains():
-    assert len(ROWS) >= 400 and len({row["kind"] for row in ROWS}) >= 60 and len(CATEGORIES) >= 14
+    assert len(CATEGORIES) == 18 and min(CATEGORIES.values()) >= 2
 
 
 def words(text):
@@ -49,7 +47,7 @@ def test_no_question_and_answer_is_a_near_duplicate_by_shingles():
         assert not [(a, b) for (a, x), (b, y) in itertools.combinations(sets, 2) if len(x & y) >= 0.8 * len(x | y)]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
+@pytest.mark.parametrize("row", [row for seed in range(4) for row in problems.generate(FOLDER, seed)], ids=lambda row: row["id"])
 def test_row_is_whole(row):
     assert row["question"].strip() == row["question"] and len(row["question"]) >= 40
     assert 200 <= len(row["answer"]) <= 900, len(row["answer"])
@@ -76,7 +74,7 @@ def equations(text):
     return [(m["left"], m["right"]) for m in EQUATION.finditer(text.replace("**", "")) if m["left"].count("(") == m["left"].count(")")]
 
 
-@pytest.mark.parametrize("seed", [0, 7, 2026])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 7, 2026])
 def test_the_arithmetic_as_written_holds(seed):
     """A second reading, from the text alone: what stands left of an equals sign comes to what stands right of it, but for the rounding shown."""
     checked, wrong = 0, []
@@ -92,30 +90,31 @@ def test_the_arithmetic_as_written_holds(seed):
             if abs(value - stated) > slack:
                 wrong.append((row["id"], left, right, value))
     assert not wrong
-    assert checked > 700
+    assert checked > 600
 
 
 def test_repeatable_and_another_seed_moves_the_numbers():
     assert problems.generate(FOLDER) == ROWS
     other = problems.generate(FOLDER, 7)
     assert other == problems.generate(FOLDER, 7)
-    moved = sum(a["answer"] != b["answer"] for a, b in zip(ROWS, other, strict=True))
-    assert moved > 0.7 * len(ROWS)
+    again = {row["id"]: row["answer"] for seed in (4, 8, 12) for row in problems.generate(FOLDER, seed)}
+    moved = [again[row["id"]] != row["answer"] for row in ROWS if row["id"] in again]
+    assert len(moved) > 300 and sum(moved) > 0.7 * len(moved)
     assert all("{" not in row["question"] + row["answer"] for row in other)
 
 
-def test_a_kind_has_several_people_asking():
+def test_a_dataset_has_few_of_a_kind_and_another_seed_has_the_others():
     counts = Counter(row["kind"] for row in ROWS)
-    assert all(3 <= count <= 8 for count in counts.values()), counts
-
-
-@pytest.mark.parametrize(
-    ("seed", "digest"),
-    [(0, "e5901c53435445ee7d180030574034c876a5bcf80c9a178d17b32376a688fc4a"), (1, "35d68aa3d034a678190ebc2b9ef38aa24b9eb7077f540fb1bbd42a58283494dc")],
-)
-def test_the_pairs_are_those_from_before_the_texts_became_files(seed, digest):
-    rows = sorted(problems.generate(FOLDER, seed), key=lambda row: row["id"])
-    assert hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()).hexdigest() == digest
+    assert set(counts.values()) == {problems.ASKS_PER_KIND} == {2}
+    assert 350 <= len(ROWS) <= 400 and len(counts) >= 190
+    asked = {row["id"] for seed in range(4) for row in problems.generate(FOLDER, seed)}
+    written = [
+        f"{kind['kind']}-{n}"
+        for file in FOLDER.glob("*.yaml")
+        for kind in yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+        for n, _ in enumerate(kind["asks"], 1)
+    ]
+    assert asked == set(written) and len(written) > 600
 
 
 def test_every_formula_is_used():
