@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Increased when what the installer does to an environment changes.
-INSTALLER_VERSION = 3
+INSTALLER_VERSION = 4
 STAGES = ("tools", "train", "quantize", "serve", "quantize-llmcompressor")
 #: Environments in which tests run too.
 WITH_TESTS = ("train", "quantize")

@@ -42,7 +42,7 @@ def install(stages: list[str]) -> float:
 def _one(uv: Uv, stage: str, torch: str, work: Path) -> None:
     begin, folder = time.monotonic(), path(stage)
     _prepare(uv, stage, folder)
-    wanted = torch_build.requirements(lock_file(stage).read_text(), torch)
+    wanted = torch_build.requirements(lock_file(stage).read_text(), torch, card=bool(shutil.which("nvidia-smi")))
     if stage in WITH_TESTS:
         known = {line.split("==")[0] for line in wanted}
         wanted += [line for line in torch_build.split(tests_lock().read_text()) if line.split("==")[0] not in known]

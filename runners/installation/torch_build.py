@@ -19,6 +19,8 @@ from runners.installation.uv import Uv
 LOCK = ROOT / "images" / "torch-cpu.lock"
 #: What only the CUDA build of torch needs.
 CUDA_PACKAGES = re.compile(r"^(triton|nvidia-.*|cuda-.*)==")
+#: Where it is installed, autoawq takes its kernels without asking for a card, and fails; torch and vLLM do without it on a CPU.
+NEEDS_A_CARD = re.compile(r"^triton==")
 #: Packages that the CPU build of vLLM names and never imports (or breaks on, next to a CPU torch).
 UNUSED = re.compile(r"^(torchvision|torchaudio|torchcodec)==")
 PROBE_TIMEOUT_S = 8.0
@@ -62,12 +64,12 @@ def answers(address: str) -> bool:
         return False
 
 
-def requirements(lock: str, cpu_torch: str) -> list[str]:
-    """What to install of a lock: with the CPU torch, without anything of CUDA; with the default torch, with all of it."""
+def requirements(lock: str, cpu_torch: str, *, card: bool = False) -> list[str]:
+    """What to install of a lock: with the CPU torch, nothing of CUDA; with the default torch, what it needs to be imported, and all of it beside a card."""
     kept = []
     for line in split(lock):
         if line.startswith("torch==") and cpu_torch:
             kept.append(cpu_torch)
-        elif not UNUSED.match(line) and not (cpu_torch and CUDA_PACKAGES.match(line)):
+        elif not UNUSED.match(line) and not (cpu_torch and CUDA_PACKAGES.match(line)) and (card or not NEEDS_A_CARD.match(line)):
             kept.append(line)
     return kept

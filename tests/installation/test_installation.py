@@ -52,6 +52,8 @@ def test_the_default_torch_comes_with_its_cuda_packages_and_the_cpu_torch_withou
     assert any(line.startswith("nvidia-cudnn") for line in default) and any(line.startswith("torch==2") for line in default)
     assert "torch==1+cpu --hash=sha256:0" in cpu and not [line for line in cpu if re.match("nvidia|cuda|triton|torch==2", line)]
     assert all("--hash=sha256:" in line for line in default)
+    assert not [line for line in default if line.startswith("triton")], "autoawq takes triton's kernels where it is, also without a card"
+    assert [line for line in torch_build.requirements(lock, "", card=True) if line.startswith("triton")]
 
 
 def test_the_cpu_build_is_the_version_of_every_lock_and_has_a_hash_for_every_python() -> None:
