@@ -40,7 +40,7 @@ def _place(name: str, spec: str, figures: Mapping[str, Any]) -> str:
 
 
 def _sides(choice: str) -> tuple[str, str]:
-    """The two texts of a choice: apart at the first bar that stands outside every place."""
+    """The two texts of a choice: split at the first bar outside every place."""
     depth = 0
     for at, char in enumerate(choice):
         depth += (char == "{") - (char == "}")

@@ -76,7 +76,7 @@ def equations(text):
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 7, 2026])
 def test_the_arithmetic_as_written_holds(seed):
-    """A second reading, from the text alone: what stands left of an equals sign comes to what stands right of it, but for the rounding shown."""
+    """Read from the text alone: the left side of each equals sign gives the right side, apart from the rounding shown."""
     checked, wrong = 0, []
     for row in problems.generate(FOLDER, seed):
         for left, right in equations(row["answer"]):

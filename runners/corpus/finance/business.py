@@ -76,7 +76,7 @@ def cash_conversion_days(inventory_days: float, receivable_days: float, payable_
 
 
 def turnover_days(balance: float, yearly_flow: float, year_days: int = 365) -> float:
-    """Days of sales (or of cost of sales) that a balance stands for."""
+    """Days of sales (or of cost of sales) that a balance equals."""
     return balance / yearly_flow * year_days
 
 

@@ -1,4 +1,4 @@
-"""Time value of money: what everything else in this package stands on.
+"""Time value of money: the base of everything else in this package.
 
 Formulas: Brealey, Myers & Allen, "Principles of Corporate Finance", ch. 2; CFA Institute, "The Time Value of Money".
 """
