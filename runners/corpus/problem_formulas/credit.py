@@ -13,14 +13,14 @@ def loan_payment(principal: float, rate: float, months: float) -> Figures:
     paid = lending.monthly_payment(principal, rate, int(months))
     interest = paid * months - principal
     return {
-        "rate_over_12_times_100": rate / 12 * 100, "rate_over_12": rate / 12, "monthly_factor": 1 + rate / 12, "paid": paid,
-        "paid_times_months": paid * months, "interest": interest, "principal_over_paid": principal / paid,
+        "monthly_percent": rate / 12 * 100, "monthly_rate": rate / 12, "monthly_factor": 1 + rate / 12, "paid": paid,
+        "total_paid": paid * months, "interest": interest, "annuity_factor": principal / paid,
     }
 
 
 def affordable_loan(payment: float, rate: float, years: float) -> Figures:
     principal = lending.affordable_principal(payment, rate, int(years * 12))
-    return {"rate_over_12": rate / 12, "years_times_12": years * 12, "principal_over_payment": principal / payment, "principal": principal}
+    return {"monthly_rate": rate / 12, "month_count": years * 12, "annuity_factor": principal / payment, "principal": principal}
 
 
 def loan_balance(principal: float, rate: float, years: float, after: float) -> Figures:
@@ -28,15 +28,15 @@ def loan_balance(principal: float, rate: float, years: float, after: float) -> F
     paid = lending.monthly_payment(principal, rate, months)
     left = lending.balance_after(principal, rate, months, gone)
     return {
-        "paid": paid, "months_less_gone": months - gone, "rate_over_12": rate / 12, "left": left, "paid_times_gone": paid * gone,
-        "principal_less_left": principal - left, "interest_paid": round(paid * gone) - round(principal - left),
+        "paid": paid, "payments_left": months - gone, "monthly_rate": rate / 12, "left": left, "paid_so_far": paid * gone,
+        "principal_repaid": principal - left, "interest_paid": round(paid * gone) - round(principal - left),
     }
 
 
 def first_payment_split(principal: float, rate: float, years: float) -> Figures:
     row = lending.amortization(principal, rate, int(years * 12))[0]
     return {
-        "payment": row.interest + row.principal, "years_times_12": years * 12, "row_interest": row.interest, "row_principal": row.principal,
+        "payment": row.interest + row.principal, "month_count": years * 12, "row_interest": row.interest, "row_principal": row.principal,
         "interest_share": row.interest / (row.interest + row.principal),
     }
 
@@ -47,8 +47,9 @@ def extra_payment(principal: float, rate: float, years: float, extra: float) -> 
     sooner = len(plain) - len(faster)
     paid = plain[0].interest + plain[0].principal
     return {
-        "paid": paid, "paid_plus_extra": paid + extra, "length_of_faster": len(faster), "length_of_plain": len(plain), "sooner": sooner,
-        "sooner_over_12": sooner / 12, "saved": saved, "sum": sum(row.interest for row in plain), "sum_2": sum(row.interest for row in faster),
+        "paid": paid, "raised_payment": paid + extra, "faster_months": len(faster), "scheduled_months": len(plain), "sooner": sooner,
+        "sooner_years": sooner / 12, "saved": saved, "scheduled_interest": sum(row.interest for row in plain),
+        "faster_interest": sum(row.interest for row in faster),
     }
 
 
@@ -56,7 +57,7 @@ def card_payoff(balance: float, rate: float, paid: float) -> Figures:
     months = money.periods_to_repay(balance, rate / 12, paid)
     interest = months * paid - balance
     return {
-        "rate_over_12_times_100": rate / 12 * 100, "balance_times_rate_over_12": balance * rate / 12, "monthly_factor": 1 + rate / 12,
+        "monthly_percent": rate / 12 * 100, "first_interest": balance * rate / 12, "monthly_factor": 1 + rate / 12,
         "months": months, "payments": int(-(-months // 1)), "interest": interest,
     }
 
@@ -65,7 +66,7 @@ def debt_to_income(housing: float, car: float, other: float, income: float) -> F
     monthly = income / 12
     front, back = housing / monthly, lending.debt_to_income([housing, car, other], monthly)
     return {
-        "monthly": monthly, "front": front, "housing_plus_car_plus_other": housing + car + other, "back": back, "front_at_most_28pct": front <= 0.28,
+        "monthly": monthly, "front": front, "all_debts": housing + car + other, "back": back, "front_at_most_28pct": front <= 0.28,
         "back_at_most_36pct": back <= 0.36,
     }
 
@@ -73,8 +74,8 @@ def debt_to_income(housing: float, car: float, other: float, income: float) -> F
 def loan_to_value(price: float, down: float) -> Figures:
     ratio = (price - down) / price
     return {
-        "price_less_down": price - down, "ratio": ratio, "ratio_above_80pct": ratio > 0.8, "twenty_percent": 0.2 * price,
-        "missing_down": 0.2 * price - down, "down_less_20pct_times_price": down - 0.2 * price,
+        "loan": price - down, "ratio": ratio, "insured": ratio > 0.8, "twenty_percent": 0.2 * price,
+        "missing_down": 0.2 * price - down, "spare_down": down - 0.2 * price,
     }
 
 
@@ -93,16 +94,16 @@ def refinance_break_even(balance: float, old: float, new: float, years: float, c
     before, after = lending.monthly_payment(balance, old, n), lending.monthly_payment(balance, new, n)
     months = lending.refinance_break_even_months(before, after, costs)
     return {
-        "before": before, "after": after, "before_less_after": before - after, "months": months, "rounded_months": round(months),
-        "months_over_12": months / 12, "before_less_after_times_n": (before - after) * n, "net_saving": (before - after) * n - costs,
+        "before": before, "after": after, "monthly_saving": before - after, "months": months, "rounded_months": round(months),
+        "months_over_12": months / 12, "payments_saved": (before - after) * n, "net_saving": (before - after) * n - costs,
     }
 
 
 def apr_with_fee(principal: float, fees: float, rate: float, months: float) -> Figures:
     paid, apr = lending.monthly_payment(principal, rate, int(months)), lending.annual_percentage_rate(principal, fees, rate, int(months))
     return {
-        "principal_less_fees": principal - fees, "paid": paid, "apr_over_12_times_100": apr / 12 * 100, "apr": apr,
-        "apr_less_rate_times_100": (apr - rate) * 100,
+        "received": principal - fees, "paid": paid, "apr_over_12_times_100": apr / 12 * 100, "apr": apr,
+        "points_above_note": (apr - rate) * 100,
     }
 
 
@@ -115,9 +116,9 @@ def avalanche_snowball(first: float, first_rate: float, second: float, second_ra
     avalanche, snowball = lending.pay_off(debts, budget, "avalanche"), lending.pay_off(debts, budget, "snowball")
     saved = snowball.interest - avalanche.interest
     return {
-        "listed": ', '.join(avalanche.cleared), "avalanche_months": avalanche.months, "avalanche_interest": avalanche.interest,
-        "listed_2": ', '.join(snowball.cleared), "snowball_months": snowball.months, "snowball_interest": snowball.interest, "saved": saved,
-        "saved_above_50pct": saved > 0.5,
+        "avalanche_order": ', '.join(avalanche.cleared), "avalanche_months": avalanche.months, "avalanche_interest": avalanche.interest,
+        "snowball_order": ', '.join(snowball.cleared), "snowball_months": snowball.months, "snowball_interest": snowball.interest, "saved": saved,
+        "differ": saved > 0.5,
     }
 
 
@@ -127,7 +128,7 @@ def credit_utilization(first: float, first_limit: float, second: float, second_l
     worst = max((first / first_limit, "first"), (second / second_limit, "second"), (third / third_limit, "third"))
     return {
         "used": used, "limit": limit, "ratio": ratio, "first_over_first_limit": first / first_limit,
-        "second_over_second_limit": second / second_limit, "third_over_third_limit": third / third_limit, "worst_1": worst[1],
+        "second_over_second_limit": second / second_limit, "third_over_third_limit": third / third_limit, "heaviest": worst[1],
         "target_times_limit": target * limit, "to_pay": max(0, used - target * limit),
     }
 
@@ -136,11 +137,11 @@ def discount_points(loan: float, rate: float, lower: float, points: float, years
     n = int(years * 12)
     before, after, cost = lending.monthly_payment(loan, rate, n), lending.monthly_payment(loan, lower, n), loan * points / 100
     return {
-        "cost": cost, "before": before, "after": after, "before_less_after": before - after, "cost_over_before_less_after": cost / (before - after),
+        "cost": cost, "before": before, "after": after, "monthly_saving": before - after, "break_even_months": cost / (before - after),
         "break_even_years": cost / (before - after) / 12,
     }
 
 
 def auto_lease(cost: float, residual: float, factor: float, months: float) -> Figures:
     depreciation, rent = (cost - residual) / months, (cost + residual) * factor
-    return {"depreciation": depreciation, "rent": rent, "depreciation_plus_rent": depreciation + rent, "factor_times_2400": factor * 2400}
+    return {"depreciation": depreciation, "rent": rent, "payment": depreciation + rent, "yearly_percent": factor * 2400}

@@ -24,7 +24,7 @@ def project_npv(outlay: float, yearly: float, years: int, salvage: float, rate: 
     annuity = (1 - (1 + rate) ** -years) / rate
     return {
         "annuity": annuity, "rate_factor": 1 + rate, "value": value, "internal": internal, "payback_years": money.payback_years(flows),
-        "profitability_index": money.profitability_index(rate, flows), "value_above_0": value > 0,
+        "profitability_index": money.profitability_index(rate, flows), "accepted": value > 0,
     }
 
 
@@ -41,7 +41,7 @@ def macrs_year(basis: float, life: int, year: int) -> Figures:
     table = business.MACRS[life]
     deduction, so_far = business.macrs_deduction(basis, life, year), sum(business.macrs_deduction(basis, life, y) for y in range(1, year + 1))
     return {
-        "listed": ', '.join(f'{p:.2f}%' for p in table), "table_year_less_1": table[year - 1], "deduction": deduction, "so_far": so_far,
+        "percentages": ', '.join(f'{p:.2f}%' for p in table), "percentage": table[year - 1], "deduction": deduction, "so_far": so_far,
         "basis_less_so_far": basis - so_far,
     }
 
@@ -50,7 +50,7 @@ def s_corporation_saving(profit: float, salary: float, costs: float, year: int) 
     alone, together = tax.self_employment_tax(profit, year), tax.s_corporation_payroll_tax(salary, year)
     return {
         "profit_times_92_35pct": profit * 0.9235, "wage_base": limits.WAGE_BASE[year], "alone": alone, "together": together,
-        "alone_less_together": alone - together, "alone_less_together_less_costs": alone - together - costs,
+        "tax_saving": alone - together, "net_saving": alone - together - costs,
     }
 
 
@@ -62,7 +62,7 @@ def dupont_analysis(income: float, sales: float, assets: float, equity: float) -
 def cash_conversion(inventory: float, receivables: float, payables: float, sales: float, cogs: float) -> Figures:
     days = [business.turnover_days(inventory, cogs), business.turnover_days(receivables, sales), business.turnover_days(payables, cogs)]
     cycle = business.cash_conversion_days(*days)
-    return {"days_0": days[0], "days_1": days[1], "days_2": days[2], "cycle": cycle, "sales_over_365": sales / 365}
+    return {"inventory_days": days[0], "receivable_days": days[1], "payable_days": days[2], "cycle": cycle, "sales_over_365": sales / 365}
 
 
 def margin_and_markup(cost: float, margin: float, markup: float) -> Figures:
@@ -78,8 +78,8 @@ def trade_discount(discount: float, days: int, net: int, invoice: float, borrow:
     yearly = business.trade_credit_cost(discount, days, net)
     cost = invoice * (1 - discount) * borrow * (net - days) / 365
     return {
-        "discount_times_100": discount * 100, "invoice_times_discount": invoice * discount,
-        "invoice_times_1_less_discount": invoice * (1 - discount), "net_less_days": net - days, "price_share": 1 - discount, "yearly": yearly,
+        "discount_times_100": discount * 100, "discount_dollars": invoice * discount,
+        "discounted_invoice": invoice * (1 - discount), "net_less_days": net - days, "price_share": 1 - discount, "yearly": yearly,
         "cost": cost, "net_gain": invoice * discount - cost,
     }
 
@@ -88,16 +88,16 @@ def funding_dilution(invest: float, pre: float, founder: float, pool: float) -> 
     share = business.post_money_share(invest, pre)
     after = business.diluted_share(founder, [share + pool])
     return {
-        "pre_plus_invest": pre + invest, "share": share, "kept_share": 1 - share - pool, "after": after,
-        "after_times_pre_plus_invest": after * (pre + invest), "effective_pre_money": (1 - share - pool) * (pre + invest),
+        "post_money": pre + invest, "share": share, "kept_share": 1 - share - pool, "after": after,
+        "stake_value": after * (pre + invest), "effective_pre_money": (1 - share - pool) * (pre + invest),
     }
 
 
 def revenue_allocation(price: float, first: float, second: float, months: int) -> Figures:
     shares = business.allocate(price, [first, second])
     return {
-        "first_plus_second": first + second, "shares_0": shares[0], "shares_1": shares[1], "shares_1_over_months": shares[1] / months,
-        "first_plus_second_less_price": first + second - price,
+        "first_plus_second": first + second, "product_share": shares[0], "service_share": shares[1], "shares_1_over_months": shares[1] / months,
+        "bundle_discount": first + second - price,
     }
 
 
@@ -123,28 +123,28 @@ def iban_check_digits(country: str, account: str) -> Figures:
 def annualized_growth(growth: float, level: float) -> Figures:
     yearly = (1 + growth) ** 4 - 1
     return {
-        "growth_factor": 1 + growth, "yearly": yearly, "growth_times_4": growth * 4, "level_times_1_plus_growth": level * (1 + growth),
+        "growth_factor": 1 + growth, "yearly": yearly, "simple_rate": growth * 4, "level_times_1_plus_growth": level * (1 + growth),
         "level_times_1_plus_yearly": level * (1 + yearly),
     }
 
 
 def index_escalation(amount: float, then: float, now: float, years: float) -> Figures:
     value, rate = money.at_index(amount, then, now), money.growth_rate(then, now, years)
-    return {"now_over_then": now / then, "value": value, "now_over_then_less_1": now / then - 1, "rate": rate}
+    return {"index_ratio": now / then, "value": value, "total_rise": now / then - 1, "rate": rate}
 
 
 def adjusted_price_return(before: float, after: float, ratio: float, dividend: float) -> Figures:
     total = portfolio.split_adjusted_return(before, after, ratio, dividend)
     factor = ratio
     return {
-        "after_times_ratio": after * ratio, "total": total, "after_over_before_less_1": after / before - 1, "factor": factor,
+        "after_times_ratio": after * ratio, "total": total, "raw_return": after / before - 1, "factor": factor,
         "before_over_factor": before / factor,
     }
 
 
 def data_vintage(first: float, revised: float, previous: float) -> Figures:
     return {
-        "first_over_previous_less_1": first / previous - 1, "revised_over_previous_less_1": revised / previous - 1,
+        "first_growth": first / previous - 1, "revised_growth": revised / previous - 1,
         "revision_points": (revised - first) / previous * 100,
     }
 

@@ -45,7 +45,7 @@ def medical_cost_share(bill: float, deductible: float, share: float, maximum: fl
     cost = insurance.patient_cost(bill, deductible, share, maximum)
     uncapped = min(bill, deductible) + share * max(0, bill - deductible)
     return {
-        "smaller_of_bill_and_deductible": min(bill, deductible), "coinsurance": share * max(0, bill - deductible), "uncapped": uncapped,
+        "deductible_paid": min(bill, deductible), "coinsurance": share * max(0, bill - deductible), "uncapped": uncapped,
         "uncapped_above_maximum": uncapped > maximum, "cost": cost, "bill_less_cost": bill - cost,
     }
 
@@ -55,7 +55,7 @@ def coinsurance_penalty(loss: float, carried: float, value: float, required: flo
     ratio = min(1.0, carried / (required * value))
     return {
         "required_times_value": required * value, "ratio": ratio, "loss_times_ratio": loss * ratio, "paid": paid, "loss_less_paid": loss - paid,
-        "ratio_below_1": ratio < 1,
+        "penalized": ratio < 1,
     }
 
 
@@ -114,7 +114,7 @@ def income_based_repayment(agi: float, family: int, share: float, balance: float
     line = first + further * (family - 1)
     payment, interest = education.income_based_payment(agi, family, year, share), balance * rate / 12
     return {
-        "first": first, "family_less_1": family - 1, "further": further, "line": line, "line_and_half": 1.5 * line,
+        "first": first, "further_members": family - 1, "further": further, "line": line, "line_and_half": 1.5 * line,
         "discretionary": max(0, agi - 1.5 * line), "payment": payment, "interest": interest, "payment_above_interest": payment > interest,
     }
 
@@ -131,9 +131,9 @@ def annual_gifts(gift: float, people: int, donors: int, year: int) -> Figures:
     each = limits.GIFT_EXCLUSION[year]
     taxable = tax.taxable_gift(gift, year, donors)
     return {
-        "each": each, "both_exclusions": 2 * each, "donors_is_2": donors == 2, "donors_times_each": donors * each, "taxable": taxable,
+        "each": each, "both_exclusions": 2 * each, "gifts_split": donors == 2, "donors_times_each": donors * each, "taxable": taxable,
         "taxable_times_people": taxable * people, "estate_exclusion": limits.ESTATE_EXCLUSION[year],
-        "gift_less_taxable_times_people": (gift - taxable) * people,
+        "tax_free": (gift - taxable) * people,
     }
 
 
@@ -142,7 +142,7 @@ def estate_tax(gross: float, debts: float, charity: float, ported: float, year: 
     due = tax.estate_tax(taxable, year, ported=ported)
     return {
         "taxable": taxable, "estate_exclusion": limits.ESTATE_EXCLUSION[year],
-        "estate_exclusion_plus_ported": limits.ESTATE_EXCLUSION[year] + ported, "excess": max(0, taxable - limits.ESTATE_EXCLUSION[year] - ported),
+        "shelter": limits.ESTATE_EXCLUSION[year] + ported, "excess": max(0, taxable - limits.ESTATE_EXCLUSION[year] - ported),
         "due": due,
     }
 
@@ -169,7 +169,7 @@ def net_worth_check(house: float, mortgage: float, savings: float, retirement: f
     return {
         "assets": house + savings + retirement, "mortgage_plus_debts": mortgage + debts, "worth": worth,
         "debt_ratio": (mortgage + debts) / (house + savings + retirement), "savings_over_monthly": savings / monthly,
-        "savings_over_monthly_below_3": savings / monthly < 3,
+        "reserve_low": savings / monthly < 3,
     }
 
 
@@ -179,8 +179,8 @@ def concentrated_position(shares: float, price: float, basis: float, other: floa
     sell = max(0.0, value - 0.10 * total)
     cost = sell * (1 - basis / price) * rate
     return {
-        "value": value, "value_over_total": value / total, "total": total, "value_times_drop": value * drop,
-        "value_times_drop_over_total": value * drop / total, "sell": sell, "gain_on_sale": sell * (1 - basis / price), "cost": cost,
+        "value": value, "position_share": value / total, "total": total, "dollar_fall": value * drop,
+        "fall_of_all": value * drop / total, "sell": sell, "gain_on_sale": sell * (1 - basis / price), "cost": cost,
         "cost_over_sell": cost / sell,
     }
 
@@ -194,7 +194,7 @@ def budget_split(gross: float, withheld: float, needs: float) -> Figures:
     net = gross * (1 - withheld) / 12
     return {
         "net": net, "net_times_50pct": net * 0.5, "net_times_30pct": net * 0.3, "net_times_20pct": net * 0.2, "needs_over_net": needs / net,
-        "needs_above_net_over_2": needs > net / 2, "size_of_needs_less_net_over_2": abs(needs - net / 2),
+        "needs_too_high": needs > net / 2, "needs_gap": abs(needs - net / 2),
     }
 
 
@@ -227,6 +227,6 @@ def rule_of_72(rate: float, amount: float, years: int) -> Figures:
 def real_raise(salary: float, raise_: float, inflation: float) -> Figures:
     new, real = salary * (1 + raise_), money.real_rate(raise_, inflation)
     return {
-        "raise_factor": 1 + raise_, "new": new, "inflation_factor": 1 + inflation, "salary_times_1_plus_inflation": salary * (1 + inflation),
-        "real": real, "size_of_gap": abs(new - salary * (1 + inflation)), "real_above_0": real > 0,
+        "raise_factor": 1 + raise_, "new": new, "inflation_factor": 1 + inflation, "pay_to_keep_up": salary * (1 + inflation),
+        "real": real, "size_of_gap": abs(new - salary * (1 + inflation)), "raise_is_real": real > 0,
     }

@@ -16,7 +16,7 @@ def two_asset_risk(weight: float, first: float, second: float, rho: float) -> Fi
     cross = 2 * a * b * rho
     volatility = portfolio.two_asset_volatility(weight, first, second, rho)
     return {
-        "other_weight": 1 - weight, "a_times_a": a * a, "b_times_b": b * b, "cross": cross, "volatility_to_the_2": volatility ** 2,
+        "other_weight": 1 - weight, "a_times_a": a * a, "b_times_b": b * b, "cross": cross, "variance": volatility ** 2,
         "volatility": volatility, "a_plus_b": a + b, "saved_points": (a + b - volatility) * 100,
     }
 
@@ -25,7 +25,7 @@ def minimum_variance(first: float, second: float, rho: float) -> Figures:
     weight = portfolio.minimum_variance_weight(first, second, rho)
     cov = rho * first * second
     return {
-        "cov": cov, "second_to_the_2": second ** 2, "second_to_the_2_less_cov": second ** 2 - cov, "first_to_the_2": first ** 2,
+        "cov": cov, "second_variance": second ** 2, "second_to_the_2_less_cov": second ** 2 - cov, "first_variance": first ** 2,
         "twice_covariance": 2 * cov, "denominator": first ** 2 + second ** 2 - 2 * cov, "weight": weight, "other_weight": 1 - weight,
         "two_asset_volatility": portfolio.two_asset_volatility(weight, first, second, rho),
     }
@@ -33,7 +33,7 @@ def minimum_variance(first: float, second: float, rho: float) -> Figures:
 
 def capm_alpha(rf: float, beta: float, market: float, actual: float) -> Figures:
     required, alpha = portfolio.capm(rf, beta, market), portfolio.alpha(actual, rf, beta, market)
-    return {"required": required, "alpha": alpha, "alpha_above_0": alpha > 0}
+    return {"required": required, "alpha": alpha, "better_than_expected": alpha > 0}
 
 
 def sharpe_comparison(first: float, first_vol: float, second: float, second_vol: float, rf: float) -> Figures:
@@ -61,7 +61,7 @@ def dollar_cost_averaging(amount: float, p1: float, p2: float, p3: float, p4: fl
     shares = [amount / p for p in prices]
     average = portfolio.average_cost([amount] * 4, prices)
     return {
-        "listed": ', '.join((f'{whole(amount)} ÷ {usd(p)} = {num(s, 3)}' for p, s in zip(prices, shares, strict=True))), "sum": sum(shares),
+        "purchases": ', '.join((f'{whole(amount)} ÷ {usd(p)} = {num(s, 3)}' for p, s in zip(prices, shares, strict=True))), "sum": sum(shares),
         "amount_by_four": 4 * amount, "average": average, "sum_over_4": sum(prices) / 4, "sum_times_p4": sum(shares) * p4,
     }
 
@@ -70,7 +70,7 @@ def rebalancing(stocks: float, bonds: float, target: float) -> Figures:
     total = stocks + bonds
     trade = target * total - stocks
     return {
-        "total": total, "stocks_over_total": stocks / total, "target_times_total": target * total, "trade_above_0": trade > 0,
+        "total": total, "stocks_over_total": stocks / total, "target_times_total": target * total, "buying_stocks": trade > 0,
         "size_of_trade": abs(trade), "bond_target": (1 - target) * total, "drift_points": abs(stocks / total - target) * 100,
     }
 
@@ -79,8 +79,8 @@ def dividend_growth_value(dividend: float, growth: float, required: float, price
     coming = dividend * (1 + growth)
     value = portfolio.gordon_value(coming, required, growth)
     return {
-        "growth_factor": 1 + growth, "coming": coming, "value": value, "value_above_price": value > price,
-        "size_of_mispricing": abs(value / price - 1), "coming_over_price_plus_growth": coming / price + growth,
+        "growth_factor": 1 + growth, "coming": coming, "value": value, "undervalued": value > price,
+        "size_of_mispricing": abs(value / price - 1), "implied_return": coming / price + growth,
     }
 
 
@@ -111,7 +111,7 @@ def real_after_tax(nominal: float, inflation: float, tax_rate: float) -> Figures
 def time_weighted_return(start: float, middle: float, flow: float, end: float) -> Figures:
     rate = portfolio.time_weighted_return([(start, middle), (middle + flow, end)])
     return {
-        "middle_over_start_less_1": middle / start - 1, "middle_plus_flow": middle + flow, "second_return": end / (middle + flow) - 1,
+        "first_return": middle / start - 1, "middle_plus_flow": middle + flow, "second_return": end / (middle + flow) - 1,
         "middle_over_start": middle / start, "end_over_middle_plus_flow": end / (middle + flow), "rate": rate,
         "end_less_start_less_flow": end - start - flow,
     }

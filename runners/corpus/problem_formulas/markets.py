@@ -16,8 +16,8 @@ def bond_price(face: float, coupon: float, yield_: float, years: int) -> Figures
     n, rate, half = years * 2, yield_ / 2, face * coupon / 2
     annuity = half * (1 - (1 + rate) ** -n) / rate
     return {
-        "n": n, "half": half, "rate": rate, "rate_factor": 1 + rate, "annuity": annuity, "value_less_annuity": value - annuity, "value": value,
-        "value_over_face_times_100": value / face * 100, "value_above_face": value > face, "face_times_coupon_over_value": face * coupon / value,
+        "n": n, "half": half, "rate": rate, "rate_factor": 1 + rate, "annuity": annuity, "redemption_value": value - annuity, "value": value,
+        "price_percent": value / face * 100, "above_par": value > face, "current_yield": face * coupon / value,
     }
 
 
@@ -25,8 +25,8 @@ def bond_yield(face: float, coupon: float, price: float, years: int) -> Figures:
     ytm = bonds.yield_to_maturity(face, coupon, price, years)
     approx = (face * coupon + (face - price) / years) / ((face + price) / 2)
     return {
-        "face_times_coupon_over_2": face * coupon / 2, "approx": approx, "half_years": 2 * years, "ytm": ytm,
-        "effective_yield": (1 + ytm / 2) ** 2 - 1, "face_times_coupon_over_price": face * coupon / price,
+        "half_coupon": face * coupon / 2, "approx": approx, "half_years": 2 * years, "ytm": ytm,
+        "effective_yield": (1 + ytm / 2) ** 2 - 1, "current_yield": face * coupon / price,
     }
 
 
@@ -50,7 +50,7 @@ def black_scholes_call(spot: float, strike: float, months: int, rate: float, vol
     d1, d2 = options.d_values(spot, strike, years, rate, vol)
     call = options.black_scholes(spot, strike, years, rate, vol)
     return {
-        "years": years, "d1": d1, "d2": d2, "normal_cdf": options.normal_cdf(d1), "normal_cdf_2": options.normal_cdf(d2),
+        "years": years, "d1": d1, "d2": d2, "cdf_d1": options.normal_cdf(d1), "cdf_d2": options.normal_cdf(d2),
         "exp": math.exp(-rate * years), "call": call, "put_from_call": options.put_from_call(call, spot, strike, years, rate),
     }
 
@@ -66,9 +66,9 @@ def put_call_parity(call: float, put: float, spot: float, strike: float, months:
 
 def covered_call(cost: float, strike: float, premium: float, shares: int) -> Figures:
     return {
-        "cost_less_premium": cost - premium, "strike_less_cost_plus_premium": strike - cost + premium,
+        "cost_less_premium": cost - premium, "called_gain_per_share": strike - cost + premium,
         "called_gain": (strike - cost + premium) * shares, "called_return": (strike - cost + premium) / cost,
-        "cost_less_premium_times_shares": (cost - premium) * shares,
+        "most_lost": (cost - premium) * shares,
     }
 
 
@@ -98,7 +98,7 @@ def currency_forward(spot: float, home: float, foreign: float, months: int, unit
 def implied_forward_rate(short: float, short_years: int, long: float, long_years: int) -> Figures:
     rate = bonds.forward_rate(short, short_years, long, long_years)
     return {
-        "long_years_less_short_years": long_years - short_years, "long_factor": (1 + long) ** long_years, "short_factor": (1 + short) ** short_years,
+        "forward_years": long_years - short_years, "long_factor": (1 + long) ** long_years, "short_factor": (1 + short) ** short_years,
         "factor_ratio": (1 + long) ** long_years / (1 + short) ** short_years, "rate": rate,
     }
 
@@ -106,7 +106,7 @@ def implied_forward_rate(short: float, short_years: int, long: float, long_years
 def accrued_interest(face: float, coupon: float, clean: float, days: int, period: int) -> Figures:
     accrued = bonds.accrued_interest(face, coupon, days, period)
     return {
-        "face_times_coupon_over_2": face * coupon / 2, "accrued": accrued, "face_times_clean_over_100": face * clean / 100,
+        "half_coupon": face * coupon / 2, "accrued": accrued, "face_times_clean_over_100": face * clean / 100,
         "dirty_price": face * clean / 100 + accrued,
     }
 
@@ -114,6 +114,6 @@ def accrued_interest(face: float, coupon: float, clean: float, days: int, period
 def tips_principal(face: float, coupon: float, ratio: float) -> Figures:
     principal = bonds.inflation_adjusted_principal(face, ratio)
     return {
-        "principal": principal, "coupon_over_2": coupon / 2, "principal_times_coupon_over_2": principal * coupon / 2,
+        "principal": principal, "half_rate": coupon / 2, "half_coupon": principal * coupon / 2,
         "principal_less_face": principal - face,
     }

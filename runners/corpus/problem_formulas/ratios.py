@@ -20,14 +20,14 @@ def liquidity_ratios(cash: float, securities: float, receivables: float, invento
     quick = business.quick_ratio(cash, securities, receivables, owed)
     return {
         "current_assets": cash + securities + receivables + inventory, "current": current, "quick_assets": cash + securities + receivables,
-        "quick": quick, "current_assets_2": cash + securities + receivables + inventory - owed, "quick_at_least_1": quick >= 1,
+        "quick": quick, "current_ratio": cash + securities + receivables + inventory - owed, "covered": quick >= 1,
     }
 
 
 def valuation_multiples(price: float, eps: float, shares: float, debt: float, cash: float, ebitda: float) -> Figures:
     cap = price * shares
     value = business.enterprise_value(cap, debt, cash)
-    return {"price_over_eps": price / eps, "eps_over_price": eps / price, "cap": cap, "value": value, "value_over_ebitda": value / ebitda}
+    return {"price_over_eps": price / eps, "eps_over_price": eps / price, "cap": cap, "value": value, "ev_to_ebitda": value / ebitda}
 
 
 def debt_service_coverage(income: float, payment: float, needed: float) -> Figures:
@@ -43,7 +43,7 @@ def startup_runway(cash: float, spending: float, revenue: float, cut: float) -> 
     months, saved = business.burn_months(cash, spending, revenue), business.burn_months(cash, spending * (1 - cut), revenue)
     return {
         "spending_less_revenue": spending - revenue, "months": months, "burn_after_cut": spending * (1 - cut) - revenue, "saved": saved,
-        "larger_of_0_and_months_less_6": max(0, months - 6),
+        "months_to_start_raising": max(0, months - 6),
     }
 
 
@@ -61,7 +61,7 @@ def relevered_beta(beta: float, now: float, then: float, rate: float, rf: float,
 def cash_value_claim(cost: float, age: float, life: float, deductible: float) -> Figures:
     actual = insurance.actual_cash_value(cost, age, life)
     return {
-        "smaller_of_1_and_age_over_life": min(1, age / life), "cost_less_actual": cost - actual, "actual": actual,
+        "share_worn": min(1, age / life), "cost_less_actual": cost - actual, "actual": actual,
         "claim": max(0, actual - deductible), "cost_less_deductible": cost - deductible,
     }
 
@@ -70,7 +70,7 @@ def combined_ratio(losses: float, expenses: float, premiums: float, investment: 
     ratio = insurance.combined_ratio(losses, expenses, premiums)
     result = premiums - losses - expenses
     return {
-        "losses_over_premiums": losses / premiums, "expenses_over_premiums": expenses / premiums, "ratio": ratio, "result_below_0": result < 0,
+        "losses_over_premiums": losses / premiums, "expenses_over_premiums": expenses / premiums, "ratio": ratio, "underwriting_loss": result < 0,
         "size_of_result": abs(result), "result_plus_investment": result + investment,
     }
 
@@ -80,7 +80,7 @@ def capitalized_interest(principal: float, rate: float, months: int, years: int)
     before, after = money.payment(principal, rate / 12, years * 12), money.payment(principal + added, rate / 12, years * 12)
     return {
         "added": added, "principal_plus_added": principal + added, "after": after, "before": before, "after_less_before": after - before,
-        "gained_in_all": (after - before) * years * 12, "principal_times_rate_over_12": principal * rate / 12,
+        "gained_in_all": (after - before) * years * 12, "monthly_interest": principal * rate / 12,
     }
 
 
@@ -88,7 +88,7 @@ def effective_holdings(a: float, b: float, c: float, d: float, e: float) -> Figu
     weights = [a, b, c, d, e]
     index = portfolio.herfindahl(weights)
     return {
-        "listed": ' + '.join(f'{w:g}²' for w in weights), "listed_2": ' + '.join(f'{w * w:.4f}' for w in weights), "index": index,
+        "squares": ' + '.join(f'{w:g}²' for w in weights), "squared_values": ' + '.join(f'{w * w:.4f}' for w in weights), "index": index,
         "effective_number": 1 / index, "larger_of_weights": max(weights), "largest_share": max(weights) ** 2 / index,
     }
 
@@ -104,6 +104,6 @@ def delta_hedge(contracts: int, spot: float, strike: float, months: int, rate: f
 def minimum_variance_hedge(rho: float, asset: float, futures: float, units: float, size: float) -> Figures:
     ratio = trading.minimum_variance_hedge(rho, asset, futures)
     return {
-        "ratio": ratio, "ratio_times_units_over_size": ratio * units / size, "contracts": round(ratio * units / size), "rho_to_the_2": rho ** 2,
+        "ratio": ratio, "exact_contracts": ratio * units / size, "contracts": round(ratio * units / size), "r_squared": rho ** 2,
         "hedged_volatility": asset * (1 - rho ** 2) ** 0.5,
     }

@@ -12,14 +12,14 @@ from runners.corpus.problem_text import Figures
 def rmd(balance: float, age: int, year: int) -> Figures:
     period = retirement.UNIFORM_LIFETIME[age]
     due = retirement.required_distribution(balance, age)
-    return {"period": period, "due": due, "due_over_balance": due / balance, "year_less_1": year - 1}
+    return {"period": period, "due": due, "due_over_balance": due / balance, "prior_year": year - 1}
 
 
 def retirement_projection(start: float, yearly: float, rate: float, years: int) -> Figures:
     grown, added = money.future_value(start, rate, years), money.annuity_future_value(yearly, rate, years)
     total = grown + added
     return {
-        "rate_factor": 1 + rate, "grown": grown, "added": added, "total": total, "start_plus_yearly_times_years": start + yearly * years,
+        "rate_factor": 1 + rate, "grown": grown, "added": added, "total": total, "paid_in": start + yearly * years,
         "growth_dollars": total - start - yearly * years,
     }
 
@@ -28,7 +28,7 @@ def employer_match(salary: float, deferral: float, rate: float, cap: float) -> F
     got, most = retirement.employer_match(salary, deferral, rate, cap), retirement.employer_match(salary, 1, rate, cap)
     missed = most - got
     return {
-        "salary_times_deferral": salary * deferral, "smaller_of_deferral_and_cap": min(deferral, cap), "counted": salary * min(deferral, cap),
+        "salary_times_deferral": salary * deferral, "counted_rate": min(deferral, cap), "counted": salary * min(deferral, cap),
         "got": got, "most": most, "missed": missed, "missed_above_0_5pct": missed > 0.005,
     }
 
@@ -40,7 +40,7 @@ def claiming_age(benefit: float, months: int) -> Figures:
     return {
         "smaller_of_36_and_early": min(36, early), "first_reduction": min(36, early) * 5 / 900, "early_less_36": early - 36,
         "further_reduction": (early - 36) * 5 / 1200, "early_above_36": early > 36, "reduction": 1 - factor, "years": years, "rest": rest,
-        "factor_less_1": factor - 1, "months_below_0": months < 0, "factor": factor, "benefit_times_factor": benefit * factor,
+        "credit": factor - 1, "claimed_early": months < 0, "factor": factor, "benefit_times_factor": benefit * factor,
     }
 
 
@@ -71,7 +71,7 @@ def roth_or_traditional(pretax: float, now: float, later: float, growth: float, 
     roth, traditional = retirement.roth_against_traditional(pretax, now, later, growth, years)
     return {
         "growth_factor": 1 + growth, "compound_factor": (1 + growth) ** years, "roth": roth, "traditional": traditional,
-        "roth_above_traditional": roth > traditional, "size_of_roth_less_traditional": abs(roth - traditional),
+        "roth_above_traditional": roth > traditional, "size_of_gap": abs(roth - traditional),
     }
 
 
@@ -95,8 +95,8 @@ def benefit_formula(aime: float, year: int) -> Figures:
     pia = retirement.primary_insurance_amount(aime, year)
     parts = [0.9 * min(aime, first), 0.32 * max(0, min(aime, second) - first), 0.15 * max(0, aime - second)]
     return {
-        "first": first, "second": second, "smaller_of_aime_and_first": min(aime, first), "parts_0": parts[0],
-        "second_band": max(0, min(aime, second) - first), "parts_1": parts[1], "third_band": max(0, aime - second), "parts_2": parts[2], "pia": pia,
+        "first": first, "second": second, "smaller_of_aime_and_first": min(aime, first), "first_part": parts[0],
+        "second_band": max(0, min(aime, second) - first), "second_part": parts[1], "third_band": max(0, aime - second), "third_part": parts[2], "pia": pia,
         "pia_over_aime": pia / aime,
     }
 

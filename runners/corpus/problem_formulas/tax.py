@@ -19,15 +19,15 @@ def income_tax(gross: float, status: str, year: int) -> Figures:
     parts = tax.by_bracket(taxable, kind, year)
     due = tax.income_tax(taxable, kind, year)
     lines = "; ".join(f"{pct(rate)} × {whole(amount)} = {usd(amount * rate)}" for amount, rate in parts)
-    return {"standard": standard, "taxable": taxable, "lines": lines, "due": due, "parts_minus_1_1": parts[-1][1], "due_over_gross": due / gross}
+    return {"standard": standard, "taxable": taxable, "lines": lines, "due": due, "marginal_rate": parts[-1][1], "average_rate": due / gross}
 
 
 def self_employment_tax(profit: float, wages: float, year: int) -> Figures:
     earnings, room = profit * 0.9235, max(0.0, limits.WAGE_BASE[year] - wages)
     covered, due = min(earnings, room), tax.self_employment_tax(profit, year, wages)
     return {
-        "earnings": earnings, "wage_base": limits.WAGE_BASE[year], "covered": covered, "covered_times_12_4pct": covered * 0.124,
-        "earnings_times_2_9pct": earnings * 0.029, "due": due, "due_over_2": due / 2,
+        "earnings": earnings, "wage_base": limits.WAGE_BASE[year], "covered": covered, "social_security": covered * 0.124,
+        "medicare": earnings * 0.029, "due": due, "half_tax": due / 2,
     }
 
 
@@ -79,7 +79,7 @@ def taxable_benefits(benefits: float, other: float, status: str) -> Figures:
     first, second = (32_000, 44_000) if kind == "joint" else (25_000, 34_000)
     combined, taxable = other + benefits / 2, tax.taxable_social_security(benefits, other, kind)
     return {
-        "benefits_over_2": benefits / 2, "combined": combined, "first": first, "second": second, "between": max(0, min(combined, second) - first),
+        "half_benefits": benefits / 2, "combined": combined, "first": first, "second": second, "between": max(0, min(combined, second) - first),
         "lower_part": min(0.5 * max(0, min(combined, second) - first), benefits / 2), "above_second": max(0, combined - second),
         "upper_part": 0.85 * max(0, combined - second), "cap": 0.85 * benefits, "taxable": taxable, "taxable_over_benefits": taxable / benefits,
     }
@@ -92,14 +92,14 @@ def itemize_or_not(mortgage: float, taxes: float, gifts: float, status: str, rat
     better = max(itemized, standard)
     return {
         "allowed": allowed, "itemized": itemized, "standard": standard, "itemized_above_standard": itemized > standard,
-        "size_of_itemized_less_standard": abs(itemized - standard), "tax_saved": abs(itemized - standard) * rate, "better": better,
+        "advantage": abs(itemized - standard), "tax_saved": abs(itemized - standard) * rate, "better": better,
     }
 
 
 def estimated_tax_safe_harbor(last: float, this: float, agi: float) -> Figures:
     factor = 1.1 if agi > 150_000 else 1.0
     needed = tax.underpayment_safe_harbor(last, this, agi)
-    return {"ninety_percent": 0.9 * this, "factor": factor, "factor_times_last": factor * last, "needed": needed, "needed_over_4": needed / 4}
+    return {"ninety_percent": 0.9 * this, "factor": factor, "factor_times_last": factor * last, "needed": needed, "each_quarter": needed / 4}
 
 
 def charitable_bunching(gift: float, other: float, status: str) -> Figures:
@@ -108,7 +108,7 @@ def charitable_bunching(gift: float, other: float, status: str) -> Figures:
     evenly, bunched = tax.charitable_bunching(gift, other, kind, year)
     return {
         "standard": standard, "other_plus_gift": other + gift, "evenly": evenly, "two_gifts": 2 * gift,
-        "bunched_year": max(standard, other + 2 * gift), "larger_of_standard_and_other": max(standard, other), "bunched": bunched,
+        "bunched_year": max(standard, other + 2 * gift), "other_year": max(standard, other), "bunched": bunched,
         "bunched_less_evenly": bunched - evenly,
     }
 
@@ -116,7 +116,7 @@ def charitable_bunching(gift: float, other: float, status: str) -> Figures:
 def business_income_deduction(income: float, taxable: float, gains: float) -> Figures:
     by_income, by_taxable = 0.2 * income, 0.2 * (taxable - gains)
     deduction = tax.qualified_business_deduction(income, taxable, gains)
-    return {"by_income": by_income, "by_taxable": by_taxable, "deduction": deduction, "by_income_at_most_by_taxable": by_income <= by_taxable}
+    return {"by_income": by_income, "by_taxable": by_taxable, "deduction": deduction, "income_binds": by_income <= by_taxable}
 
 
 def child_credit_phase_out(children: int, magi: float, status: str, year: int) -> Figures:
@@ -134,7 +134,7 @@ def installment_sale(price: float, basis: float, down: float, yearly: float) -> 
     ratio = (price - basis) / price
     return {
         "price_less_basis": price - basis, "ratio": ratio, "installment_gain": tax.installment_gain(price, basis, down),
-        "installment_gain_2": tax.installment_gain(price, basis, yearly),
+        "later_gain": tax.installment_gain(price, basis, yearly),
     }
 
 

@@ -14,16 +14,16 @@ from runners.corpus.problem_text import Figures
 def kelly_stake(p: float, b: float, capital: float) -> Figures:
     full = trading.kelly(p, b)
     return {
-        "loss_rate": 1 - p, "full": full, "full_times_capital": full * capital, "p_times_b_less_1_plus_p": p * b - 1 + p, "full_over_2": full / 2,
-        "full_times_capital_over_2": full * capital / 2,
+        "loss_rate": 1 - p, "full": full, "kelly_dollars": full * capital, "p_times_b_less_1_plus_p": p * b - 1 + p, "half_kelly": full / 2,
+        "half_kelly_dollars": full * capital / 2,
     }
 
 
 def parametric_var(value: float, vol: float, confidence: float, days: int) -> Figures:
     loss, tail = trading.parametric_var(value, vol, confidence, days), trading.expected_shortfall(value, vol, confidence)
     return {
-        "trading_quantiles": trading.QUANTILES[confidence], "days_to_the_50pct": days ** 0.5, "loss": loss, "tail_2": 1 - confidence,
-        "days_is_1": days == 1, "tail": tail,
+        "trading_quantiles": trading.QUANTILES[confidence], "days_to_the_50pct": days ** 0.5, "loss": loss, "tail_share": 1 - confidence,
+        "one_day": days == 1, "tail": tail,
     }
 
 
@@ -41,7 +41,7 @@ def margin_call(shares: int, entry: float, initial: float, maintenance: float, n
     needed = maintenance * shares * now - equity
     return {
         "loan": loan, "entry_times_1_less_initial": entry * (1 - initial), "level": level, "shares_times_now": shares * now, "equity": equity,
-        "equity_over_shares_times_now": equity / (shares * now), "needed": needed, "minus_needed": -needed, "needed_above_0": needed > 0,
+        "equity_share": equity / (shares * now), "needed": needed, "minus_needed": -needed, "called": needed > 0,
     }
 
 
@@ -51,7 +51,7 @@ def implementation_shortfall(ordered: int, filled: int, decision: float, execute
     return {
         "execution_cost": filled * (executed - decision), "slippage_bps": trading.slippage_bps(decision, executed, 1),
         "ordered_less_filled": ordered - filled, "missed_cost": (ordered - filled) * (final - decision), "total": total,
-        "total_over_paper_times_10000": total / paper * 10000, "paper": paper,
+        "total_bps": total / paper * 10000, "paper": paper,
     }
 
 
@@ -68,7 +68,7 @@ def index_hedge(value: float, beta: float, level: float, multiplier: float, targ
     contract = level * multiplier
     count = trading.hedge_contracts(value, beta, contract, target)
     return {
-        "contract": contract, "count": count, "count_below_0": count < 0, "size_of_rounded_count": abs(round(count)),
+        "contract": contract, "count": count, "selling": count < 0, "size_of_rounded_count": abs(round(count)),
         "beta_after": beta + round(count) * contract / value,
     }
 
@@ -78,7 +78,7 @@ def trade_expectancy(p: float, win: float, loss: float, trades: int, cost: float
     net = gross - cost
     return {
         "loss_rate": 1 - p, "gross": gross, "net": net, "net_times_trades": net * trades, "break_even_rate": (loss + cost) / (win + loss),
-        "net_above_0": net > 0,
+        "edge_survives": net > 0,
     }
 
 
@@ -93,7 +93,7 @@ def vwap_fill(p1: float, v1: float, p2: float, v2: float, p3: float, v3: float, 
 def pairs_z_score(spread: float, mean: float, deviation: float, enter: float) -> Figures:
     z = trading.z_score(spread, mean, deviation)
     return {
-        "z": z, "z_above_0": z > 0, "size_of_z_below_enter": abs(z) < enter, "lower_entry": mean - enter * deviation,
+        "z": z, "spread_is_wide": z > 0, "size_of_z_below_enter": abs(z) < enter, "lower_entry": mean - enter * deviation,
         "upper_entry": mean + enter * deviation,
     }
 
@@ -101,13 +101,13 @@ def pairs_z_score(spread: float, mean: float, deviation: float, enter: float) ->
 def realized_volatility(a: float, b: float, c: float, d: float, e: float) -> Figures:
     returns = [a, b, c, d, e]
     mean, daily = sum(returns) / 5, portfolio.sample_volatility(returns)
-    return {"mean": mean, "sum": sum((r - mean) ** 2 for r in returns), "daily": daily, "annual_volatility": trading.annual_volatility(daily)}
+    return {"mean": mean, "squared_deviations": sum((r - mean) ** 2 for r in returns), "daily": daily, "annual_volatility": trading.annual_volatility(daily)}
 
 
 def ewma_update(sigma: float, move: float, decay: float) -> Figures:
     new = trading.ewma_volatility(sigma, move, decay)
     return {
-        "sigma_to_the_2": sigma ** 2, "weight_of_new": 1 - decay, "move_to_the_2": move ** 2, "new_to_the_2": new ** 2, "new": new,
+        "old_variance": sigma ** 2, "weight_of_new": 1 - decay, "move_squared": move ** 2, "new_variance": new ** 2, "new": new,
         "annual_volatility": trading.annual_volatility(new), "size_of_move_over_sigma": abs(move) / sigma, "new_above_sigma": new > sigma,
         "log_over_log": math.log(0.5) / math.log(decay),
     }
