@@ -1,1 +1,1 @@
-"""The cloud, as a Pulumi program. Nothing imports this package; what decides stands in ``plan.py`` and in ``runners/planning``."""
+"""The cloud, as a Pulumi program. Nothing imports this package; decisions are made in ``plan.py`` and in ``runners/planning``."""

@@ -1,4 +1,4 @@
-"""The stack everything else stands on: what is kept, who may do what, and what watches the money."""
+"""The stack everything else uses: what is kept, who may do what, and what watches the money."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from runners.planning import stacks, tables
 from runners.planning.machines import load_prices
 from runners.planning.parts import Plan
 from runners.planning.plan import make_plan
-from runners.planning.stacks import Found, Stack
+from runners.planning.stacks import ResolvedStack, Stack
 
 
 def build(stack: Stack) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _declare(stack: Stack, group: GroupPlan, plan: Plan, foundation: FoundationR
     return outputs
 
 
-def _say(plan: Plan, found: Found) -> None:
+def _say(plan: Plan, found: ResolvedStack) -> None:
     for line in tables.summary(plan):
         pulumi.log.info(line)
     for warning in plan.warnings:
@@ -73,5 +73,5 @@ def _say(plan: Plan, found: Found) -> None:
         pulumi.log.info(f"{found.done.name} ({found.done.id}) is complete: there is nothing to run, and nothing is spent")
     if found.over:
         pulumi.log.warn(
-            f"the job {found.job_id} is over ({found.over}); the group stays at 0. When it is mended: elson retry {found.job_id}, then pulumi up --refresh"
+            f"the job {found.job_id} is over ({found.over}); the group stays at 0. When it is fixed: elson retry {found.job_id}, then pulumi up --refresh"
         )

@@ -13,7 +13,7 @@ from runners.errors import UserError
 from runners.pipeline import images_of
 from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan
-from runners.planning.stacks import Found
+from runners.planning.stacks import ResolvedStack
 from runners.spec import MachineSpec, Spec, digest, spec_digest
 
 #: Google's health checkers, and the range IAP connects from.
@@ -114,7 +114,7 @@ class GroupPlan:
         return values | ({"elson-secret": secret} if self.role == "serve" else {})
 
 
-def plan_group(stack: str, found: Found, plan: Plan) -> GroupPlan | None:
+def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan | None:
     """The group of a train or serve stack; None when its artifact is complete, so that the same spec again spends nothing."""
     if found.done:
         return None
@@ -158,7 +158,7 @@ def plan_scheduling(wanted: MachineSpec) -> Scheduling:
 def plan_repair(wanted: MachineSpec, spec: Spec) -> Repair:
     """A lost VM is made again, in another zone if need be; a server also when it answers no completion.
 
-    Flex-start is asked for in bulk mode, as the platform wants it, in one zone, and is not repaired: its VM either runs to its end or is asked for anew.
+    Flex-start is asked for in bulk mode, as the platform wants it, in one zone, and is not repaired: its VM either runs to its end or is asked for again.
     """
     flex = wanted.provisioning_model == "FLEX_START"
     serving = wanted.role == "serve"

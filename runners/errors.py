@@ -1,4 +1,4 @@
-"""The one error a user sees: what was found, what was expected, how to mend it. A traceback is for our own bugs."""
+"""The one error a user sees: what was found, what was expected, how to fix it. A traceback is for our own bugs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class UserError(Exception):
     Args:
         found: what is wrong, with the value found.
         expected: what should have been there.
-        fix: the command or the edit that mends it.
+        fix: the command or the edit that fixes it.
     """
 
     exit_code = 1

@@ -72,19 +72,18 @@ class Progress:
         self._begin = self._last = time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty():
+            from rich import progress
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
 
             columns = (
-                TextColumn(f"  {_stage:9} {label}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn(unit),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                progress.TextColumn(f"  {_stage:9} {label}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TextColumn(unit),
+                progress.TimeRemainingColumn(),
+                progress.TextColumn("{task.fields[note]}"),
             )
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task(label, total=total, note="")
             self._bar.start()
 

@@ -64,7 +64,7 @@ class ModelNames(Strict):
 
 
 class ChatSpec(Strict):
-    """What stands around a question, the same in training, calibration, evaluation and serving."""
+    """What surrounds a question, the same in training, calibration, evaluation and serving."""
 
     system_prompt: str = (
         "You are Elson, a careful assistant for personal finance and markets in the United States. Answer from general "
@@ -228,7 +228,7 @@ class SubnetSpec(Strict):
 
 
 class FoundationSpec(Strict):
-    """What every other stack stands on; made once, kept by destroy."""
+    """What every other stack uses; made once, kept by destroy."""
 
     region: str = "us-central1"
     billing_account: str | None = Field(None, description="012345-6789AB-CDEF01; without it there is no budget, and the plan says so")

@@ -17,25 +17,21 @@ from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.identity import kind_of, model_name, stage_id, verify_code
 from runners.pipeline import STAGE
-from runners.spec import BucketSpec, Spec
+from runners.spec import BucketSpec, Spec, load, parse, spec_digest
 
 
 def load_spec(uri: str) -> Spec:
     """A spec from a file or from the bucket."""
-    from runners import spec as declared
-
     if not uri.startswith("gs://"):
-        return declared.load(Path(uri))
+        return load(Path(uri))
     found = storage.read_json(uri)
     if found is None:
         raise UserError(f"there is no spec at {uri}", "a resolved spec", "pulumi up uploads it; at home `elson run` does")
-    return declared.parse(found[0], uri)
+    return parse(found[0], uri)
 
 
 def save_spec(spec: Spec) -> str:
     """Put a resolved spec into the scratch bucket under its digest; returns its URI."""
-    from runners.spec import spec_digest
-
     uri = layout.spec(spec.buckets, spec_digest(spec))
     storage.update_json(uri, lambda _: spec.model_dump(mode="json"))
     return uri
@@ -46,7 +42,7 @@ def train(spec: Spec, work: Path) -> Entry:
     name, made_id = model_name(spec, "train"), stage_id(spec, "train")
     if done := registry.complete(spec.buckets, name, made_id):
         return _said(done)
-    from runners.training import train as stage
+    from runners.training.train import train
 
     verify_code(spec, "train")
 
@@ -55,7 +51,7 @@ def train(spec: Spec, work: Path) -> Entry:
         base, dataset = base_folder(spec, work), _dataset(spec, work)
         resume = checkpoint_bucket.newest(spec.buckets, made_id, work)
     with checkpoint_bucket.Uploads(spec.buckets, made_id) as uploads:
-        result = stage.train(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
+        result = train(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
     parents = {"base_model": spec.base_model.id or "", "dataset": spec.dataset.id or ""}
     entry = _publish(spec, "train", work / "adapter", name, made_id, watch, result, parents)
     storage.delete(layout.checkpoints(spec.buckets, made_id))
@@ -75,13 +71,13 @@ def merge(spec: Spec, work: Path) -> Path:
         return merged
     parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "dataset": spec.dataset.id or ""}
     if not _is_made(merged, made_id):
-        from runners.compression import merge as stage
+        from runners.compression.merge import merge
 
         verify_code(spec, "merge")
         watch = Stopwatch()
         with watch.phase("download"):
             base, dataset, adapter = base_folder(spec, work), _dataset(spec, work), _adapter(spec, work)
-        result = stage.merge(spec, base, adapter, dataset, work)
+        result = merge(spec, base, adapter, dataset, work)
         _write_record(spec, "merge", merged, name, made_id, watch, result, parents)
     if spec.merge.publish:
         registry.publish(spec.buckets, merged, name=name, stage_id=made_id, kind="merged", format=STAGE["merge"].format, parents=parents)
@@ -93,7 +89,7 @@ def quantize(spec: Spec, work: Path) -> Entry:
     name, made_id, merged = model_name(spec, "quantize"), stage_id(spec, "quantize"), work / "merged"
     if done := registry.complete(spec.buckets, name, made_id):
         return _said(done)
-    from runners.compression import quantize as stage
+    from runners.compression.quantize import quantize
 
     verify_code(spec, "quantize")
 
@@ -110,7 +106,7 @@ def quantize(spec: Spec, work: Path) -> Entry:
                     "elson merge with the same spec and work folder",
                 )
             storage.download(registry.folder_of(spec.buckets, entry), merged, label=f"download {entry.name}")
-    result = stage.quantize(spec, merged, dataset, work)
+    result = quantize(spec, merged, dataset, work)
     parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "merged": merge_id, "dataset": spec.dataset.id or ""}
     return _publish(spec, "quantize", work / "awq", name, made_id, watch, result, parents)
 
@@ -154,7 +150,7 @@ def _cost(spec: Spec, seconds: float) -> Cost | None:
 
 
 def _is_made(folder: Path, made_id: str) -> bool:
-    """Whether a stage's whole result stands in a folder of this machine."""
+    """Whether a stage's whole result is in a folder of this machine."""
     file = folder / RECORD
     return file.exists() and Record.model_validate_json(file.read_text()).id == made_id
 

@@ -14,7 +14,7 @@ EVENTS = {
     "failed": (
         "a job failed",
         'jsonPayload.status="failed"',
-        "Read the reason with `elson status JOB`; when it is mended: `elson retry JOB`, then `pulumi up --refresh`.",
+        "Read the reason with `elson status JOB`; when it is fixed: `elson retry JOB`, then `pulumi up --refresh`.",
     ),
     "deadline": (
         "a job passed its deadline",

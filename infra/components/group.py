@@ -1,7 +1,7 @@
 """A regional group of one VM: spec object, template, health check, group.
 
 A standalone spot VM never comes back; a group of one makes it again when there is capacity, in another zone if need be. The group's name carries the
-stage's id, so another spec replaces it (the finished one stands at 0 in the cloud and at 1 in the state).
+stage's id, so another spec replaces it (the finished one has size 0 in the cloud and 1 in the state).
 Left out on purpose: stateful addresses and disks, which would tie the VM to one zone.
 """
 

@@ -1,4 +1,4 @@
-"""Where everything stands in the two buckets: one function a place.
+"""Where everything is in the two buckets: one function a place.
 
 models/   <name>/…            a published model: files, record.json, manifest.json
           registry/<name>.json  what a name means: id, kind, status, parents

@@ -120,7 +120,7 @@ def complete(buckets: BucketSpec, name: str, stage_id: str) -> Entry | None:
 def publish(
     buckets: BucketSpec, folder: Path, *, name: str, stage_id: str, kind: Kind, format: Format | None = None, parents: dict[str, str] | None = None
 ) -> Entry:
-    """Publish a folder (its record.json included) under a name; see the module's text. Returns the entry that stands, which may be another machine's."""
+    """Publish a folder (its record.json included) under a name; see the module's text. Returns the current entry, which may be another machine's."""
     if done := complete(buckets, name, stage_id):
         return done
     manifest = manifest_of(folder)
@@ -149,7 +149,7 @@ def publish_staged(
 
 
 def _claimed(old: dict[str, Any] | None, claim: Entry) -> dict[str, Any] | None:
-    """The registry object after a claim: ours, unless another's claim or publication stands."""
+    """The registry object after a claim: ours, unless another's claim or publication is there."""
     if old is not None and (old.get("id") == claim.id or old.get("status") != "building"):
         if old.get("id") != claim.id:
             raise UserError(f"the name {claim.name} was taken by {old.get('id')} meanwhile", "a free name", "bump the version in the spec's names")
@@ -217,7 +217,7 @@ def _delete_object(uri: str) -> None:
 def retract(buckets: BucketSpec, entry: Entry) -> None:
     """Take a name and its files away. Only for the embedded bucket: in the cloud a model is deprecated, never deleted."""
     if "STORAGE_EMULATOR_HOST" not in os.environ:
-        raise UserError(f"{entry.name} stands in a bucket of Google Cloud", "the embedded bucket", f"elson models deprecate {entry.name}")
+        raise UserError(f"{entry.name} is in a bucket of Google Cloud", "the embedded bucket", f"elson models deprecate {entry.name}")
     _delete_object(layout.registry(buckets, entry.name))
     storage.delete(folder_of(buckets, entry))
 

@@ -55,7 +55,7 @@ def client() -> Any:
 
 
 def forget_clients() -> None:
-    """Make the next call connect anew, after the emulator's address changed."""
+    """Make the next call connect again, after the emulator's address changed."""
     client.cache_clear()
     session.cache_clear()
 
@@ -147,7 +147,7 @@ def write_json(uri: str, value: Any, *, generation: int) -> int:
 
 
 def update_json(uri: str, change: Callable[[Any | None], Any | None], tries: int = 8) -> Any | None:
-    """Compare-and-swap loop: read, ``change(value or None)``, write; None from ``change`` writes nothing. Returns the value that stands."""
+    """Compare-and-swap loop: read, ``change(value or None)``, write; None from ``change`` writes nothing. Returns the current value."""
     for _ in range(tries):
         found = read_json(uri)
         value, generation = found if found else (None, 0)
@@ -245,7 +245,7 @@ def download(uri: str, folder: Path, *, label: str = "download") -> Manifest:
         raise UserError(
             f"{uri}/{broken[0]} arrived damaged: its checksum differs from the manifest's",
             "the bytes that were published",
-            "run again; if it stays, restore that object's older version or publish anew",
+            "run again; if it stays, restore that object's older version or publish again",
         )
     for extra in [path for path in partial.rglob("*") if path.is_file() and path.relative_to(partial).as_posix() not in manifest.files]:
         extra.unlink()
@@ -265,7 +265,7 @@ def damaged(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def copy(source: str, target: str, manifest: Manifest) -> None:
-    """Copy a folder inside Cloud Storage, file by file; what stands there with other content is replaced under its generation."""
+    """Copy a folder inside Cloud Storage, file by file; what is there with other content is replaced under its generation."""
     present = {stored.path: stored for stored in listing(target)}
     bucket, prefix = split(source)
     other, other_prefix = split(target)

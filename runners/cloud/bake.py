@@ -107,7 +107,7 @@ def _wait(poll: list[str]) -> None:
 
 def _run(command: list[str]) -> None:
     if subprocess.run(command, check=False).returncode:
-        raise UserError(f"`{' '.join(command[:4])} …` failed", "0; its message stands above", "mend that, then run the same command again")
+        raise UserError(f"`{' '.join(command[:4])} …` failed", "0; its message is above", "fix that, then run the same command again")
 
 
 def _source(image: str) -> list[str]:

@@ -26,7 +26,7 @@ _CARDS = {"nvidia-h100-80gb": "H100 80GB", "nvidia-a100-80gb": "A100 80GB", "nvi
 
 
 def refresh(region: str, file: Path, skus: Iterable[dict[str, Any]] | None = None) -> list[str]:
-    """Write the region's table anew; returns a line for each price that changed. Prices that the catalogue does not name stay. Raises UserError."""
+    """Write the region's table again; returns a line for each price that changed. Prices that the catalogue does not name stay. Raises UserError."""
     table: dict[str, Any] = yaml.safe_load(file.read_text()) if file.exists() else {"regions": {}}
     regions = table["regions"]
     there = [sku for sku in (skus if skus is not None else _fetch()) if region in sku.get("serviceRegions", ())]
@@ -88,7 +88,7 @@ def _unit_price(words: str, model: Provisioning, skus: list[dict[str, Any]]) -> 
 
 
 def _has_words(description: str, words: str) -> bool:
-    """Whether every word stands in the description, and no other card's size."""
+    """Whether every word is in the description, and no other card's size."""
     there = description.replace(",", " ").split()
     return all(word in there for word in words.split()) and not ("A100" in words and "80GB" in there and "80GB" not in words)
 

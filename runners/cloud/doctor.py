@@ -1,4 +1,4 @@
-"""Is everything there that a stack needs? Each check says what it found and, when that is not enough, the command that mends it. Nothing is changed."""
+"""Is everything there that a stack needs? Each check says what it found and, when that is not enough, the command that fixes it. Nothing is changed."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def gcloud(command: list[str], folder: Path | None = None) -> str:
     done = subprocess.run(_found(command), stdout=subprocess.PIPE, text=True, cwd=folder, check=False)
     if done.returncode:
         raise UserError(
-            f"`{' '.join(command[:4])} …` ended with code {done.returncode}", "0; its message stands above", "mend that, then run the same command again"
+            f"`{' '.join(command[:4])} …` ended with code {done.returncode}", "0; its message is above", "fix that, then run the same command again"
         )
     return done.stdout
 

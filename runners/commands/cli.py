@@ -34,7 +34,7 @@ COMMANDS = {
     "models": ("runners.commands.models", "models", "List, show, promote and deprecate published models."),
     "plan": ("runners.commands.plan", "plan", "Memory, time, cost and latency of a stack, before any money is spent."),
     "doctor": ("runners.commands.plan", "doctor", "Check credentials, APIs, quotas, images and the base model."),
-    "prices": ("runners.commands.plan", "prices", "Show the price table that plans stand on, or read it anew."),
+    "prices": ("runners.commands.plan", "prices", "Show the price table that plans use, or read it again."),
     "key": ("runners.commands.plan", "key", "Rotate the servers' API key."),
     "status": ("runners.commands.status", "status", "What a stack's machine is doing."),
     "retry": ("runners.commands.status", "retry", "Let a job that failed begin again."),

@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from runners import log
-from runners import spec as specs
 from runners.commands.cli import print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
+from runners.spec import Spec, load, parse
 
 
 @click.group()
@@ -30,9 +30,9 @@ def data() -> None:
     """
 
 
-def _spec(file: Path | None, changes: dict[str, Any]) -> specs.Spec:
-    base = specs.load(file) if file else specs.Spec()
-    return specs.parse(base.model_dump() | {"data": base.data.model_dump() | {key: value for key, value in changes.items() if value is not None}})
+def _spec(file: Path | None, changes: dict[str, Any]) -> Spec:
+    base = load(file) if file else Spec()
+    return parse(base.model_dump() | {"data": base.data.model_dump() | {key: value for key, value in changes.items() if value is not None}})
 
 
 @data.command()
@@ -41,7 +41,7 @@ def _spec(file: Path | None, changes: dict[str, Any]) -> specs.Spec:
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="What relative paths are relative to. Default: here.")
 @click.option("--sources", help="Another sources file.")
 @click.option("--benchmark", help="Another benchmark file or folder.")
-@click.option("--drop-leaks", is_flag=True, help="Drop pairs whose question stands in the benchmark, instead of refusing.")
+@click.option("--drop-leaks", is_flag=True, help="Drop pairs whose question is in the benchmark, instead of refusing.")
 @click.option("--publish", is_flag=True, help="Publish it to the bucket as well.")
 @click.option("--name", help="Name to publish under. Default: the spec's dataset name.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
@@ -66,11 +66,10 @@ def build(
       elson data build --drop-leaks --publish --local
       elson data build --sources my/sources.yaml --benchmark my/cases.yaml --out my/dataset
     """
-    from runners.corpus.build import REPORT
-    from runners.corpus.build import build as make
+    from runners.corpus.build import REPORT, build
 
     spec = _spec(spec_file, {"sources": sources, "benchmark": benchmark, "drop_leaks": drop_leaks or None})
-    result = make(spec, root.resolve(), out)
+    result = build(spec, root.resolve(), out)
     entry = None
     if publish:
         from runners.stages import publish_dataset
@@ -101,13 +100,13 @@ def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, mod
       elson data extract report.pdf notes.docx --out pairs.jsonl
       elson data extract guide.md --endpoint http://127.0.0.1:8000/v1 --model elson
     """
-    from runners.corpus import extract as reader
-    from runners.corpus.sources import Source, files
+    from runners.corpus import extract, sources
+    from runners.corpus.sources import Source
 
     read = [
-        (file, list(reader.rows(file, file.name, Source(name=file.name, kind="documents", path=str(file), licence="unknown"))))
+        (file, list(extract.rows(file, file.name, Source(name=file.name, kind="documents", path=str(file), licence="unknown"))))
         for path in paths
-        for file in files(Source(name=path.name, kind="documents", path=str(path), licence="unknown"), Path())
+        for file in sources.files(Source(name=path.name, kind="documents", path=str(path), licence="unknown"), Path())
     ]
     rows = [raw.value for _, found in read for raw in found if raw.error is None]
     refused = [f"{raw.file}: {raw.error}" for _, found in read for raw in found if raw.error is not None]
@@ -143,15 +142,15 @@ def categorize(catalogue: Path, out: Path | None, review: Path | None, taxonomy:
       elson data categorize links.csv --out categorized.csv --review review.csv
       elson data categorize links.csv --validate
     """
-    from runners.corpus import categorize as rules
-    from runners.corpus import validate as validation
+    from runners.corpus import categorize
+    from runners.corpus.validate import accuracy
 
-    rows, known = rules.read_catalogue(catalogue), rules.taxonomy(taxonomy)
+    rows, known = categorize.read_catalogue(catalogue), categorize.taxonomy(taxonomy)
     if validate:
-        print_json(validation.accuracy(rows, known))
+        print_json(accuracy(rows, known))
         return
-    reviewed = rules.read_catalogue(review) if review and review.exists() else []
-    verdicts = rules.verdicts(rows, known, reviewed)
+    reviewed = categorize.read_catalogue(review) if review and review.exists() else []
+    verdicts = categorize.verdicts(rows, known, reviewed)
     written = [
         dict(row)
         | {"domain": v.domain, "subdomain": v.subdomain, "authority_tier": row.get("authority_tier") or v.tier, "confidence": v.confidence, "reason": v.reason}
@@ -196,9 +195,9 @@ def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: st
       elson data check
       elson data check --sources my/sources.yaml --json
     """
-    from runners.corpus import build as building
+    from runners.corpus.build import inspect
 
-    problems = building.inspect(_spec(spec_file, {"sources": sources, "benchmark": benchmark}), root.resolve())
+    problems = inspect(_spec(spec_file, {"sources": sources, "benchmark": benchmark}), root.resolve())
     if as_json:
         print_json(problems)
     else:

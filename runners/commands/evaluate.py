@@ -17,7 +17,7 @@ from runners.commands.places import Place, place_options
 from runners.errors import CannotMeasure, UserError
 
 if TYPE_CHECKING:
-    from runners.evaluation.assemble import Prepared, Request
+    from runners.evaluation.assemble import PreparedRun, Request
     from runners.spec import Spec
 
 KEY_VARIABLE, JUDGE_KEY_VARIABLE = "ELSON_API_KEY", "ELSON_JUDGE_API_KEY"
@@ -144,8 +144,7 @@ def _missing(option: str) -> str:
 
 def _spec(options: dict[str, Any]) -> Spec:
     """The spec with what the command line changes."""
-    from runners import spec as declared
-    from runners.spec import JudgeSpec, Spec
+    from runners.spec import JudgeSpec, Spec, load
 
     named = options["spec_file"]
     if named is None:
@@ -155,7 +154,7 @@ def _spec(options: dict[str, Any]) -> Spec:
 
         spec = load_spec(named)
     else:
-        spec = declared.load(Path(__file__).resolve().parents[1] / "profiles" / f"{named}.yaml")
+        spec = load(Path(__file__).resolve().parents[1] / "profiles" / f"{named}.yaml")
     changes: dict[str, Any] = {name: options[name] for name in ("concurrency", "max_cases") if options[name]}
     if bool(options["judge_url"]) != bool(options["judge_model"]):
         raise UserError("--judge-url and --judge-model go together", "both or none", "pass both")
@@ -204,7 +203,7 @@ def _folder(spec: Spec, url: str, benchmark: Path, model: str | None) -> Path:
         number += 1
 
 
-def _say_plan(request: Request, prepared: Prepared, usd_per_hour: float | None, as_json: bool) -> None:
+def _say_plan(request: Request, prepared: PreparedRun, usd_per_hour: float | None, as_json: bool) -> None:
     """What a run would ask and take."""
     bars, cases = request.spec.evaluate, prepared.benchmark.cases
     characters = sum(len(request.spec.chat.system_prompt) + len(case.prompt) + sum(len(turn.content) for turn in case.history) for case in cases)

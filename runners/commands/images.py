@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from runners.cloud import images as work
+from runners.cloud.images import ROOT, bases, build_command, write_digests
 from runners.commands.cli import print_json
 from runners.errors import UserError
 from runners.pipeline import IMAGES
@@ -43,13 +43,15 @@ def resolve(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
       elson images resolve
       elson images resolve caddy
     """
-    known = work.bases()
+    from runners.cloud.images import resolve
+
+    known = bases()
     if unknown := set(names) - set(known):
         raise UserError(f"there is no base image {', '.join(sorted(unknown))}", f"one of {', '.join(known)}", "elson images resolve --help")
     if dry_run:
         found: dict[str, Any] = {name: f"{base['image']}:{base['tag']}" for name, base in known.items() if not names or name in names}
     else:
-        found = work.resolve(names=names)
+        found = resolve(names=names)
     if as_json:
         print_json(found)
         return
@@ -72,21 +74,23 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
       elson images build gateway --project my-project
       elson images build --project my-project --dry-run
     """
+    from runners.cloud.images import build
+
     wanted = stages or IMAGES
     commit = _commit()
     if dry_run:
-        calls = {stage: work.build_command(stage, project, region, commit)[1] for stage in wanted}
+        calls = {stage: build_command(stage, project, region, commit)[1] for stage in wanted}
         _print_calls(calls, as_json)
         return
-    found = {stage: work.build(stage, project, region, commit) for stage in wanted}
-    changed = work.write_digests(found)
+    found = {stage: build(stage, project, region, commit) for stage in wanted}
+    changed = write_digests(found)
     if as_json:
         print_json({"images": found, "stack_files": [str(file) for file in changed]})
         return
     for stage, image in found.items():
         click.echo(f"{stage:8} {image}")
     for file in changed:
-        click.echo(f"written to {file.relative_to(work.ROOT)}", err=True)
+        click.echo(f"written to {file.relative_to(ROOT)}", err=True)
 
 
 @images.command()
@@ -103,16 +107,16 @@ def bake(stack: str, project: str, zone: str, dry_run: bool, as_json: bool) -> N
       elson images bake -s train-h100 --project my-project --dry-run
       elson images bake -s serve-l4 --project my-project --zone us-central1-a
     """
-    from runners.cloud import bake as oven
+    from runners.cloud.bake import bake, plan
     from runners.planning import stacks
 
     spec = stacks.load(stack).spec
     role = spec.machine.role if spec.machine else "train"
     if dry_run:
-        calls = oven.plan(spec, role, project, zone, Path("METADATA"))
+        calls = plan(spec, role, project, zone, Path("METADATA"))
         _print_calls({"create": calls.create, "wait": calls.poll, "stop": calls.stop, "image": calls.make, "cleanup": calls.cleanup}, as_json)
         return
-    name = oven.bake(spec, role, project, zone)
+    name = bake(spec, role, project, zone)
     if as_json:
         print_json({"image": name})
         return
@@ -129,7 +133,7 @@ def _print_calls(calls: dict[str, list[str]], as_json: bool) -> None:
 
 
 def _commit() -> str:
-    git = ["git", "-C", str(work.ROOT)]
+    git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip() or "unknown"
     dirty = subprocess.run([*git, "status", "--porcelain", "runners", "images"], capture_output=True, text=True, check=False).stdout.strip()
     return f"{commit}-dirty" if dirty else commit

@@ -1,4 +1,4 @@
-"""``elson plan``, ``elson doctor``, ``elson prices`` and ``elson key``: what stands before money is spent."""
+"""``elson plan``, ``elson doctor``, ``elson prices`` and ``elson key``: what is checked before money is spent."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def doctor(stack_name: str, as_json: bool) -> None:
       elson doctor
       elson doctor -s serve-l4 --json
     """
-    from runners.cloud import doctor as checks
+    from runners.cloud.doctor import examine
     from runners.planning import stacks
 
-    findings = checks.examine(stacks.load(stack_name))
+    findings = examine(stacks.load(stack_name))
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
@@ -99,7 +99,7 @@ def doctor(stack_name: str, as_json: bool) -> None:
 
 @click.group()
 def prices() -> None:
-    """The dated price table that plans stand on.
+    """The dated price table that plans use.
 
     \b
     Examples:
@@ -136,7 +136,7 @@ def show(region: str, as_json: bool) -> None:
 @click.option("--region", default="us-central1", show_default=True, help="Region to read.")
 @click.option("--file", type=click.Path(path_type=Path), help="Table to write; left out, the one that plans read.")
 def refresh(region: str, file: Path | None) -> None:
-    """Read the prices of every machine anew from Google's billing catalogue; needs credentials.
+    """Read the prices of every machine again from Google's billing catalogue; needs credentials.
 
     \b
     Examples:

@@ -33,12 +33,12 @@ def run(profile: str, home: Path, redo_from: str | None, until: str | None, forc
       elson run --from quantize         quantize, serve and evaluate again
       elson run --keep-serving          and then leave the server up
     """
-    from runners.local import run as job
+    from runners.local.run import load_profile, run
 
     log.configure("run")
     # A supervisor's SIGTERM is a Ctrl-C: what runs is ended in order (and a shell's background jobs, which ignore Ctrl-C, can be ended at all).
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    summary = job.run(job.profile(profile), home, redo_from="base" if force else redo_from, until=until, keep_serving=keep_serving)
+    summary = run(load_profile(profile), home, redo_from="base" if force else redo_from, until=until, keep_serving=keep_serving)
     if as_json or until:
         print_json(summary)
         return

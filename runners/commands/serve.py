@@ -20,10 +20,10 @@ def serve(spec_uri: str, work: Path, port: int | None) -> None:
     Examples:
       ELSON_API_KEY_FILE=/run/key elson serve --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
     """
-    from runners import serve as stage
     from runners import stages
+    from runners.serve import execute
 
     log.configure("serve")
     work.mkdir(parents=True, exist_ok=True)
     spec = stages.load_spec(spec_uri)
-    stage.execute(spec, work, port or spec.serve.port)
+    execute(spec, work, port or spec.serve.port)

@@ -1,4 +1,4 @@
-"""``elson status`` and ``elson retry``: what the machines are doing, and letting a mended job begin again."""
+"""``elson status`` and ``elson retry``: what the machines are doing, and letting a fixed job begin again."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def retry(place: Place, job: str) -> None:
     """
     with place.open() as buckets:
         found = jobs.retry(buckets, job)
-    click.echo(f"{job} may begin again; now: pulumi up --refresh (its group stands at 0: {found.get('machine', {}).get('group', '?')})")
+    click.echo(f"{job} may begin again; now: pulumi up --refresh (its group has size 0: {found.get('machine', {}).get('group', '?')})")
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""AWQ through autoawq 0.2.9, mended: https://arxiv.org/abs/2306.00978, https://github.com/casper-hansen/AutoAWQ (archived).
+"""AWQ through autoawq 0.2.9, patched: https://arxiv.org/abs/2306.00978, https://github.com/casper-hansen/AutoAWQ (archived).
 
 What is changed, all of it through the ``quantizer_cls`` that autoawq offers:
 

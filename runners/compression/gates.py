@@ -136,7 +136,7 @@ def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
                     yield name, tensors.get_tensor(name).float()
 
 
-#: Where the i-th 4-bit value of a 32-bit word stands in AWQ's GEMM layout.
+#: Where the i-th 4-bit value of a 32-bit word is in AWQ's GEMM layout.
 GEMM_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 

@@ -4,7 +4,7 @@ Calibration text comes from the training split only, through the chat template, 
 The validation split is kept for the gate: KL and perplexity against the merged model, and against plain round-to-nearest,
 which an activation-aware method must beat. What is measured is read back from the files that were written.
 
-The work is a backend's: ``awq_autoawq`` (AWQ's GEMM layout; the one the user named, archived, mended here) or
+The work is a backend's: ``awq_autoawq`` (AWQ's GEMM layout; archived upstream; patched here) or
 ``awq_llmcompressor`` (compressed-tensors; maintained, in an environment of its own). Which is the default, and why:
 tests/benchmarks/TRAINING.md.
 

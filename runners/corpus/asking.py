@@ -1,7 +1,7 @@
 """Pairs from running text by a served model, with every answer held against the text it is said to come from.
 
-The model is shown one section at a time and must return, for each pair, the sentences it relies on, word for word. A pair is taken only if its quote stands in
-the section, every figure of the answer stands in the quote's section, and most of the answer's words do: checked here, not trusted. What fails is refused with
+The model is shown one section at a time and must return, for each pair, the sentences it relies on, word for word. A pair is taken only if its quote is in
+the section, every figure of the answer is in the quote's section, and most of the answer's words do: checked here, not trusted. What fails is refused with
 the reason.
 """
 
@@ -82,7 +82,7 @@ def pairs(file: Path, endpoint: str, model: str, api_key: str = "", most: int = 
                 reply = client.chat.completions.create(model=model, messages=[{"role": "user", "content": prompt}], temperature=0, max_tokens=2_000)
             except OpenAIError as error:
                 raise UserError(
-                    f"{endpoint} does not answer: {str(error)[:200]}", "an OpenAI-compatible endpoint", "mend --endpoint, --model or the key"
+                    f"{endpoint} does not answer: {str(error)[:200]}", "an OpenAI-compatible endpoint", "fix --endpoint, --model or the key"
                 ) from None
             origin = {"file": file.name, "heading": list(section.path), "span": [start, end], "model": model} | ({"converted": True} if converted else {})
             _take(reply.choices[0].message.content or "", clean, origin, out)

@@ -1,7 +1,7 @@
 """Build a dataset: read, check, deduplicate, hold against the benchmark, split, write. One pass over the sources; rows wait on disk.
 
 The same sources give the same bytes: nothing in a content file depends on the time, the machine or the number of processes. The folder is written
-beside its place and renamed when it is whole, so an old dataset stands until the new one is complete.
+beside its place and renamed when it is whole, so an old dataset stays until the new one is complete.
 
 Left out: publication (``runners.artifacts.registry``), so this needs no bucket.
 
@@ -26,7 +26,7 @@ import numpy as np
 from runners.artifacts.record import MANIFEST, RECORD, Manifest, ManifestFile, Record, Stopwatch, account, describe
 from runners.corpus import dedupe, leaks, sources, split, statistics
 from runners.corpus.dedupe import LEAKED, STAYS, Duplicates
-from runners.corpus.leaks import Benchmark, Hit
+from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.reading import Corpus, read
 from runners.errors import UserError
 from runners.spec import Spec, digest
@@ -160,7 +160,7 @@ def _with_leaks(corpus: Corpus, found: Duplicates, drop: bool) -> Any:
 
 
 def _facts(
-    corpus: Corpus, found: Duplicates, reasons: Any, kept: Any, validation: Any, compared: int, benchmark: Benchmark | None, spec: Spec
+    corpus: Corpus, found: Duplicates, reasons: Any, kept: Any, validation: Any, compared: int, benchmark: BenchmarkQuestions | None, spec: Spec
 ) -> dict[str, Any]:
     everything = np.ones(len(corpus), bool)
     return {
@@ -193,7 +193,7 @@ def _reasons(rejects: list[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def leak_facts(hits: list[Hit], kept: Any, benchmark: Benchmark | None) -> dict[str, Any]:
+def leak_facts(hits: list[Hit], kept: Any, benchmark: BenchmarkQuestions | None) -> dict[str, Any]:
     """Cases that leak, among all pairs read and among those kept."""
     return {
         "cases": len(benchmark.ids) if benchmark else 0,
@@ -205,7 +205,7 @@ def leak_facts(hits: list[Hit], kept: Any, benchmark: Benchmark | None) -> dict[
     }
 
 
-def _write_content(corpus: Corpus, folder: Path, kept: Any, validation: Any, facts: dict[str, Any], benchmark: Benchmark | None) -> None:
+def _write_content(corpus: Corpus, folder: Path, kept: Any, validation: Any, facts: dict[str, Any], benchmark: BenchmarkQuestions | None) -> None:
     with ExitStack() as stack:
         train, held, lines, whole = (
             stack.enter_context((folder / name).open("wb", buffering=1 << 20)) for name in (TRAIN, VALIDATION, f"{CONSOLIDATED}.jsonl", f"{CONSOLIDATED}.json")
@@ -223,7 +223,7 @@ def _write_content(corpus: Corpus, folder: Path, kept: Any, validation: Any, fac
     _save_rejects(corpus, folder)
 
 
-def leak_rows(corpus: Corpus, kept: Any, benchmark: Benchmark | None) -> list[dict[str, Any]]:
+def leak_rows(corpus: Corpus, kept: Any, benchmark: BenchmarkQuestions | None) -> list[dict[str, Any]]:
     """Each leak, side by side: the case and the training pair."""
     if benchmark is None:
         return []
@@ -249,13 +249,15 @@ def _save_rejects(corpus: Corpus, folder: Path) -> Path:
     return path
 
 
-def _write_report(corpus: Corpus, found: Duplicates, reasons: Any, validation: Any, facts: dict[str, Any], benchmark: Benchmark | None, folder: Path) -> None:
+def _write_report(
+    corpus: Corpus, found: Duplicates, reasons: Any, validation: Any, facts: dict[str, Any], benchmark: BenchmarkQuestions | None, folder: Path
+) -> None:
     from runners.corpus import report
 
     (folder / REPORT).write_text(report.html(corpus, found, reasons, validation, facts, benchmark))
 
 
-def _refusal(corpus: Corpus, kept: Any, leaked: int, benchmark: Benchmark | None, partial: Path, out: Path) -> UserError:
+def _refusal(corpus: Corpus, kept: Any, leaked: int, benchmark: BenchmarkQuestions | None, partial: Path, out: Path) -> UserError:
     """The error of a build that leaks; what was found stays beside ``out`` to be looked at."""
     refused = out.with_name(out.name + ".refused")
     shutil.rmtree(refused, ignore_errors=True)

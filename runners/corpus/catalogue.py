@@ -1,4 +1,4 @@
-"""Resource catalogues: rows of links become pairs that say what a source is, who publishes it, what it is for and where it stands.
+"""Resource catalogues: rows of links become pairs that say what a source is, who publishes it, what it is for and where it is.
 
 A row needs a title, a link and notes that say something; the rest is left to ``elson data categorize``, which gives every link a domain.
 A row whose ``pair`` column says "no" is a link only: it can be categorized and gives no pair.

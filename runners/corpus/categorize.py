@@ -31,7 +31,7 @@ REVIEW_BELOW = 0.2
 #: What is about none of the domains; a verdict like the others.
 OFF_TOPIC = "none"
 _PHRASE, _WORD, _FAINT, _HOST, _PATH_RULE, _LABEL = 2.0, 1.4, 0.4, 3.0, 5.0, 1.0
-#: How much a hit counts by where it stands.
+#: How much a hit counts by where it is.
 _FIELDS = {"title": 1.0, "organization": 0.6, "notes": 0.6, "path": 0.4}
 #: What a title begins with is what it is about: its last word counts this much less than its first.
 _LATER = 0.4
@@ -69,7 +69,7 @@ class Taxonomy(Strict):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Categorization:
     """Where something belongs. ``confidence`` is in [0, 1]; ``reason`` names the evidence."""
 
     domain: str
@@ -104,7 +104,7 @@ class Categorizer:
         first = {name: next(iter(domain.words)) for name, domain in taxonomy.domains.items()}
         return cls(_compiled(taxonomy), hosts, taxonomy.tiers, first, labels_by_host(labelled))
 
-    def row(self, row: Mapping[str, str]) -> Verdict:
+    def row(self, row: Mapping[str, str]) -> Categorization:
         """The verdict on a row of a catalogue: title, organization, url, notes."""
         host, path = host_of(row.get("url", ""))
         score, reasons, subdomains = defaultdict[str, float](float), list[str](), defaultdict[tuple[str, str], float](float)
@@ -120,8 +120,8 @@ class Categorizer:
         best_words = self._words(fields, score, subdomains)
         return self._verdict(score, reasons + best_words, subdomains, self.tier(host, row), known=len(words(fields["title"])))
 
-    def classify(self, title: str, text: str = "") -> Verdict:
-        """The verdict on a text without a link: a heading or question, and what stands below it."""
+    def classify(self, title: str, text: str = "") -> Categorization:
+        """The verdict on a text without a link: a heading or question, and the text below it."""
         score, subdomains = defaultdict[str, float](float), defaultdict[tuple[str, str], float](float)
         reasons = self._words({"title": title, "notes": text[:2_000]}, score, subdomains)
         return self._verdict(score, reasons, subdomains, "other", known=len(words(title)))
@@ -143,22 +143,22 @@ class Categorizer:
             strongest[phrase] = max(strongest.get(phrase, 0.0), weight)
         return [f"“{phrase}”" for phrase, _ in sorted(strongest.items(), key=lambda item: (-item[1], item[0]))[:5]]
 
-    def _verdict(self, score: dict[str, float], reasons: Sequence[str], subdomains: dict[tuple[str, str], float], tier: Tier, known: int) -> Verdict:
+    def _verdict(self, score: dict[str, float], reasons: Sequence[str], subdomains: dict[tuple[str, str], float], tier: Tier, known: int) -> Categorization:
         off = score.pop(OFF_TOPIC, 0.0)
         ranked = sorted(score.items(), key=lambda item: (-item[1], DOMAINS.index(item[0])))
         best, points = ranked[0] if ranked else ("", 0.0)
         if off >= max(points, _PHRASE * _FIELDS["notes"]) or (not ranked and known >= 4):
             reason = f"off topic: {', '.join(reasons)}" if off else "no word of any domain"
-            return Verdict(OFF_TOPIC, "", tier, round(max(off / (off + points + _HALF_SURE), 0.5 if not ranked else 0.0), 3), reason)
+            return Categorization(OFF_TOPIC, "", tier, round(max(off / (off + points + _HALF_SURE), 0.5 if not ranked else 0.0), 3), reason)
         if not ranked:
-            return Verdict(OFF_TOPIC, "", tier, 0.0, "nothing is known of it")
+            return Categorization(OFF_TOPIC, "", tier, 0.0, "nothing is known of it")
         share = points / (sum(score.values()) + off)
         second = ranked[1][1] if len(ranked) > 1 else 0.0
         # Sure when there is much evidence, most of it is for one domain, and the next domain is far.
         confidence = (points / (points + _HALF_SURE)) * (0.5 * share + 0.5 * (points - second) / points)
         inner = [(weight, name) for (domain, name), weight in subdomains.items() if domain == best and name != "faint"]
         subdomain = max(inner, key=lambda item: (item[0], item[1]))[1] if inner else self.first_subdomain[best]
-        return Verdict(best, subdomain, tier, round(confidence, 3), ", ".join(reasons))
+        return Categorization(best, subdomain, tier, round(confidence, 3), ", ".join(reasons))
 
     def host_rule(self, host: str, path: str) -> tuple[str, str] | None:
         """The (rule, domain) that a host and path fall under, or None."""
@@ -242,7 +242,7 @@ def taxonomy(file: Path) -> Taxonomy:
     try:
         return Taxonomy.model_validate(yaml.safe_load(file.read_text()))
     except FileNotFoundError:
-        raise UserError(f"{file} is not there", "a taxonomy", "mend data.taxonomy in the spec") from None
+        raise UserError(f"{file} is not there", "a taxonomy", "fix data.taxonomy in the spec") from None
     except (yaml.YAMLError, ValidationError) as error:
         raise UserError(f"{file}: {str(error)[:300]}", "the form its first lines explain", f"edit {file}") from None
 
@@ -254,9 +254,9 @@ def read_catalogue(file: Path) -> list[dict[str, str]]:
             reader = csv.DictReader(opened)
             rows = [{key: value or "" for key, value in row.items() if key is not None and not isinstance(value, list)} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read: {error}", "a CSV file with a header", "mend the file") from None
+        raise UserError(f"{file} cannot be read: {error}", "a CSV file with a header", "fix the file") from None
     if not rows or not {"url", "title"} & set(rows[0]):
-        raise UserError(f"{file} has no rows, or neither a url nor a title column", "a CSV file with a header", "mend the file")
+        raise UserError(f"{file} has no rows, or neither a url nor a title column", "a CSV file with a header", "fix the file")
     return rows
 
 
@@ -265,8 +265,8 @@ def key_of(row: Mapping[str, str]) -> tuple[str, str]:
     return row.get("url", "").strip(), " ".join(row.get("title", "").lower().split())
 
 
-def verdicts(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy, reviewed: Iterable[Mapping[str, str]] = ()) -> list[Verdict]:
-    """A verdict for each row: what people wrote in the row or in a review file stands, the rest is categorized.
+def verdicts(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy, reviewed: Iterable[Mapping[str, str]] = ()) -> list[Categorization]:
+    """A verdict for each row: what people wrote in the row or in a review file is kept, the rest is categorized.
 
     Raises:
         UserError: a reviewed row names no domain of the taxonomy.
@@ -287,5 +287,5 @@ def verdicts(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy, reviewed: It
     return out
 
 
-def _given(verdict: Verdict, domain: str, subdomain: str, reason: str) -> Verdict:
-    return Verdict(domain, subdomain or (verdict.subdomain if verdict.domain == domain else ""), verdict.tier, 1.0, reason)
+def _given(verdict: Categorization, domain: str, subdomain: str, reason: str) -> Categorization:
+    return Categorization(domain, subdomain or (verdict.subdomain if verdict.domain == domain else ""), verdict.tier, 1.0, reason)

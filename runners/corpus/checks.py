@@ -25,7 +25,7 @@ FINDINGS = {
     "too_long": "longer than the context the model is trained with",
     "encoding": "characters damaged by a wrong encoding",
     "personal_data": "an e-mail address, a telephone, social security or card number",
-    "wrong_limit": "a limit stands with a year whose limit is another",
+    "wrong_limit": "a limit is given with a year whose limit is another",
     "stale": "the limit of an earlier year, without its year",
     "truncated": "ends in mid-sentence",
     "repeats_question": "the answer says no more than the question",
@@ -68,7 +68,7 @@ class Limit(Strict):
     source: str = Field(min_length=1)
 
 
-class Limits(Strict):
+class DatedLimits(Strict):
     """The dated table."""
 
     version: int = Field(1, ge=1, le=1)
@@ -217,6 +217,6 @@ def load_limits(file: Path) -> tuple[Limit, ...]:
         return ()
     try:
         values: Any = yaml.safe_load(file.read_text())
-        return Limits.model_validate(values).limits
+        return DatedLimits.model_validate(values).limits
     except (yaml.YAMLError, ValidationError) as error:
         raise UserError(f"{file}: {str(error)[:300]}", "the form of data/dated_limits.yaml", f"edit {file}") from None

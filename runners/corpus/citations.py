@@ -1,7 +1,7 @@
 """Take citation marks out of a text: bracketed numbers, footnotes, superscripts, and the bare numbers that exports glue to the last word.
 
 A bare number is the difficult one: ``the capital.12 Next`` is a citation, ``a rate of 3.12`` is not. It is taken for a mark only when it follows a
-closing mark after a letter (or after a year), stands before a space or the end, is no larger than the document's own count of sources, and the document
+closing mark after a letter (or after a year), is before a space or the end, is no larger than the document's own count of sources, and the document
 has several of them.
 """
 

@@ -30,7 +30,7 @@ class Hit(NamedTuple):
     match: str
 
 
-class Benchmark:
+class BenchmarkQuestions:
     """The questions of a benchmark, ready to be compared with many texts."""
 
     def __init__(self, ids: Sequence[str], questions: Sequence[str], threshold: float) -> None:
@@ -71,7 +71,7 @@ def _match(text: str, question: str) -> str:
     return "contained" if question.count(" ") + 1 >= _CONTAINED_WORDS and f" {question} " in f" {text} " else ""
 
 
-def load(place: Path, threshold: float) -> Benchmark:
+def load(place: Path, threshold: float) -> BenchmarkQuestions:
     """Read the questions of a benchmark file, or of every file in a folder. Raises UserError when there are none."""
     # benchmark.yaml names the parts of a benchmark and holds no cases.
     found = (path for path in place.rglob("*") if path.suffix in (".yaml", ".yml", ".json") and path.name != "benchmark.yaml")
@@ -84,8 +84,8 @@ def load(place: Path, threshold: float) -> Benchmark:
             ids.append(str(case.get("id", f"{path.stem}:{number}")))
             questions.append(case["question"])
     if not ids:
-        raise UserError(f"{place} holds no cases", "benchmark cases to hold the pairs against", "mend data.benchmark in the spec")
-    return Benchmark(ids, questions, threshold)
+        raise UserError(f"{place} holds no cases", "benchmark cases to hold the pairs against", "fix data.benchmark in the spec")
+    return BenchmarkQuestions(ids, questions, threshold)
 
 
 def _cases(path: Path) -> list[Any]:
@@ -93,7 +93,7 @@ def _cases(path: Path) -> list[Any]:
         text = path.read_text(encoding="utf-8-sig")
         value = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.CSafeLoader)
     except FileNotFoundError:
-        raise UserError(f"{path} is not there", "the benchmark, so that leaks are found", "mend data.benchmark in the spec") from None
+        raise UserError(f"{path} is not there", "the benchmark, so that leaks are found", "fix data.benchmark in the spec") from None
     except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {str(error)[:200]}", "YAML or JSON", f"edit {path}") from None
     for key in ("cases", "test_cases"):

@@ -64,7 +64,7 @@ def front_matter(text: str) -> tuple[str, int]:
 
 
 def sections(text: str, begin: int = 0) -> list[Section]:
-    """The document as sections in order; what stands before the first heading is a section without a path."""
+    """The document as sections in order; the text before the first heading is a section without a path."""
     found, current = [Section((), 0, begin)], list[tuple[int, str]]()
     for block in blocks(text, begin):
         if block.kind != "heading":

@@ -79,7 +79,7 @@ def _of(subject: str) -> str:
 
 
 def _in_subject(question: str, subject: str) -> str:
-    """A question as it stands; short ones ("How does it work?") are completed by the subject."""
+    """A question as it is; short ones ("How does it work?") are completed by the subject."""
     if subject and len(question.split()) <= 5 and subject.lower() not in question.lower():
         return f"{question.rstrip('? ')} in {subject}?"
     return question
@@ -96,7 +96,7 @@ def _is_plural(term: str) -> bool:
 
 
 def lowered(title: str) -> str:
-    """A title as it stands inside a sentence: its first word in lower case; all of them in a title in title case; names and abbreviations never."""
+    """A title as it is inside a sentence: its first word in lower case; all of them in a title in title case; names and abbreviations never."""
     bare = re.sub(r"\(.*?\)", "", title)
     in_title_case = not any(len(word) > 4 and word.islower() for word in bare.split())
     start = r"(?<![\w(’'])" if in_title_case else r"^"

@@ -20,7 +20,7 @@ import numpy as np
 
 from runners.corpus.categorize import OFF_TOPIC, Categorizer
 from runners.corpus.checks import FINDINGS, Checker
-from runners.corpus.leaks import Benchmark, Hit
+from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, Rejected, pair_of
 from runners.corpus.sources import Raw, Source
 from runners.corpus.words import Sets, hashes, shingle_sets, word_sets
@@ -38,11 +38,11 @@ _FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
-class Settings:
+class PrepareSettings:
     """What every batch needs to know."""
 
     checker: Checker
-    benchmark: Benchmark | None
+    benchmark: BenchmarkQuestions | None
     only_domains: bool
     refuse: frozenset[str]
     categorizer: Categorizer | None = None
@@ -72,7 +72,7 @@ class Prepared:
     rejects: list[dict[str, Any]]
 
 
-def prepare(batch: Batch, settings: Settings) -> Prepared:
+def prepare(batch: Batch, settings: PrepareSettings) -> Prepared:
     """Parse, check and hash the rows of a batch."""
     pairs, findings, tokens, rejects = list[Pair](), list[int](), list[int](), list[dict[str, Any]]()
     for raw in batch.rows:
@@ -91,7 +91,7 @@ def prepare(batch: Batch, settings: Settings) -> Prepared:
     return _columns(batch, pairs, findings, tokens, rejects, settings.benchmark)
 
 
-def _pair(raw: Raw, source: Source, settings: Settings) -> Pair:
+def _pair(raw: Raw, source: Source, settings: PrepareSettings) -> Pair:
     if raw.error is not None:
         raise Rejected(raw.error)
     value = raw.value
@@ -151,7 +151,9 @@ def estimated_tokens(text: str) -> int:
     return int(1.15 * words + digits + 0.9 * marks + 0.3 * (data.count(b"\n") + foreign)) + 1
 
 
-def _columns(batch: Batch, pairs: list[Pair], findings: list[int], tokens: list[int], rejects: list[dict[str, Any]], benchmark: Benchmark | None) -> Prepared:
+def _columns(
+    batch: Batch, pairs: list[Pair], findings: list[int], tokens: list[int], rejects: list[dict[str, Any]], benchmark: BenchmarkQuestions | None
+) -> Prepared:
     lines = [json.dumps(pair.row(), ensure_ascii=False).encode() + b"\n" for pair in pairs]
     asked = [pair.asked for pair in pairs]
     columns = {
@@ -194,7 +196,7 @@ def figures(answer: str) -> str:
     return " ".join(sorted({figure.replace(",", "") for figure in _FIGURE.findall(answer)}))
 
 
-def _hits(pairs: list[Pair], benchmark: Benchmark | None) -> list[Hit]:
+def _hits(pairs: list[Pair], benchmark: BenchmarkQuestions | None) -> list[Hit]:
     """Leaks of a batch; an earlier user turn counts like the question."""
     if benchmark is None:
         return []
@@ -211,10 +213,10 @@ def _hits(pairs: list[Pair], benchmark: Benchmark | None) -> list[Hit]:
     return [best[key] for key in sorted(best)]
 
 
-_settings: Settings
+_settings: PrepareSettings
 
 
-def _start(settings: Settings, parent: int) -> None:
+def _start(settings: PrepareSettings, parent: int) -> None:
     global _settings
     end_with(parent)
     _settings = settings
@@ -224,7 +226,7 @@ def _prepare(batch: Batch) -> Prepared:
     return prepare(batch, _settings)
 
 
-def prepared(batches: Iterable[Batch], settings: Settings, processes: int) -> Iterator[Prepared]:
+def prepared(batches: Iterable[Batch], settings: PrepareSettings, processes: int) -> Iterator[Prepared]:
     """Prepare batches in order; once there are many rows, on ``processes`` cores with few batches in memory."""
     rows, source = 0, iter(batches)
     for batch in source:

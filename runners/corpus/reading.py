@@ -17,8 +17,8 @@ import numpy as np
 from runners import log
 from runners.corpus import categorize, checks, sources
 from runners.corpus.categorize import Categorizer
-from runners.corpus.leaks import Benchmark, Hit
-from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, Settings, estimated_tokens, prepared
+from runners.corpus.leaks import BenchmarkQuestions, Hit
+from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, PrepareSettings, estimated_tokens, prepared
 from runners.corpus.sources import Raw, Source, Sources
 from runners.corpus.words import Sets, joined
 from runners.errors import UserError
@@ -58,7 +58,7 @@ class Corpus:
         return found
 
 
-def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchmark | None, processes: int) -> Corpus:
+def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: BenchmarkQuestions | None, processes: int) -> Corpus:
     """Read every source into columns; rows and shingles go to files in ``work``."""
     limits = checks.load_limits(root / spec.data.dated_limits)
     if unknown := sorted(set(spec.data.refuse) - set(checks.FINDINGS)):
@@ -66,7 +66,7 @@ def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchma
     taxonomy = root / spec.data.taxonomy
     categorizer = categorize.load(taxonomy) if taxonomy.exists() else None
     checker = checks.Checker(spec.train.max_tokens - _system_tokens(spec), spec.data.short_answer_characters, spec.data.long_answer_characters, limits)
-    settings = Settings(checker, benchmark, wanted.categories == "domains", frozenset(spec.data.refuse), categorizer)
+    settings = PrepareSettings(checker, benchmark, wanted.categories == "domains", frozenset(spec.data.refuse), categorizer)
     gathered = _Gathered(work)
     with gathered, log.progress("read", sum(1 for _ in wanted.sources), "sources") as meter:
         for part in prepared(_batches(wanted, root, categorizer, meter), settings, processes):

@@ -9,7 +9,7 @@ import numpy as np
 from runners.corpus import dedupe, statistics
 from runners.corpus.checks import FINDINGS
 from runners.corpus.dedupe import LEAKED, NEAR, REPEATED, Duplicates
-from runners.corpus.leaks import Benchmark
+from runners.corpus.leaks import BenchmarkQuestions
 from runners.corpus.pairs import DOMAINS
 from runners.pages import charts, page
 from runners.pages.page import Html, Tile
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 TARGET_PAIRS, TARGET_PER_DOMAIN = 1_200, 25
 #: Rows shown in one table; a page of more is slow to open. What is cut is said.
 _PAIRS_SHOWN, _ROWS_SHOWN, _POINTS_SHOWN = 3_000, 300, 20_000
-_REASONS = {REPEATED: "same question", NEAR: "near-duplicate", LEAKED: "stands in the benchmark"}
+_REASONS = {REPEATED: "same question", NEAR: "near-duplicate", LEAKED: "is in the benchmark"}
 
 
-def html(corpus: Corpus, found: Duplicates, reasons: Any, validation: Any, facts: dict[str, Any], benchmark: Benchmark | None) -> str:
+def html(corpus: Corpus, found: Duplicates, reasons: Any, validation: Any, facts: dict[str, Any], benchmark: BenchmarkQuestions | None) -> str:
     """The whole page."""
     sections = [
         page.section("Summary", *_summary(facts)),
@@ -48,9 +48,7 @@ def _summary(facts: dict[str, Any]) -> list[Html]:
     elif left:
         verdict = page.banner("bad", f"{left} of {leaks['cases']} benchmark questions stand in the pairs", "This dataset is refused.")
     else:
-        verdict = page.banner(
-            "good", f"None of the {leaks['cases']} benchmark questions stands in the dataset", f"{dropped['leak']} pairs were dropped for it."
-        )
+        verdict = page.banner("good", f"None of the {leaks['cases']} benchmark questions is in the dataset", f"{dropped['leak']} pairs were dropped for it.")
     tiles = page.stat_tiles(
         [
             Tile("Pairs", kept["pairs"], f"goal {TARGET_PAIRS:,}", "good" if kept["pairs"] >= TARGET_PAIRS else "warn"),
@@ -86,7 +84,7 @@ def _lengths(corpus: Corpus, kept: Any) -> list[Html]:
     return out
 
 
-def _leaks(corpus: Corpus, reasons: Any, facts: dict[str, Any], benchmark: Benchmark | None) -> Html:
+def _leaks(corpus: Corpus, reasons: Any, facts: dict[str, Any], benchmark: BenchmarkQuestions | None) -> Html:
     if benchmark is None or not corpus.hits:
         return page.paragraph("None were found." if benchmark else "No benchmark was given.")
     hits = sorted(corpus.hits, key=lambda hit: (hit.case, -hit.jaccard, hit.text))

@@ -85,10 +85,10 @@ def files(source: Source, root: Path) -> list[Path]:
     place = _local(source.path, root)
     endings: tuple[str, ...] = {"documents": DOCUMENT_ENDINGS, "catalogue": (".csv",), "problems": (".yaml",)}.get(source.kind, QA_ENDINGS)
     if not place.exists():
-        raise UserError(f"source {source.name}: {place} is not there", "a file or a folder", "mend the path in the sources file")
+        raise UserError(f"source {source.name}: {place} is not there", "a file or a folder", "fix the path in the sources file")
     found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.suffix.lower() in endings and path.name.lower() != "readme.md")
     if not found or found[0].suffix.lower() not in endings:
-        raise UserError(f"source {source.name}: no file in {place} ends in {', '.join(endings)}", f"files of kind {source.kind}", "mend the path or the kind")
+        raise UserError(f"source {source.name}: no file in {place} ends in {', '.join(endings)}", f"files of kind {source.kind}", "fix the path or the kind")
     return found
 
 
@@ -180,7 +180,7 @@ def _local(path: str, root: Path) -> Path:
     target = root / ".elson" / "sources" / digest(path)
     stored = storage.listing(path)
     if not stored:
-        raise UserError(f"{path} holds nothing", "a folder with source files", "mend the path in the sources file")
+        raise UserError(f"{path} holds nothing", "a folder with source files", "fix the path in the sources file")
     for item in stored:
         file = target / item.path
         if not file.resolve().is_relative_to(target.resolve()):
@@ -189,7 +189,7 @@ def _local(path: str, root: Path) -> Path:
             continue
         content = storage.read(f"{path.rstrip('/')}/{item.path}")
         if content is None:
-            raise UserError(f"{path}/{item.path} went away while it was read", "a folder that stands still", "run the same command again")
+            raise UserError(f"{path}/{item.path} went away while it was read", "a folder that does not change", "run the same command again")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content[0])
     return target

@@ -51,13 +51,13 @@ def held_out(groups: Any, categories: Any, ids: Any, kept: Any, fraction: float,
 
 
 def check(groups: Any, validation: Any, kept: Any, sets: tuple[Sets, ...], threshold: float) -> int:
-    """Prove a split: no group on both sides, and no validation pair near a training pair, compared anew and in full.
+    """Prove a split: no group on both sides, and no validation pair near a training pair, compared again and in full.
 
     Returns how many validation pairs were compared (all, but for very large datasets). Raises AssertionError, which is a bug of ours.
     """
     held, trained = np.flatnonzero(kept & validation), np.flatnonzero(kept & ~validation)
     if np.intersect1d(groups[held], groups[trained]).size:
-        raise AssertionError("a group of near-duplicates stands on both sides of the split")
+        raise AssertionError("a group of near-duplicates is on both sides of the split")
     compared = held if len(held) * len(trained) <= _ALL_PAIRS else held[:_SAMPLE]
     for part in sets:
         near_to = nearest(part, compared, trained)

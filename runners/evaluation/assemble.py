@@ -38,7 +38,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRun:
     """What is known before the first request."""
 
     benchmark: Benchmark
@@ -57,7 +57,7 @@ class Measured:
     judgement: Judgement | None = None
 
 
-def assemble(request: Request, prepared: Prepared, measured: Measured, started_at: str) -> EvaluationResult:
+def assemble(request: Request, prepared: PreparedRun, measured: Measured, started_at: str) -> EvaluationResult:
     """Everything one evaluation found."""
     bars, every = request.spec.evaluate, prepared.benchmark.cases
     judged = measured.judgement.cases if measured.judgement and measured.judgement.fit else {}
@@ -95,7 +95,7 @@ def assemble(request: Request, prepared: Prepared, measured: Measured, started_a
 
 def _verdict(
     request: Request,
-    prepared: Prepared,
+    prepared: PreparedRun,
     measured: Measured,
     done: list[CaseResult],
     overall: Rate | None,

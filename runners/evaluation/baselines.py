@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from runners.corpus.words import words
 from runners.evaluation.cases import Case
-from runners.evaluation.contamination import Pair, said_by_user
+from runners.evaluation.contamination import TrainingPair, said_by_user
 from runners.evaluation.numbers import quantities
 from runners.evaluation.scoring import score
 from runners.evaluation.verdict import Rate, judge_rate
@@ -45,7 +45,7 @@ class Baseline(Strict):
         return self.result.rate > self.result.bar
 
 
-def run(cases: Sequence[Case], pairs: Sequence[Pair], bar: float) -> list[Baseline]:
+def run(cases: Sequence[Case], pairs: Sequence[TrainingPair], bar: float) -> list[Baseline]:
     """All baselines over all cases; those that need training pairs only when there are any."""
     answerers: list[tuple[str, str, Callable[[Case], str]]] = []
     if pairs:
@@ -100,7 +100,7 @@ class BM25:
         return max(scores, key=lambda number: (scores[number], -number), default=0)
 
 
-def stuffing(pairs: Sequence[Pair]) -> dict[str, str]:
+def stuffing(pairs: Sequence[TrainingPair]) -> dict[str, str]:
     """One stuffed answer a category, and one of all ("")."""
     grouped: dict[str, list[str]] = defaultdict(list)
     for pair in pairs:

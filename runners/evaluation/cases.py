@@ -229,7 +229,7 @@ def load(place: Path) -> Benchmark:
                 problems += [f"{file.relative_to(place.parent)}, case {name}: {_explain(detail)}" for detail in error.errors()]
     problems += [f"id {name!r} is used {count} times" for name, count in Counter(case.id for case in cases).items() if count > 1]
     asked = Counter(normalised_question(case) for case in cases)
-    problems += [f"{case.id}: the same question stands in another case" for case in cases if asked[normalised_question(case)] > 1]
+    problems += [f"{case.id}: the same question is in another case" for case in cases if asked[normalised_question(case)] > 1]
     if problems:
         shown = "\n    ".join(problems[:20]) + (f"\n    and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise UserError(f"{place} has {len(problems)} problem(s):\n    {shown}", "cases as data/benchmark/README.md describes them", f"edit {place}")

@@ -17,7 +17,7 @@ from runners.evaluation.cases import Case
 from runners.spec import Strict
 
 
-class Pair(Strict):
+class TrainingPair(Strict):
     """One training pair: its id, its category, the question, what the user said before it, and the answer."""
 
     id: str
@@ -58,12 +58,12 @@ class Contamination(Strict):
         return len({leak.case for leak in self.leaks})
 
 
-def check(cases: Sequence[Case], pairs: Sequence[Pair], *, threshold: float, dataset: str | None) -> Contamination:
+def check(cases: Sequence[Case], pairs: Sequence[TrainingPair], *, threshold: float, dataset: str | None) -> Contamination:
     """Compare every case with every training pair; of each case the worst leak is kept."""
-    from runners.corpus.leaks import Benchmark
+    from runners.corpus.leaks import BenchmarkQuestions
 
     texts = [(pair, said) for pair in pairs for said in (pair.question, *pair.earlier)]
-    questions = Benchmark(tuple(case.id for case in cases), tuple(case.question for case in cases), threshold)
+    questions = BenchmarkQuestions(tuple(case.id for case in cases), tuple(case.question for case in cases), threshold)
     worst: dict[int, Leak] = {}
     for hit in questions.hits([said for _, said in texts]):
         case, (pair, said) = cases[hit.case], texts[hit.text]
@@ -84,7 +84,7 @@ def said_by_user(case: Case) -> str:
     return " ".join([turn.content for turn in case.history if turn.role == "user"] + [case.question])
 
 
-def read_pairs(place: Path) -> tuple[Pair, ...]:
+def read_pairs(place: Path) -> tuple[TrainingPair, ...]:
     """The training split of a dataset folder, or a JSON or JSONL file of pairs in elson's or Alpaca's form. Raises UserError."""
     file = place / "train.jsonl" if place.is_dir() else place
     if not file.is_file():
@@ -94,11 +94,11 @@ def read_pairs(place: Path) -> tuple[Pair, ...]:
         rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
         return tuple(_pair(row, number) for number, row in enumerate(rows))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not a file of pairs: {error!r}", "rows with question and answer (or instruction and output)", f"mend {file}") from None
+        raise UserError(f"{file} is not a file of pairs: {error!r}", "rows with question and answer (or instruction and output)", f"fix {file}") from None
 
 
-def _pair(row: dict[str, Any], number: int) -> Pair:
+def _pair(row: dict[str, Any], number: int) -> TrainingPair:
     asked = row.get("question") or " ".join(filter(None, [row.get("instruction"), row.get("input")]))
     earlier = tuple(turn["content"] for turn in row.get("history") or () if turn.get("role") == "user")
     answer = row["answer"] if "answer" in row else row["output"]
-    return Pair(id=str(row.get("id", f"row-{number}")), category=str(row.get("category", "")), question=asked, answer=str(answer), earlier=earlier)
+    return TrainingPair(id=str(row.get("id", f"row-{number}")), category=str(row.get("category", "")), question=asked, answer=str(answer), earlier=earlier)

@@ -78,7 +78,7 @@ def _case(row: dict[str, Any], number: int, year: int, origin: str) -> dict[str,
         checks.append(check)
         marks += [mark] if mark else []
     said = f"{row['question']}".lower()
-    marks += [f"{check['fact']!r} stands in the question itself, so it tells nothing" for check in checks if "fact" in check and check["fact"].lower() in said]
+    marks += [f"{check['fact']!r} is in the question itself, so it tells nothing" for check in checks if "fact" in check and check["fact"].lower() in said]
     difficulty = row.get("difficulty") if row.get("difficulty") in ("easy", "medium", "hard") else "medium"
     case = {
         "id": f"imported-{row.get('id', number)}",
@@ -110,7 +110,7 @@ def _check(keyword: str) -> tuple[dict[str, Any], str]:
 
 
 def _covers(quantity: Quantity, keyword: str) -> bool:
-    """Whether nothing but the quantity stands in the keyword ("$23,000", not "25x expenses")."""
+    """Whether nothing but the quantity is in the keyword ("$23,000", not "25x expenses")."""
     return not re.search(r"\w|\+", keyword[: quantity.start] + keyword[quantity.end :])
 
 

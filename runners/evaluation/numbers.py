@@ -185,7 +185,7 @@ def words_to_number(words: str) -> float | None:
 
 
 def _ranges(text: str, found: list[Quantity]) -> list[Quantity]:
-    """Join the ends of ranges: both get a partner, and the first the unit that stands behind the second."""
+    """Join the ends of ranges: both get a partner, and the first takes the unit after the second."""
     for index in range(len(found) - 1):
         first, second = found[index], found[index + 1]
         if not text[first.end : second.start] and second.value < 0:

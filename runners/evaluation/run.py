@@ -15,11 +15,10 @@ from runners import log
 from runners.artifacts import record
 from runners.errors import CannotMeasure, UserError
 from runners.evaluation import baselines, cases, contamination, report
-from runners.evaluation import judge as judging
-from runners.evaluation.assemble import Measured, Prepared, Request, assemble
+from runners.evaluation.assemble import Measured, PreparedRun, Request, assemble
 from runners.evaluation.cases import Benchmark, Case
 from runners.evaluation.client import Endpoint, Settings
-from runners.evaluation.judge import Judgement
+from runners.evaluation.judge import Judgement, judge, refuse_same
 from runners.evaluation.results import EvaluationResult
 from runners.evaluation.scoring import score
 from runners.evaluation.store import ANSWERS, REPORT, REQUEST, RESULTS, Answer, Store
@@ -46,14 +45,14 @@ def perform(request: Request) -> EvaluationResult:
     return found
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request) -> PreparedRun:
     """Everything that needs no server: load, compare with the training data, run the baselines. Raises UserError."""
     bars = request.spec.evaluate
     benchmark = cases.sample(cases.load(request.benchmark), bars.max_cases)
     pairs = contamination.read_pairs(request.dataset) if request.dataset else ()
     checked = contamination.check(benchmark.cases, pairs, threshold=request.spec.data.leak_jaccard, dataset=dataset_name(request))
     null = baselines.run(benchmark.cases, pairs, bars.overall_bar)
-    return Prepared(benchmark, checked, tuple(null), read(request.baseline) if request.baseline else None)
+    return PreparedRun(benchmark, checked, tuple(null), read(request.baseline) if request.baseline else None)
 
 
 def dataset_name(request: Request) -> str | None:
@@ -93,7 +92,7 @@ def throw_away(out: Path) -> None:
     shutil.rmtree(out / "inspect", ignore_errors=True)
 
 
-async def _measure(request: Request, prepared: Prepared) -> Measured:
+async def _measure(request: Request, prepared: PreparedRun) -> Measured:
     bars, cases_ = request.spec.evaluate, prepared.benchmark.cases
     settings = Settings(request.api_url, "", bars.max_tokens, bars.temperature, bars.seed, bars.request_timeout_s, bars.max_retries)
     async with Endpoint(settings, request.api_key) as server:
@@ -117,10 +116,10 @@ async def _meet_judge(request: Request, served: Mapping[str, str], model: str) -
     asked = request.spec.evaluate.judge
     if asked:
         async with _judge_endpoint(request, asked) as server:
-            judging.refuse_same(served, request.api_url, model, await server.models(), asked.api_url, asked.model)
+            refuse_same(served, request.api_url, model, await server.models(), asked.api_url, asked.model)
 
 
-async def _judge(request: Request, prepared: Prepared, store: Store) -> Judgement | None:
+async def _judge(request: Request, prepared: PreparedRun, store: Store) -> Judgement | None:
     asked = request.spec.evaluate.judge
     if asked is None:
         return None
@@ -129,7 +128,7 @@ async def _judge(request: Request, prepared: Prepared, store: Store) -> Judgemen
     checked = {name: score(case, answers[name]).passed for name, case in whole.items()}
     log.event("the judge reads", model=asked.model, cases=sum(bool(case.rubric) for case in whole.values()))
     async with _judge_endpoint(request, asked) as server:
-        return await judging.judge(server, prepared.benchmark.cases, answers, checked, request.spec.evaluate.concurrency)
+        return await judge(server, prepared.benchmark.cases, answers, checked, request.spec.evaluate.concurrency)
 
 
 def _judge_endpoint(request: Request, asked: JudgeSpec) -> Endpoint:

@@ -24,7 +24,7 @@ Outcome = Literal["passed", "failed", "not shown"]
 
 
 class Rate(Strict):
-    """Cases passed of cases asked, the 95 % interval, and how it stands to a bar."""
+    """Cases passed of cases asked, the 95 % interval, and how it compares to a bar."""
 
     passed: int
     cases: int

@@ -53,7 +53,7 @@ _GAP = 2
 
 @dataclass(frozen=True)
 class Token:
-    """A word (by stem) or a quantity, where it stands, and in which sentence and clause."""
+    """A word (by stem) or a quantity, where it is, and in which sentence and clause."""
 
     key: str
     start: int
@@ -94,11 +94,11 @@ class Text:
         """Why nothing in the sentence around a position is a claim, or an empty text."""
         sentence = self.sentence(position).strip()
         if sentence.endswith("?"):
-            return "stands in a question"
+            return "is part of a question"
         return "the answer says it is not sure" if _UNSURE.search(sentence) else ""
 
     def mentions(self, wording: str) -> list[Mention]:
-        """All places that have the words of ``wording``, denied ones included. ``...`` in a wording stands for up to eight words."""
+        """All places that have the words of ``wording``, denied ones included. ``...`` in a wording matches up to eight words."""
         parts = [_wording(part) for part in re.split(r"\.\.\.|…", wording) if part.strip()]
         found = []
         for first in range(len(self.tokens)):

@@ -21,7 +21,7 @@ from runners.pages.page import Tile
 from runners.pipeline import MAKERS
 from runners.planning.machines import load_prices, machine
 from runners.planning.plan import make_plan
-from runners.planning.training import Corpus
+from runners.planning.training import CorpusSize
 from runners.spec import MachineSpec, Spec
 from runners.training.shape import Shape
 
@@ -58,7 +58,9 @@ def document(settings: Spec, records: dict[str, Record], results: EvaluationResu
 def cloud_cost(settings: Spec, shape: Shape, trained: Record, results: EvaluationResult) -> dict[str, Any]:
     """What the same job would have cost in the cloud, by the planner: the training session on a spot H100, and the benchmark's time on an L4."""
     prices = load_prices()
-    corpus = Corpus(trained.metrics["examples"], trained.metrics["tokens"] / max(1, trained.metrics["steps_done"]) / settings.train.batch_examples, "this run")
+    corpus = CorpusSize(
+        trained.metrics["examples"], trained.metrics["tokens"] / max(1, trained.metrics["steps_done"]) / settings.train.batch_examples, "this run"
+    )
     wanted = settings.model_copy(update={"machine": MachineSpec(machine_type="a3-highgpu-1g")})
     session = make_plan("train-h100", wanted, prices, shape=shape, corpus=corpus)
     serving = prices.of(machine("g2-standard-8"), "STANDARD")

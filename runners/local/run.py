@@ -49,7 +49,7 @@ class Run:
         return self.home / "work" / self.spec.profile
 
 
-def profile(name: str) -> Spec:
+def load_profile(name: str) -> Spec:
     """The spec of a profile: a name below ``runners/profiles`` or a YAML file."""
     file = Path(name) if name.endswith((".yaml", ".yml")) else ROOT / "runners" / "profiles" / f"{name}.yaml"
     if not file.exists():
@@ -173,7 +173,7 @@ def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> No
     job.peak_mib[stage] = peak.mib
     if code:
         raise UserError(
-            f"the {stage} stage ended with code {code}", "0; its message stands above", "mend that, then run the same command again: finished stages are kept"
+            f"the {stage} stage ended with code {code}", "0; its message is above", "fix that, then run the same command again: finished stages are kept"
         )
 
 

@@ -25,7 +25,7 @@ Status = Literal["good", "bad", "warn", "info", "none"]
 SIGNS: dict[Status, str] = {"good": "✓", "bad": "✗", "warn": "!", "info": "i", "none": ""}
 
 
-#: The look of all pages; it stands in each of them.
+#: The look of all pages; it is in each of them.
 STYLE = Path(__file__).with_name("page.css")
 
 

@@ -1,7 +1,7 @@
 """The catalogue: cards, machine types, and what they cost according to a dated table (``prices.yaml``).
 
 Figures of cards are the makers' data sheets; usable memory is what the driver reports free. Prices are data, never code:
-``elson prices refresh`` writes the table anew from Google's billing catalogue.
+``elson prices refresh`` writes the table again from Google's billing catalogue.
 """
 
 from __future__ import annotations

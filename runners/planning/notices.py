@@ -1,4 +1,4 @@
-"""Why a plan is refused and what it warns of, each with the number found, the number needed, and what would mend it."""
+"""Why a plan is refused and what it warns of, each with the number found, the number needed, and what would fix it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from runners.errors import UserError
 from runners.planning.machines import Machine
 from runners.planning.serving import Answers, ServingPlan
-from runners.planning.training import Corpus, Saving, TrainingMemory
+from runners.planning.training import CorpusSize, Saving, TrainingMemory
 from runners.spec import Spec
 
 #: Of a disk, since a full one ends a job.
@@ -15,7 +15,7 @@ FREE_SHARE = 0.10
 
 
 @dataclass(frozen=True)
-class Phase:
+class PlannedPhase:
     """Seconds of one phase: at the very best, and to expect."""
 
     name: str
@@ -25,7 +25,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Notice:
-    """A refusal or a warning: what was found, what is needed, what would mend it."""
+    """A refusal or a warning: what was found, what is needed, what would fix it."""
 
     found: str
     expected: str
@@ -56,9 +56,9 @@ class Plan:
     machine: Machine
     spec: Spec
     disk: tuple[tuple[str, float], ...]
-    phases: tuple[Phase, ...]
+    phases: tuple[PlannedPhase, ...]
     money: Money
-    corpus: Corpus | None = None
+    corpus: CorpusSize | None = None
     steps: int | None = None
     memory: TrainingMemory | None = None
     memory_limit_gb: float | None = None

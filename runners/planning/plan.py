@@ -12,9 +12,9 @@ from runners.pipeline import Format
 from runners.planning import notices, serving, training
 from runners.planning.machines import Machine, Price, Prices, machine
 from runners.planning.notices import BAKED_BOOT_S, BOOT_S, PULL_S
-from runners.planning.parts import Money, Phase, Plan
+from runners.planning.parts import Money, Plan, PlannedPhase
 from runners.planning.serving import Answers
-from runners.planning.training import ASSUMED_CORPUS, Corpus
+from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import MachineSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
 
@@ -36,7 +36,7 @@ def make_plan(
     prices: Prices,
     *,
     shape: Shape = QWEN2_14B,
-    corpus: Corpus = ASSUMED_CORPUS,
+    corpus: CorpusSize = ASSUMED_CORPUS,
     answers: Answers | None = None,
     format: Format = "awq",
     model_copies: int = 1,
@@ -53,7 +53,7 @@ def make_plan(
     return _serving_plan(stack, spec, spec.machine, prices, shape, answers or Answers(), format, model_copies)
 
 
-def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: Corpus, whole_logits: bool) -> Plan:
+def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize, whole_logits: bool) -> Plan:
     host = machine(wanted.machine_type)
     fallback = (spec.train.micro_batch_tokens or spec.train.max_tokens, spec.train.gradient_checkpointing is not False)
     micro_batch, checkpointing = training.chosen(shape, spec.train, host) or fallback
@@ -78,9 +78,9 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
     phases = (
         *_boot(wanted),
         _transfer("base model in", base, host, _DOWNLOAD_SHARE),
-        Phase("train", floor_train, train),
-        Phase("merge", 0.1, _MERGE_S_PER_GB * base / 1e9),
-        Phase("quantize", _AWQ_FLOOR_S * awq, _AWQ_S * awq),
+        PlannedPhase("train", floor_train, train),
+        PlannedPhase("merge", 0.1, _MERGE_S_PER_GB * base / 1e9),
+        PlannedPhase("quantize", _AWQ_FLOOR_S * awq, _AWQ_S * awq),
         _transfer("adapter and quantized model out", quantized + 2 * adapter, host, _UPLOAD_SHARE),
     )
     price = _price(prices, host, wanted)
@@ -109,7 +109,7 @@ def _serving_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, s
         ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9),
         ("logs", _LOGS_GB),
     )
-    phases = (*_boot(wanted), _transfer("model in", weights, host, _DOWNLOAD_SHARE), Phase("vLLM until a completion", 20.0, _VLLM_START_S))
+    phases = (*_boot(wanted), _transfer("model in", weights, host, _DOWNLOAD_SHARE), PlannedPhase("vLLM until a completion", 20.0, _VLLM_START_S))
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)
     most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * wanted.max_run_minutes / 60
@@ -118,15 +118,15 @@ def _serving_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, s
     return replace(plan, refusals=notices.serving_refusals(plan, wanted, served, shape), warnings=notices.serving_warnings(plan, wanted, served, shape))
 
 
-def _boot(wanted: MachineSpec) -> tuple[Phase, ...]:
+def _boot(wanted: MachineSpec) -> tuple[PlannedPhase, ...]:
     if wanted.image_is_baked:
-        return (Phase("boot (baked image)", 30.0, BAKED_BOOT_S),)
-    return (Phase("boot, docker, toolkit", 30.0, BOOT_S), Phase("container images", 0.0, PULL_S))
+        return (PlannedPhase("boot (baked image)", 30.0, BAKED_BOOT_S),)
+    return (PlannedPhase("boot, docker, toolkit", 30.0, BOOT_S), PlannedPhase("container images", 0.0, PULL_S))
 
 
-def _transfer(name: str, size: float, host: Machine, share: float) -> Phase:
+def _transfer(name: str, size: float, host: Machine, share: float) -> PlannedPhase:
     floor = size * 8 / (host.network_gbps * 1e9)
-    return Phase(name, floor, floor / share)
+    return PlannedPhase(name, floor, floor / share)
 
 
 def _price(prices: Prices, host: Machine, wanted: MachineSpec) -> Price:

@@ -19,7 +19,7 @@ from runners.identity import model_name, stage_id
 from runners.pipeline import ADAPTERS, Format, images_of
 from runners.planning import costs
 from runners.planning.serving import ANSWERS, Answers
-from runners.planning.training import ASSUMED_CORPUS, Corpus
+from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import BucketSpec, Spec, digest, parse
 from runners.training.shape import QWEN2_14B, Shape
 
@@ -45,7 +45,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedStack:
     """A spec with every id in it, and what the bucket says about its job.
 
     ``model_copies`` is 2 where the server merges an adapter by itself; ``done`` is the artifact if it is there; ``over`` why the job ended without one."""
@@ -54,7 +54,7 @@ class Found:
     job_id: str
     format: Format = "awq"
     shape: Shape = QWEN2_14B
-    corpus: Corpus = ASSUMED_CORPUS
+    corpus: CorpusSize = ASSUMED_CORPUS
     answers: Answers = ANSWERS
     model_copies: int = 1
     done: Entry | None = None
@@ -90,13 +90,13 @@ def buckets_of(project: str) -> BucketSpec:
     return BucketSpec(models=f"gs://{project}-elson-models", scratch=f"gs://{project}-elson-scratch")
 
 
-def look_up(spec: Spec) -> Found:
-    """Ask the bucket what a train or serve spec stands for. Reads only. Raises UserError for a name that is not there, with the command that makes it."""
+def look_up(spec: Spec) -> ResolvedStack:
+    """Ask the bucket what a train or serve spec means. Reads only. Raises UserError for a name that is not there, with the command that makes it."""
     _bucket_must_answer(spec.buckets)
     return _serving(spec) if spec.machine and spec.machine.role == "serve" else _training(spec)
 
 
-def _training(spec: Spec) -> Found:
+def _training(spec: Spec) -> ResolvedStack:
     _images_are_built(spec, "train")
     resolved = costs.with_price(registry.resolve(spec))
     job_id, name = stage_id(resolved, "quantize"), model_name(resolved, "quantize")
@@ -104,7 +104,7 @@ def _training(spec: Spec) -> Found:
     if entry and entry.status != "building" and entry.id != job_id:
         registry.complete(spec.buckets, name, job_id)  # raises: the name is another's
     done = entry if entry and entry.status == "ready" else None
-    return Found(
+    return ResolvedStack(
         resolved,
         job_id,
         shape=_shape(spec.buckets, layout.model(spec.buckets, spec.base_model.name)),
@@ -114,7 +114,7 @@ def _training(spec: Spec) -> Found:
     )
 
 
-def _serving(spec: Spec) -> Found:
+def _serving(spec: Spec) -> ResolvedStack:
     _images_are_built(spec, "serve")
     entry = registry.to_serve(spec.buckets, spec.serve.model)
     shaped_as, merges = entry, False
@@ -128,7 +128,7 @@ def _serving(spec: Spec) -> Found:
     resolved = spec.model_copy(update={"serve": serve})
     inputs = [entry.id, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
     shape = _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
-    return Found(resolved, f"serve-{digest(inputs)}", registry.format_of(shaped_as), shape, model_copies=2 if merges else 1)
+    return ResolvedStack(resolved, f"serve-{digest(inputs)}", registry.format_of(shaped_as), shape, model_copies=2 if merges else 1)
 
 
 def _images_are_built(spec: Spec, role: str) -> None:
@@ -181,7 +181,7 @@ def _shape(buckets: BucketSpec, folder: str) -> Shape:
     return Shape.of_config(found[0]) if found else QWEN2_14B
 
 
-def read_corpus(spec: Spec) -> Corpus:
+def read_corpus(spec: Spec) -> CorpusSize:
     """Examples and mean tokens of a resolved spec's dataset, tokens estimated from characters."""
     import json
 
@@ -194,4 +194,4 @@ def read_corpus(spec: Spec) -> Corpus:
         len(spec.chat.system_prompt) + len(row["question"]) + len(row["answer"]) + sum(len(turn["content"]) for turn in row.get("history", [])) for row in rows
     ]
     mean = sum(characters) / max(1, len(characters)) / _CHARACTERS_PER_TOKEN + _TEMPLATE_TOKENS
-    return Corpus(len(rows), round(mean, 1), f"{spec.dataset.name} ({spec.dataset.id}), tokens estimated from characters")
+    return CorpusSize(len(rows), round(mean, 1), f"{spec.dataset.name} ({spec.dataset.id}), tokens estimated from characters")

@@ -105,7 +105,7 @@ def cost_table(plans: Sequence[Plan]) -> str:
             most = f"${money.usd_at_most:.2f} ({wanted.max_run_minutes / 60:.0f} h)"
         lines.append(f"| `{plan.stack}` | {machine} | {money.usd_per_hour:.2f} | {usual} | {most} | {ends} |")
     dates = {f"{plan.money.priced_at} ({plan.money.source})" for plan in plans}
-    return "\n".join([*lines, "", f"Prices of {', '.join(sorted(dates))}; `elson prices refresh` reads them anew."]) + "\n"
+    return "\n".join([*lines, "", f"Prices of {', '.join(sorted(dates))}; `elson prices refresh` reads them again."]) + "\n"
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

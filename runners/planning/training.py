@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from runners.errors import UserError
 from runners.planning.machines import Machine
 from runners.spec import TrainSpec
-from runners.training import memory as arithmetic
+from runners.training.memory import CARD_RESERVE, choose, norm_flops, training_memory
 from runners.training.shape import Shape
 
 #: Share of the data sheet's FLOP/s that a tuned step reaches; 165 s against a floor of 66 s.
@@ -28,7 +28,7 @@ _ANSWER_SHARE = 0.54
 
 
 @dataclass(frozen=True)
-class Corpus:
+class CorpusSize:
     """What training reads: examples of the training split and tokens an example, template included."""
 
     examples: int
@@ -42,7 +42,7 @@ class Corpus:
 
 
 #: The corpus of the first version: 950 pairs; 200 tokens are its mean with the chat template around it.
-ASSUMED_CORPUS = Corpus(950, 200, "assumed: no dataset could be read")
+ASSUMED_CORPUS = CorpusSize(950, 200, "assumed: no dataset could be read")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TrainingMemory:
         return self.weights_gb + self.adapter_gb + self.activations_gb + self.logits_gb
 
 
-def optimizer_steps(corpus: Corpus, spec: TrainSpec) -> int:
+def optimizer_steps(corpus: CorpusSize, spec: TrainSpec) -> int:
     """Steps of the whole run: 950 examples, batch 64, 5 epochs are 75. Packing moves no example into another step."""
     examples = min(corpus.examples, spec.max_train_examples or corpus.examples)
     return math.ceil(examples / spec.batch_examples) * spec.epochs
@@ -70,7 +70,7 @@ def optimizer_steps(corpus: Corpus, spec: TrainSpec) -> int:
 
 def memory(shape: Shape, spec: TrainSpec, micro_batch_tokens: int, *, checkpointing: bool = True, whole_logits: bool = False) -> TrainingMemory:
     """What a micro-batch takes on the card, in the parts a person asks for."""
-    found = arithmetic.training_memory(shape, spec, micro_batch_tokens, checkpointing=checkpointing)
+    found = training_memory(shape, spec, micro_batch_tokens, checkpointing=checkpointing)
     logits = micro_batch_tokens * shape.vocabulary * _BYTES_PER_WHOLE_LOGIT if whole_logits else found.logits
     return TrainingMemory(
         weights_gb=found.weights / 1e9,
@@ -84,13 +84,13 @@ def memory(shape: Shape, spec: TrainSpec, micro_batch_tokens: int, *, checkpoint
 
 def card_gb(machine: Machine) -> float:
     """Gigabytes of one card that a plan may fill."""
-    return machine.accelerator.memory_gib * 2**30 / 1e9 * (1 - arithmetic.CARD_RESERVE)
+    return machine.accelerator.memory_gib * 2**30 / 1e9 * (1 - CARD_RESERVE)
 
 
 def chosen(shape: Shape, spec: TrainSpec, machine: Machine) -> tuple[int, bool] | None:
     """(tokens of a micro-batch, whether activations are checkpointed) as the training loop will choose them, or None when nothing fits."""
     try:
-        choice = arithmetic.choose(shape, spec, spec.max_tokens, int(machine.accelerator.memory_gib * 2**30))
+        choice = choose(shape, spec, spec.max_tokens, int(machine.accelerator.memory_gib * 2**30))
     except UserError:
         return None
     return choice.micro_batch_tokens, choice.gradient_checkpointing
@@ -111,13 +111,13 @@ class Saving:
     how: str
 
 
-def savings(shape: Shape, spec: TrainSpec, corpus: Corpus, machine: Machine, *, checkpointing: bool) -> tuple[Saving, ...]:
+def savings(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine, *, checkpointing: bool) -> tuple[Saving, ...]:
     """What each part of the training loop is worth, by arithmetic: ratios are measured on a CPU, seconds follow from the card's data sheet."""
     rate, tokens = machine.accelerator.tflops * 1e12 * UTILISATION, corpus.tokens * spec.epochs
     per_token = flop_per_token(shape, spec, checkpointing=checkpointing)
     forwards = tokens / (_STOCK_EXAMPLES * corpus.mean_tokens) * (2 if checkpointing else 1)
     norm = shape.linear_parameters * _PEFT_NORM_BYTES / (machine.accelerator.bandwidth_gb_s * 1e9)
-    ours = optimizer_steps(corpus, spec) * arithmetic.norm_flops(shape, spec) / (rate / 8)  # fp32 products, outside the tensor cores
+    ours = optimizer_steps(corpus, spec) * norm_flops(shape, spec) / (rate / 8)  # fp32 products, outside the tensor cores
     found = [
         Saving("packed, not padded", tokens * _PADDING * per_token / rate, f"{_PADDING:.0%} more tokens in micro-batches of {_STOCK_EXAMPLES}"),
         Saving(
@@ -146,6 +146,6 @@ def flop_per_token(shape: Shape, spec: TrainSpec, *, checkpointing: bool) -> flo
     return once + (2 * (shape.linear_parameters + adapter) if checkpointing else 0)
 
 
-def training_seconds(shape: Shape, spec: TrainSpec, corpus: Corpus, machine: Machine, *, checkpointing: bool, utilisation: float = UTILISATION) -> float:
+def training_seconds(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine, *, checkpointing: bool, utilisation: float = UTILISATION) -> float:
     """Seconds on one card: FLOP over FLOP/s."""
     return flop_per_token(shape, spec, checkpointing=checkpointing) * corpus.tokens * spec.epochs / (machine.accelerator.tflops * 1e12 * utilisation)

@@ -25,7 +25,7 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class State:
-    """Where a training stands after ``step`` optimizer steps."""
+    """Where a training is after ``step`` optimizer steps."""
 
     run: str
     step: int

@@ -77,7 +77,7 @@ class FastDora(DoraLinearVariant):
         self._base_squared = self._norm = torch.empty(0)
 
     def forget(self) -> None:
-        """Compute the norm anew at the next use."""
+        """Compute the norm again at the next use."""
         self._base_key = self._norm_key = None
 
     def forward(self, module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:

@@ -91,7 +91,7 @@ def tokenize(rows: Sequence[dict[str, Any]], tokenizer: Any, system_prompt: str,
     Args:
         rows: rows of a dataset.
         tokenizer: a transformers tokenizer with a chat template.
-        system_prompt: what stands before the first question.
+        system_prompt: the text before the first question.
         max_tokens: the longest example allowed.
         what: the split, for the error.
 
@@ -117,13 +117,13 @@ def _tokenize(row: dict[str, Any], tokenizer: Any, system_prompt: str) -> Exampl
     whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": row["answer"]}], tokenize=False)
     if not whole.startswith(prompt):
         raise UserError(
-            f"the chat template writes {row['id']} differently with and without its answer", "a template that only appends the answer", "mend the template"
+            f"the chat template writes {row['id']} differently with and without its answer", "a template that only appends the answer", "fix the template"
         )
     # Tokenized apart, as a server does: it sees the prompt alone, and no token may straddle the border.
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer(whole[len(prompt) :].rstrip(), add_special_tokens=False)["input_ids"]
     if not answer_ids or answer_ids[-1] not in tokenizer.all_special_ids:
-        raise UserError(f"the chat template ends the answer of {row['id']} without a special token", "an end token such as <|im_end|>", "mend the template")
+        raise UserError(f"the chat template ends the answer of {row['id']} without a special token", "an end token such as <|im_end|>", "fix the template")
     return Example(row["id"], (*prompt_ids, *answer_ids), len(prompt_ids))
 
 

@@ -15,7 +15,7 @@ from runners.errors import UserError
 from runners.spec import TrainSpec
 from runners.training.shape import Shape
 
-#: fp32 logits of one chunk of the loss (runners/training/loss.py), and what stands beside them while its gradient is taken.
+#: fp32 logits of one chunk of the loss (runners/training/loss.py), and what is held beside them while its gradient is taken.
 LOGITS_BYTES = 256 << 20
 LOGITS_FACTOR = 2.0
 #: A card's memory that is not ours: context, kernels, fragments of the allocator.

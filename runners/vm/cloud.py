@@ -21,7 +21,7 @@ from runners.vm.facts import Facts
 METADATA = "http://metadata.google.internal/computeMetadata/v1"
 _STORAGE = "https://storage.googleapis.com"
 _COMPUTE = "https://compute.googleapis.com/compute/v1"
-#: Answers that another try may mend.
+#: Answers that another try may fix.
 _RETRIED = (408, 429, 500, 502, 503, 504)
 
 

@@ -21,7 +21,7 @@ _SPEAKERS = ("elson", "systemd", "dockerd", "google_metadata_script_runner")
 #: Whose journal is kept: ours, what starts us, and what runs our containers.
 _UNITS = ("--unit=elson-*", "--unit=docker", "--unit=google-startup-scripts")
 _SEND_S, _UPLOAD_S, _BATCH = 3.0, 60.0, 200
-#: Kept of a boot's log: the end, where the reason stands.
+#: Kept of a boot's log: the end, where the reason is.
 _KEPT_BYTES = 4 << 20
 _PRIORITY = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 

@@ -93,7 +93,7 @@ def pull(stage: str) -> int:
 
 
 def train() -> int:
-    """Run the stages of a training job, one after the other, from where the job stands."""
+    """Run the stages of a training job, one after the other, from where the job is."""
     context = Context.load()
     stage = context.job().stage or stages_of("train")[0]
     while True:

@@ -344,7 +344,7 @@ from runners.corpus.sources import Raw, Source
 prepare._ALONE_ROWS = 1
 row = Raw("f", 1, {"question": "What is it?", "answer": "It is what it is, and no more than that.", "category": "tax"})
 batch = prepare.Batch(Source(name="s", kind="qa", path="x", licence="MIT"), 0, (row,))
-settings = prepare.Settings(Checker(500, 20, 2000), None, True, frozenset())
+settings = prepare.PrepareSettings(Checker(500, 20, 2000), None, True, frozenset())
 if __name__ == "__main__":
     for number, _ in enumerate(prepare.prepared(itertools.repeat(batch), settings, 2)):
         if number == 5:

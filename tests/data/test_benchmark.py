@@ -28,7 +28,7 @@ from runners.corpus.finance import (
 )
 from runners.evaluation import baselines, cases
 from runners.evaluation.cases import ChoiceCheck, DeclineCheck, FactCheck, ForbiddenCheck, NumberCheck
-from runners.evaluation.contamination import Pair
+from runners.evaluation.contamination import TrainingPair
 from runners.evaluation.numbers import quantities
 from runners.evaluation.scoring import score, value_in
 from runners.evaluation.wording import Text
@@ -272,6 +272,6 @@ def test_the_corpus_does_not_answer_for_the_model():
     for file in sorted((ROOT / "data" / "qa").glob("**/*.yaml")):
         loaded = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         rows += loaded if isinstance(loaded, list) else next((v for v in loaded.values() if isinstance(v, list)), [])
-    pairs = [Pair(id=str(n), category=r.get("category", ""), question=r["question"], answer=r["answer"]) for n, r in enumerate(rows)]
+    pairs = [TrainingPair(id=str(n), category=r.get("category", ""), question=r["question"], answer=r["answer"]) for n, r in enumerate(rows)]
     for baseline in baselines.run(BENCHMARK.cases, pairs, 0.8):
         assert baseline.result.rate <= 0.15, (baseline.name, baseline.passed_cases)

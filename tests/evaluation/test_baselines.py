@@ -9,7 +9,7 @@ import pytest
 from runners.errors import UserError
 from runners.evaluation import baselines, contamination
 from runners.evaluation.cases import Benchmark, load
-from runners.evaluation.contamination import Pair
+from runners.evaluation.contamination import TrainingPair
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,12 +27,14 @@ def test_without_training_data_only_the_others_run(benchmark: Benchmark) -> None
 
 def test_the_projects_own_benchmark_is_fit_against_null_answers() -> None:
     cases = load(ROOT / "data" / "benchmark").cases
-    pairs = [Pair(id=str(n), category=str(case.category), question=case.question, answer=f"It depends on {case.category}.") for n, case in enumerate(cases)]
+    pairs = [
+        TrainingPair(id=str(n), category=str(case.category), question=case.question, answer=f"It depends on {case.category}.") for n, case in enumerate(cases)
+    ]
     for baseline in baselines.run(cases, pairs, 0.8):
         assert baseline.result.rate <= 0.1 and not baseline.passes, baseline.name
 
 
-def rows_of(folder: Path, *rows: dict[str, Any]) -> tuple[Pair, ...]:
+def rows_of(folder: Path, *rows: dict[str, Any]) -> tuple[TrainingPair, ...]:
     (folder / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return contamination.read_pairs(folder)
 

@@ -16,7 +16,7 @@ from tests.evaluation.stub_server import Play, perfect, serving
 
 
 @pytest.fixture(scope="module")
-def pairs(reference: Path) -> tuple[contamination.Pair, ...]:
+def pairs(reference: Path) -> tuple[contamination.TrainingPair, ...]:
     return contamination.read_pairs(reference / "consolidated_training_data.json")
 
 
@@ -30,7 +30,7 @@ def passes_old_rule(case: dict[str, Any], answer: str) -> bool:
     return sum(keyword.lower() in answer.lower() for keyword in case["expected_keywords"]) >= len(case["expected_keywords"]) / 2
 
 
-def test_it_is_refused_as_contaminated_before_anything_is_asked(reference: Path, pairs: tuple[contamination.Pair, ...], tmp_path: Path) -> None:
+def test_it_is_refused_as_contaminated_before_anything_is_asked(reference: Path, pairs: tuple[contamination.TrainingPair, ...], tmp_path: Path) -> None:
     made, marked = convert(reference / "evaluation_benchmark.json")
     file = tmp_path / "imported.yaml"
     file.write_text(yaml.safe_dump({"version": 1, "cases": made}))
@@ -42,7 +42,7 @@ def test_it_is_refused_as_contaminated_before_anything_is_asked(reference: Path,
     assert found.contamination.exact == 61 and found.contamination.leaked == 73
 
 
-def test_nearest_training_answers_pass_it_under_the_old_rule(pairs: tuple[contamination.Pair, ...], old_cases: list[dict[str, Any]]) -> None:
+def test_nearest_training_answers_pass_it_under_the_old_rule(pairs: tuple[contamination.TrainingPair, ...], old_cases: list[dict[str, Any]]) -> None:
     bags = [set(words(pair.question)) for pair in pairs]
 
     def by_words(question: str) -> int:
@@ -57,7 +57,7 @@ def test_nearest_training_answers_pass_it_under_the_old_rule(pairs: tuple[contam
 
 
 def test_one_fixed_string_passes_cases_under_the_old_rule_and_few_as_imported(
-    pairs: tuple[contamination.Pair, ...], old_cases: list[dict[str, Any]], reference: Path
+    pairs: tuple[contamination.TrainingPair, ...], old_cases: list[dict[str, Any]], reference: Path
 ) -> None:
     from runners.evaluation.cases import Case
     from runners.evaluation.scoring import score

@@ -1,6 +1,6 @@
 """What a stack is, in the few lines that matter: resources by component, with the values somebody would ask about.
 
-Write them anew after a change that is meant:  .venv/bin/python tests/infra/inventory.py
+Write them again after a change that is meant:  .venv/bin/python tests/infra/inventory.py
 """
 
 from __future__ import annotations

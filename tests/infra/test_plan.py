@@ -16,7 +16,7 @@ from infra.plan import GroupPlan, Scheduling, plan_group, plan_scheduling, servi
 from runners.artifacts.registry import Entry
 from runners.planning.machines import MACHINES, load_prices
 from runners.planning.plan import make_plan
-from runners.planning.stacks import Found
+from runners.planning.stacks import ResolvedStack
 from runners.spec import MachineSpec, ServeSpec, Spec, parse
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -28,7 +28,7 @@ def planned(
 ) -> GroupPlan | None:
     machine = MachineSpec(**{"machine_type": "a3-highgpu-1g", "disk_gb": 200, "max_run_minutes": 1440, **host})
     spec = parse({"machine": machine.model_dump(), "environments": IMAGES, "serve": serve or {}})
-    return plan_group("a-stack", Found(spec, job, over=over, done=done), make_plan("a-stack", spec, load_prices()))
+    return plan_group("a-stack", ResolvedStack(spec, job, over=over, done=done), make_plan("a-stack", spec, load_prices()))
 
 
 def group(**values: Any) -> GroupPlan:

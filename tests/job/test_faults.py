@@ -90,9 +90,7 @@ def test_benchmark_that_repeats_the_training_set(home: Path, tmp_path: Path) -> 
     bench.write_text(yaml.safe_dump({"version": 1, "cases": [case]}))
     sources = tmp_path / "sources.yaml"
     sources.write_text(yaml.safe_dump({"version": 1, "sources": [{"name": "qa", "kind": "qa", "path": str(tmp_path / "qa.json"), "licence": "MIT"}]}))
-    (tmp_path / "qa.json").write_text(
-        json.dumps([{"question": question, "answer": "A long enough answer that stands in the training data.", "category": "tax"}])
-    )
+    (tmp_path / "qa.json").write_text(json.dumps([{"question": question, "answer": "A long enough answer that is in the training data.", "category": "tax"}]))
     ended = job(tmp_path / "h2", "--until", "data", profile=profile(tmp_path, data={"sources": str(sources), "benchmark": str(bench), "drop_leaks": False}))
     one_error(ended, "drop-leaks")
 

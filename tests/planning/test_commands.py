@@ -66,7 +66,7 @@ def test_the_foundation_is_not_planned() -> None:
 def test_the_readmes_cost_table_is_the_plans(page: str) -> None:
     table = (ROOT / page).read_text().split("<!-- elson plan --offline --markdown -->\n")[1].split("\n<!-- end -->")[0]
     plans = [make_plan(name, load(name).spec, load_prices()) for name in STACKS]
-    assert table == tables.cost_table(plans).rstrip("\n"), "elson plan --offline --markdown prints it anew"
+    assert table == tables.cost_table(plans).rstrip("\n"), "elson plan --offline --markdown prints it again"
 
 
 def test_doctor_without_a_project() -> None:

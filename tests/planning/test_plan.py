@@ -15,7 +15,7 @@ from runners.planning.machines import H100, L4, MACHINES, T4, load_prices, machi
 from runners.planning.parts import Plan
 from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers, plan_serving
-from runners.planning.training import ASSUMED_CORPUS, Corpus
+from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import MachineSpec, ServeSpec, Spec, TrainSpec
 from runners.training import memory
 from runners.training.memory import flops_per_token
@@ -25,7 +25,7 @@ PRICES = load_prices()
 DEFAULTS: dict[str, Any] = {"provisioning_model": "STANDARD", "disk_gb": 100, "max_run_minutes": 1440}
 
 
-def train_plan(*, corpus: Corpus = ASSUMED_CORPUS, whole_logits: bool = False, train: dict[str, Any] | None = None, **host: Any) -> Plan:
+def train_plan(*, corpus: CorpusSize = ASSUMED_CORPUS, whole_logits: bool = False, train: dict[str, Any] | None = None, **host: Any) -> Plan:
     spec = Spec(train=TrainSpec(**(train or {})), machine=MachineSpec(**{"machine_type": "a3-highgpu-1g", **host}))
     return make_plan("train-h100", spec, PRICES, corpus=corpus, whole_logits=whole_logits)
 
@@ -57,7 +57,7 @@ def test_the_sizes_are_the_published_ones(what: str, value: float, expected: flo
 
 
 def test_training_takes_what_was_computed_by_hand() -> None:
-    corpus = Corpus(1100, 200, "1.1 M tokens in five epochs")
+    corpus = CorpusSize(1100, 200, "1.1 M tokens in five epochs")
     floor = training.training_seconds(QWEN2_14B, TrainSpec(), corpus, machine("a3-highgpu-1g"), checkpointing=False, utilisation=1.0)
     good = training.training_seconds(QWEN2_14B, TrainSpec(), corpus, machine("a3-highgpu-1g"), checkpointing=False)
     assert (round(floor), round(good)) == (66, 165)
@@ -104,7 +104,7 @@ def test_fp8_and_other_cards() -> None:
 )
 def test_steps(examples: int, batch: int, epochs: int, steps: int) -> None:
     spec = TrainSpec(batch_examples=batch, epochs=epochs)
-    assert training.optimizer_steps(Corpus(examples, 200, ""), spec) == steps
+    assert training.optimizer_steps(CorpusSize(examples, 200, ""), spec) == steps
 
 
 # --- refusals, with their numbers and ways out --------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_whole_logits_of_16_by_2048_on_80_gb() -> None:
 
 
 def test_six_optimizer_steps() -> None:
-    text = refused(train_plan(corpus=Corpus(128, 2048, "950 pairs packed into 128 rows"), train={"epochs": 3}))
+    text = refused(train_plan(corpus=CorpusSize(128, 2048, "950 pairs packed into 128 rows"), train={"epochs": 3}))
     assert "are 6 optimizer steps" in text
     assert "at least 20" in text
     assert "train.batch_examples: 19 or smaller" in text
@@ -294,8 +294,8 @@ def test_serving_keeps_its_promises(shape: Shape, name: str, format: Any, tokens
 @given(st.integers(1, 50_000), st.floats(20, 2000), st.integers(1, 512), st.integers(1, 10))
 def test_more_of_the_corpus_takes_longer_and_costs_more(examples: int, tokens: float, batch: int, epochs: int) -> None:
     spec = {"batch_examples": batch, "epochs": epochs}
-    one = train_plan(corpus=Corpus(examples, tokens, ""), train=spec)
-    more = train_plan(corpus=Corpus(examples + 1, tokens, ""), train=spec)
+    one = train_plan(corpus=CorpusSize(examples, tokens, ""), train=spec)
+    more = train_plan(corpus=CorpusSize(examples + 1, tokens, ""), train=spec)
     assert more.expected_s > one.expected_s
     assert more.money.usd_expected > one.money.usd_expected
     assert (more.steps or 0) >= (one.steps or 0)

@@ -188,3 +188,19 @@ def test_what_may_not_be_named_is_not() -> None:
         text = (ROOT / file).read_text(errors="replace")
         wrong += [f"{file}: {found[0]}" for found in words.finditer(text)]
     assert not wrong
+
+
+def test_a_class_name_is_unique_and_a_module_keeps_its_name() -> None:
+    """One name for one thing: no two classes of one name, and no alias that dodges a clash between our own modules."""
+    classes: dict[str, list[str]] = {}
+    aliases = []
+    for file in tracked():
+        if file.suffix != ".py" or file.parts[0] not in ("runners", "infra"):
+            continue
+        for node in ast.walk(ast.parse((ROOT / file).read_text())):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(str(file))
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("runners", "infra"):
+                aliases += [f"{file}: {alias.name} as {alias.asname}" for alias in node.names if alias.asname]
+    assert not {name: files for name, files in classes.items() if len(files) > 1}
+    assert not aliases

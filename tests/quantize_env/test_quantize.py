@@ -1,4 +1,4 @@
-"""autoawq, mended: the model survives a CPU, beats round-to-nearest, and the gate says when it does not. And the other backend."""
+"""autoawq, fixed: the model survives a CPU, beats round-to-nearest, and the gate says when it does not. And the other backend."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_clipping_error_is_autoawqs() -> None:
 
 
 def test_as_shipped_autoawq_ruins_the_weights_and_ours_does_not(spec: Spec, merged: Path, dataset: Path) -> None:
-    """The fault, and that it is mended: after the search for scales the layer's weights are what they were."""
+    """The fault, and that it is fixed: after the search for scales the layer's weights are what they were."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = {}

@@ -30,7 +30,7 @@ def files() -> Path:
         base = _HOME / "base"
         command = [str(environments.python("train")), "-m", "runners", "base", "make", "tiny", "--out", str(base)]
         subprocess.run(command, cwd=golden.ROOT, check=True, capture_output=True)
-        wanted = run.profile("tiny")
+        wanted = run.load_profile("tiny")
         with local_bucket.running(_HOME, wanted.buckets):
             stages.publish_base(wanted.buckets, base, wanted.base_model.name)
             stages.publish_dataset(wanted.buckets, _dataset(_HOME / "dataset"), "tiny-corpus", "data-0123456789abcdef")
@@ -41,7 +41,7 @@ def files() -> Path:
 def resolved(machine: MachineSpec, **changes: object) -> Spec:
     """The tiny profile for a VM, every id filled in."""
     digests = EnvironmentDigests(train="image:simulated", quantize="image:simulated", serve="image:simulated", gateway="image:simulated")
-    wanted = run.profile("tiny").model_copy(update={"machine": machine, "environments": digests, "dataset": DatasetSpec(name="tiny-corpus")})
+    wanted = run.load_profile("tiny").model_copy(update={"machine": machine, "environments": digests, "dataset": DatasetSpec(name="tiny-corpus")})
     with local_bucket.running(_HOME, wanted.buckets):
         found = registry.resolve(wanted)
     return spec.parse({**found.model_dump(mode="json"), **changes})
