@@ -5,7 +5,7 @@ peft multiplies ``B @ A`` out (as large as the weight itself) in every forward, 
 a weight does: once an optimizer step. So
 
 * it is computed from the factors, ``||W||^2 + 2 s rowsum((W A^T) * B) + s^2 rowsum((B (A A^T)) * B)``, in fp32 whatever
-  the weights are, over blocks of rows, so that no copy of ``B @ A`` or of W is made;
+  the weights are, so that no copy of ``B @ A`` is made, nor of W: on a CPU it goes over blocks of rows, on a card it is taken whole;
 * it is kept until A, B or W change, so micro-batches, checkpoint recomputation and evaluation reuse it;
 * magnitude, base and low-rank parts are put together in one step that saves one tensor for the backward, not three.
 
@@ -22,7 +22,7 @@ which keep peft's own code.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from runners.training import precision
 
-#: Rows of W in fp32 at once: 8 MiB.
+#: Rows of W in fp32 at once on a CPU: 8 MiB. On a card so small a product costs more to start than to compute.
 BLOCK_BYTES = 8 << 20
 #: A product that is only summed goes through a CPU in pieces of this many elements, which stay in its cache: three times as fast as whole.
 CACHED_ELEMENTS = 1 << 19
@@ -112,7 +112,8 @@ class FastDora(DoraLinearVariant):
         if key != self._norm_key:
             if base_key != self._base_key:
                 self._base_squared, self._base_key = row_squares(weight), base_key
-            self._norm, self._norm_key = factored_norm(weight, lora_a, lora_b, scaling, self._base_squared), key
+            with torch.autocast(weight.device.type, enabled=False):
+                self._norm, self._norm_key = factored_norm(weight, lora_a, lora_b, scaling, self._base_squared), key
         return self._norm
 
     def merge_safe(self, *arguments: Any, **more: Any) -> Any:
@@ -132,19 +133,19 @@ class FastDora(DoraLinearVariant):
 
 
 def _row_blocks(weight: torch.Tensor) -> Iterator[slice]:
-    rows = max(1, BLOCK_BYTES // (4 * weight.shape[1]))
+    rows = max(1, BLOCK_BYTES // (4 * weight.shape[1])) if weight.device.type == "cpu" else len(weight)
     return (slice(begin, begin + rows) for begin in range(0, len(weight), rows))
 
 
 @torch.no_grad()
 def row_squares(weight: torch.Tensor) -> torch.Tensor:
-    """``||W||^2`` of each row of W, [out, in], as [out] in fp32. In blocks: whole, torch makes a copy of W in fp32."""
-    return torch.cat([torch.linalg.vector_norm(weight[part].float(), dim=1).square_() for part in _row_blocks(weight)])
+    """``||W||^2`` of each row of W, [out, in], as [out] in fp32. A CPU takes it in blocks: whole, torch makes a copy of W in fp32 there."""
+    return torch.cat([torch.linalg.vector_norm(weight[part], dim=1, dtype=torch.float32).square_() for part in _row_blocks(weight)])
 
 
 @torch.no_grad()
 def factored_norm(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor, scaling: float, base_squared: torch.Tensor) -> torch.Tensor:
-    """Row norms of ``W + s B A`` from the factors.
+    """Row norms of ``W + s B A`` from the factors; call it outside autocast.
 
     Args:
         weight: W, [out, in], any float dtype.
@@ -157,18 +158,27 @@ def factored_norm(weight: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tens
         [out], fp32. Products are accumulated in fp32: in bf16 the middle term loses three digits.
     """
     squared = torch.empty_like(base_squared)
-    with torch.autocast(weight.device.type, enabled=False):
-        a, b = lora_a.float(), lora_b.float()
-        gram = (a @ a.T) * scaling
-        short = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and precision.has_bf16_units()
-        terms = torch.cat([high := a.bfloat16().float(), (a - high).bfloat16().float()]) if short else a
-        for part in _row_blocks(weight):
-            with _products_of_bf16_numbers() if short else nullcontext():
-                mixed = weight[part].float() @ terms.T
-            mixed = mixed[:, : len(a)] + mixed[:, len(a) :] if short else mixed
-            mixed = mixed.mul_(2).addmm_(b[part], gram)
-            squared[part] = base_squared[part] + scaling * (mixed * b[part]).sum(1)
+    a, b = lora_a.float(), lora_b.float()
+    gram = a @ a.T
+    short = weight.dtype == torch.bfloat16 and (weight.device.type != "cpu" or precision.has_bf16_units())
+    # A bf16 number and the bf16 number of what is left: together A to 2^-17 of itself.
+    terms = torch.cat([high := a.bfloat16(), (a - high).bfloat16()]) if short else a
+    for part in _row_blocks(weight):
+        mixed = _product(weight[part], terms.T)
+        mixed = mixed[:, : len(a)] + mixed[:, len(a) :] if short else mixed
+        mixed = torch.addmm(mixed, b[part], gram, beta=2, alpha=scaling)
+        squared[part] = torch.add(base_squared[part], (mixed * b[part]).sum(1), alpha=scaling)
     return squared.clamp_min_(torch.finfo(torch.float32).tiny).sqrt_()
+
+
+def _product(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """``one @ two`` with sums in fp32. Factors in bf16 go through the units for bf16: their products are exact in fp32, so nothing more is rounded."""
+    if two.dtype != torch.bfloat16:
+        return one.float() @ two
+    if one.device.type != "cpu":
+        return torch.mm(one, two, out_dtype=torch.float32)
+    with _products_of_bf16_numbers():
+        return one.float() @ two.float()
 
 
 @contextmanager

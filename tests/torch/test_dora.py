@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from runners.training import dora, precision
@@ -224,3 +225,37 @@ def test_cancellation_is_bounded() -> None:
     exact = torch.linalg.vector_norm(weight.double() + b.double() @ a.double(), dim=1)
     found = dora.factored_norm(weight, a, b, 1.0, weight.square().sum(1))
     assert float(((found - exact) / weight.norm(dim=1)).abs().max()) < 2e-3
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations (each a kernel on a card) and the largest result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = self.largest_bytes = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = operation(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and operation not in VIEWS:
+            self.count, self.largest_bytes = self.count + 1, max(self.largest_bytes, found.numel() * found.element_size())
+        return found
+
+
+VIEWS = (torch.ops.aten.slice.Tensor, torch.ops.aten.t.default)
+
+
+@pytest.mark.parametrize("out, width", [(5120, 5120), (1024, 5120), (13824, 5120), (5120, 13824)])
+def test_a_card_takes_a_matrix_whole(out: int, width: int) -> None:
+    """Shapes of the 14B on the meta device, which goes the way of a card: 20 kernels a matrix, 6,720 a step of 336 of them, and no copy of W.
+
+    In blocks of 8 MiB it was 33 blocks for the widest, and about 66,000 kernels a step.
+    """
+    weight = torch.empty(out, width, device="meta", dtype=torch.bfloat16)
+    a, b = torch.empty(128, width, device="meta"), torch.empty(out, 128, device="meta")
+    with Operations() as squares:
+        base_squared = dora.row_squares(weight)
+    with Operations() as norm:
+        found = dora.factored_norm(weight, a, b, 2.0, base_squared)
+    assert found.shape == (out,) and found.dtype == torch.float32
+    assert squares.count <= 3 and squares.largest_bytes == 4 * out
+    assert norm.count <= 20 and norm.largest_bytes <= 4 * 256 * max(out, width)
