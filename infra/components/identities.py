@@ -49,8 +49,19 @@ class Identities(pulumi.ComponentResource):
             stage="GA",
             opts=first,
         )
+        # An object that is not there (the state of a first boot) is a 404 only to who may list; to others it is a 403, as if the account had no right at all.
+        list_role = gcp.projects.IAMCustomRole(
+            "list-role",
+            role_id="elsonList",
+            title="elson: list a bucket",
+            description="see the names of a bucket's objects, which conditions on names cannot grant",
+            permissions=["storage.objects.list"],
+            stage="GA",
+            opts=first,
+        )
         for name, account in (("train", self.trainer), ("serve", self.server)):
             self._vm(name, account, images, stop_role.name)
+            self._on_bucket(f"{name}-lists-scratch", account, buckets.scratch, list_role.name)
         self._on_project("stop-stop", self.stopper, stop_role.name)
         self._on_project("build-logs", self.builder, "roles/logging.logWriter")
         self._training(buckets)
@@ -100,7 +111,9 @@ class Identities(pulumi.ComponentResource):
             name, project=self._project, location=there.location, repository=there.name, role=role, member=_member(account), opts=self._mine
         )
 
-    def _on_bucket(self, name: str, account: gcp.serviceaccount.Account, bucket: gcp.storage.Bucket, role: str, prefixes: tuple[str, ...] = ()) -> None:
+    def _on_bucket(
+        self, name: str, account: gcp.serviceaccount.Account, bucket: gcp.storage.Bucket, role: pulumi.Input[str], prefixes: tuple[str, ...] = ()
+    ) -> None:
         condition = None
         if prefixes:
             tests = bucket.name.apply(

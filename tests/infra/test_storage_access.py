@@ -1,0 +1,159 @@
+"""What each account of the foundation may do with storage: the project's own code, acting as the account, before the emulator with the foundation's grants."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROJECT, Cloud, publish
+from engine import Run
+
+from runners.artifacts import layout, registry, storage
+from runners.errors import UserError
+from runners.vm import cloud as vm_cloud
+from runners.vm import facts, state, steps
+from tests.storage_iam import Policy, acting_as, condition, needs
+
+IMAGE = "us-docker.pkg.dev/p/elson/x@sha256:" + "a" * 64
+
+
+@pytest.fixture(scope="session")
+def policy(runs: Callable[[str, bool], Run]) -> Policy:
+    return Policy.of(runs("foundation", False).resources)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Cloud], facts.Facts]:
+    """A VM's agent without a VM: its files in a temporary folder, its storage at the emulator's address."""
+    for module in (state, steps):
+        monkeypatch.setattr(module, "RUN", tmp_path)
+    monkeypatch.setattr(vm_cloud.Cloud, "token", lambda _: "a-token")
+    monkeypatch.setattr(state, "guest_attribute", lambda *_: None)
+    monkeypatch.setattr(steps, "_PATIENCE_S", 0)
+
+    def made(role: str, cloud: Cloud) -> facts.Facts:
+        uri = layout.spec(cloud.buckets, "abc")
+        values = cloud.values("train-h100" if role == "train" else "serve-l4")
+        machine = {**values["machine"], "max_attempts": 3, "deadline_minutes": 120, "max_run_minutes": 150}
+        storage.write_json(uri, {"buckets": values["buckets"], "machine": machine, "serve": {"idle_minutes": 60}}, generation=0)
+        images = dict.fromkeys(("train", "quantize", "serve", "gateway"), IMAGE)
+        return facts.Facts(PROJECT, "us-central1-a", "vm-1", "1", role, "job-1", "elson-group", "us-central1", uri, images)
+
+    return made
+
+
+@pytest.mark.parametrize("role", ["train", "serve"])
+def test_the_first_boot_of_a_job_works_though_there_is_no_state_yet(role: str, cloud: Cloud, policy: Policy, machine: Any, monkeypatch: Any) -> None:
+    found = machine(role, cloud)
+    with acting_as(f"elson-{role}", policy) as front:
+        monkeypatch.setattr(vm_cloud, "_STORAGE", front.url)
+        context, decision = steps._first_decision(found)
+        assert (decision.action, decision.job.attempts) == ("work", 1)
+        assert context.job().status == "starting", "the state is written, and read again"
+        assert not front.refused
+
+
+def test_a_server_reads_everything_it_may_find_missing(cloud: Cloud, policy: Policy) -> None:
+    with acting_as("elson-serve", policy) as front:
+        assert registry.read(cloud.buckets, "not-there") is None
+        assert registry.to_serve(cloud.buckets, "production").name == "first-q4"
+        assert storage.read_manifest(layout.model(cloud.buckets, "not-there")) is None
+        assert not front.refused
+
+
+def test_a_training_reads_writes_and_publishes(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
+    with acting_as("elson-train", policy) as front:
+        assert registry.complete(cloud.buckets, "a-model-v1", "dora-1") is None
+        assert storage.listing(layout.checkpoints(cloud.buckets, "dora-1")) == []
+        publish(cloud.buckets, tmp_path / "made", "a-model-v1", "dora", "dora-1")
+        (tmp_path / "checkpoint").mkdir()
+        (tmp_path / "checkpoint/adapter.bin").write_bytes(b"1" * 4096)
+        storage.upload(tmp_path / "checkpoint", f"{layout.checkpoints(cloud.buckets, 'dora-1')}/step-1")
+        storage.delete(layout.checkpoints(cloud.buckets, "dora-1"))
+        assert not front.refused
+    assert registry.usable(cloud.buckets, "a-model-v1").id == "dora-1"
+
+
+@pytest.mark.parametrize(
+    ("member", "uri"),
+    [
+        ("elson-train", "models/first-q4/weights.txt"),
+        ("elson-train", "models/production.json"),
+        ("elson-serve", "models/registry/first-q4.json"),
+        ("elson-serve", "models/production.json"),
+        ("elson-serve", "scratch/specs/abc.json"),
+        ("elson-serve", "scratch/checkpoints/x"),
+        ("elson-stop", "scratch/jobs/job-1/state.json"),
+        ("elson-build", "models/new.txt"),
+        ("nobody", "models/new.txt"),
+    ],
+)
+def test_who_may_not_write_where(member: str, uri: str, cloud: Cloud, policy: Policy) -> None:
+    place = uri.replace("models", cloud.buckets.models, 1) if uri.startswith("models") else uri.replace("scratch", cloud.buckets.scratch, 1)
+    before = storage.read(place)
+    with acting_as(member, policy) as front:
+        with pytest.raises(UserError, match="no access"):
+            storage.write(place, "theirs", generation=before[1] if before else 0)
+        assert front.refused
+    assert storage.read(place) == before
+
+
+def test_what_is_not_there_is_forbidden_to_who_may_not_list(cloud: Cloud) -> None:
+    """The platform's rule, which the stand-in exists for."""
+    bucket = storage.split(cloud.buckets.scratch)[0]
+    only_jobs = f'resource.name.startsWith("projects/_/buckets/{bucket}/objects/jobs/")'
+    narrow = Policy().with_grant("serviceAccount:a@p", "roles/storage.objectUser", bucket, only_jobs)
+    uri = f"{cloud.buckets.scratch}/jobs/j/state.json"
+    with acting_as("serviceAccount:a@p", narrow):
+        with pytest.raises(UserError, match="may not exist"):
+            storage.read(uri)
+        with pytest.raises(UserError, match=r"storage\.objects\.list"):
+            storage.listing(f"{cloud.buckets.scratch}/jobs")
+        storage.write(uri, "{}", generation=0)
+        assert storage.read(uri) is not None
+        with pytest.raises(UserError, match="pulumi up -s foundation"):
+            storage.write("gs://no-such-bucket/x", "1", generation=0)
+    with acting_as("serviceAccount:a@p", narrow.with_grant("serviceAccount:a@p", "roles/storage.objectViewer", bucket)):
+        assert storage.read(f"{cloud.buckets.scratch}/jobs/other/state.json") is None
+
+
+def test_a_grant_takes_effect_later(cloud: Cloud, policy: Policy) -> None:
+    with acting_as("elson-train", policy) as front:
+        front.granted_from = float("inf")
+        with pytest.raises(UserError, match="no access"):
+            storage.read(layout.registry(cloud.buckets, "first-q4"))
+        front.granted_from = 0
+        assert storage.read(layout.registry(cloud.buckets, "first-q4"))
+
+
+@pytest.mark.parametrize(
+    ("expression", "name", "expected"),
+    [
+        ('resource.name.startsWith("projects/_/buckets/b/objects/jobs/")', "jobs/x", True),
+        ('resource.name.startsWith("projects/_/buckets/b/objects/jobs/")', None, False),
+        ('resource.type == "storage.googleapis.com/Bucket" || resource.name.endsWith(".json")', "a.json", True),
+        ('!(resource.type == "storage.googleapis.com/Object") && resource.service == "storage.googleapis.com"', None, True),
+        ('resource.type != "storage.googleapis.com/Object"', "x", False),
+    ],
+)
+def test_conditions_are_read_as_the_platform_reads_them(expression: str, name: str | None, expected: bool) -> None:
+    assert condition(expression, "b", name) is expected
+
+
+@pytest.mark.parametrize("expression", ['resource.size > "3"', 'request.path.startsWith("x")', "true", 'resource.name.contains("x")'])
+def test_a_condition_the_platform_would_refuse_is_refused(expression: str) -> None:
+    with pytest.raises((ValueError, SyntaxError)):
+        condition(expression, "b", "x")
+
+
+def test_an_unknown_call_is_not_let_through() -> None:
+    assert needs("POST", "/batch/storage/v1", b"") is None
+    assert needs("PUT", "/upload/storage/v1/b/b/o?upload_id=x", b"") == []
+    body = b'--x\r\ncontent-type: application/json\r\n\r\n{"name": "a/b.json"}\r\n--x\r\n'
+    (need,) = needs("POST", "/upload/storage/v1/b/b/o?uploadType=multipart", body) or []
+    assert (need.permission, need.name, need.or_delete) == ("storage.objects.create", "a/b.json", True)
+    source, target = needs("POST", "/storage/v1/b/b/o/a%2Fx/rewriteTo/b/c/o/d%2Fy", json.dumps({}).encode()) or []
+    assert (source.bucket, source.name, target.bucket, target.name) == ("b", "a/x", "c", "d/y")
