@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 # OpenMP workers sleep instead of busy-waiting: on a loaded machine spinning was 18 times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test setup environments system missing check test-fast test-torch test-quantize test-job test-vm clean help
+.PHONY: demo test setup environments system missing check test-fast test-torch test-quantize test-gpu test-job test-vm clean help
 
 help:
 	@echo "make demo   the whole job on this machine: data, train, merge, quantize, publish, serve, evaluate, report"
@@ -43,7 +43,7 @@ check: setup
 	$(PY) -m pytest tests/project
 
 test-fast: environments
-	$(PY) -m pytest tests --ignore=tests/torch --ignore=tests/quantize_env --ignore=tests/job --ignore=tests/vm --ignore=tests/project -n 2
+	$(PY) -m pytest tests --ignore=tests/torch --ignore=tests/quantize_env --ignore=tests/gpu --ignore=tests/job --ignore=tests/vm --ignore=tests/project -n 2
 
 test-torch: environments
 	.elson/envs/train/bin/python -m pytest tests/torch
@@ -51,6 +51,11 @@ test-torch: environments
 test-quantize: environments
 	@$(PYTHON) -m runners.installation quantize-llmcompressor
 	.elson/envs/quantize/bin/python -m pytest tests/quantize_env
+
+# On a machine with a CUDA card: memory, speed and gates at the 14B's shape, beside the plan. Without one: the same tests on a tiny model.
+test-gpu: environments
+	.elson/envs/train/bin/python -m pytest tests/gpu
+	.elson/envs/quantize/bin/python -m pytest tests/gpu/test_stages.py -k "awq or packed"
 
 # The whole job, killed at every stage boundary and resumed.
 test-job: environments
@@ -60,7 +65,7 @@ test-job: environments
 test-vm: environments
 	$(PY) -m pytest tests/vm -n 2
 
-test: check test-fast test-torch test-quantize test-job test-vm
+test: check test-fast test-torch test-quantize test-gpu test-job test-vm
 	@bash tests/system_packages.sh list
 	@echo "all tests that can run here passed"
 

@@ -88,6 +88,17 @@ def _prepared(adapted: Any) -> Any:
     return adapted
 
 
+def checkpoint_activations(adapted: Any, *, on: bool = True) -> None:
+    """Keep only the input of each decoder layer, and repeat the layer's forward in the backward; or no longer."""
+    causal = adapted.get_base_model()
+    # transformers 5.17 has only the older name.
+    word = "activation" if hasattr(causal, "activation_checkpointing_enable") else "gradient"
+    if on:
+        getattr(causal, f"{word}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(causal, f"{word}_checkpointing_disable")()
+
+
 def autocast(model: Any) -> Any:
     """bf16 products for a bf16 base; nothing for an fp32 one."""
     first = next(model.parameters())

@@ -81,7 +81,7 @@ def train(
         model = adapted_model.with_new_adapter(adapted_model.load_base(base, settings.precision, device, implementation), settings, spec.base_model.name)
         budget, checkpointing = memory_choice(settings, model, [*examples, *held_out], device)
         if checkpointing:
-            model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+            adapted_model.checkpoint_activations(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     steps = batches.plan([len(example) for example in examples], settings.batch_examples, settings.epochs, budget, settings.seed, packing=settings.packing)

@@ -50,7 +50,7 @@ def measure(case: tuple[Any, ...]) -> dict[str, float]:
     torch.set_default_dtype(torch.float32)
     model = adapted_model.with_new_adapter(model, settings, "benchmark")
     if checkpointing:
-        model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+        adapted_model.checkpoint_activations(model)
     chance = torch.Generator().manual_seed(0)
     rows = [Example(str(n), tuple(torch.randint(0, vocabulary, (LENGTH,), generator=chance).tolist()), LENGTH - ANSWER) for n in range(tokens // LENGTH)]
     best = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}  # as training keeps its best adapter
