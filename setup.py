@@ -21,7 +21,7 @@ class WithProjectFiles(build_py):
             source, target = ROOT / name, Path(self.build_lib) / "runners" / "project" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+                shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info", "mine"))
             else:
                 shutil.copyfile(source, target)
 

@@ -1,4 +1,4 @@
-"""The stack's configuration as a spec."""
+"""The stack's configuration as a spec: its tracked file, and over it what Pulumi holds for the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def load() -> Stack:
     project = gcp.config.project
     if not project:
         raise UserError("no Google Cloud project is set", "gcp:project", f"pulumi config set gcp:project PROJECT_ID -s {name}")
-    values: Any = pulumi.Config("elson").get_object("spec")
-    if values is None:
+    own: Any = pulumi.Config("elson").get_object("spec")
+    base = stacks.tracked(name)
+    if own is None and base is None:
         raise UserError(f"the stack {name} has no elson:spec", f"infra/stacks/Pulumi.{name}.yaml", "copy the stack file that is nearest to what you want")
-    return stacks.from_config(name, project, values, f"infra/stacks/Pulumi.{name}.yaml")
+    return stacks.from_config(name, project, stacks.layered(base or {}, own or {}), f"infra/stacks/Pulumi.{name}.yaml")

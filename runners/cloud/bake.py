@@ -18,7 +18,7 @@ from runners import log
 from runners.cloud.images import ROOT
 from runners.errors import UserError
 from runners.pipeline import images_of
-from runners.spec import Spec
+from runners.spec import MachineSpec, Spec
 
 #: Pulling and unpacking is disk and network; a GPU would cost fifty times as much and do nothing.
 _MACHINE, _DISK_GB, _MINUTES = "n2-standard-4", 100, 60
@@ -44,11 +44,8 @@ def plan(spec: Spec, role: str, project: str, zone: str, files: Path) -> Bake:
     ).hexdigest()
     name = f"elson-{role}-{digest[:12]}"
     machine = spec.machine
-    source = machine.image if machine and not machine.image_is_baked else ""
-    if not source:
-        raise UserError(
-            "the stack's image is a baked one already", "a stock image to start from", "remove machine.image and machine.image_is_baked from the stack file"
-        )
+    # An image is made from the stock one, also when the stack boots a baked one already.
+    source = machine.image if machine and not machine.image_is_baked else str(MachineSpec.model_fields["image"].default)
     subnet = machine.subnet if machine else "train"
     gcloud = ["gcloud", "compute"]
     where = [f"--project={project}", f"--zone={zone}"]

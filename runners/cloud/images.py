@@ -1,4 +1,4 @@
-"""Container images: bases pinned by digest, builds by content, digests into the stack files; and a boot image that holds them.
+"""Container images: bases pinned by digest, builds by content, digests into the user's stack files; and a boot image that holds them.
 
 No digest is invented. A base's is looked up in its registry (``resolve``), an image's is what the registry says after the push (``build``);
 a base without one is refused. An image's tag is the digest of its inputs, so a build that was made already is found and not made again.
@@ -24,6 +24,7 @@ import yaml
 from runners import identity, log
 from runners.errors import UserError
 from runners.pipeline import GATEWAY, images_of
+from runners.planning import stacks
 
 ROOT = Path(__file__).resolve().parents[2]
 BASES = ROOT / "images" / "bases.yaml"
@@ -205,28 +206,12 @@ def _found(command: list[str]) -> list[str]:
     return command
 
 
-def write_digests(images: dict[str, str], folder: Path = ROOT / "infra" / "stacks") -> list[Path]:
-    """Write pinned images into every stack file whose role uses them; returns the files changed."""
+def write_digests(images: dict[str, str], folder: Path | None = None) -> list[Path]:
+    """Write pinned images into the user's own file of every stack whose role uses them; returns the files changed."""
     changed = []
-    for file in sorted(folder.glob("Pulumi.*.yaml")):
-        text = file.read_text()
-        machine = (yaml.safe_load(text).get("config", {}).get("elson:spec") or {}).get("machine")
-        if not machine:
-            continue
-        wanted = {stage: image for stage, image in images.items() if stage in images_of(machine.get("role", "train"))}
-        if wanted and (new := with_images(text, wanted)) != text:
-            file.write_text(new)
+    for name in stacks.names(folder):
+        role = stacks.load(name, folder).role
+        wanted = {stage: image for stage, image in images.items() if role in ("train", "serve") and stage in images_of(role)}
+        if wanted and (file := stacks.remember(name, {"elson:spec": {"environments": wanted}}, folder)):
             changed.append(file)
     return changed
-
-
-def with_images(text: str, images: dict[str, str]) -> str:
-    """A stack file with ``environments`` set below ``elson:spec``; every other line, comments included, stays."""
-    known = (yaml.safe_load(text)["config"]["elson:spec"].get("environments")) or {}
-    wanted = {**known, **images}
-    without = re.sub(r"(?m)^    environments:.*\n(?:      .*\n)*", "", text if text.endswith("\n") else text + "\n")
-    block = "    environments:\n" + "".join(f"      {stage}: {image}\n" for stage, image in sorted(wanted.items()))
-    new, count = re.subn(r"(?m)^(  elson:spec:[ \t]*\n)", lambda match: match[1] + block, without)
-    if count != 1 or yaml.safe_load(new)["config"]["elson:spec"]["environments"] != wanted:
-        raise UserError("the stack file's layout is not the expected one", "elson:spec as a block at two spaces", f"add by hand:\n{block}")
-    return new

@@ -66,7 +66,7 @@ def resolve(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 @_DRY
 @_JSON
 def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_json: bool) -> None:
-    """Build the containers with Cloud Build and write their digests into the stack files. What is built already is found, not built again.
+    """Build the containers with Cloud Build and write their digests into your stack files (infra/stacks/mine). What is built already is found, not built again.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
     for stage, image in found.items():
         click.echo(f"{stage:8} {image}")
     for file in changed:
-        click.echo(f"written to {file.relative_to(ROOT)}", err=True)
+        click.echo(f"written to {file}", err=True)
 
 
 @images.command()
@@ -117,11 +117,12 @@ def bake(stack: str, project: str, zone: str, dry_run: bool, as_json: bool) -> N
         _print_calls({"create": calls.create, "wait": calls.poll, "stop": calls.stop, "image": calls.make, "cleanup": calls.cleanup}, as_json)
         return
     name = bake(spec, role, project, zone)
+    file = stacks.remember(stack, {"elson:spec": {"machine": {"image": name, "image_is_baked": True}}})
     if as_json:
         print_json({"image": name})
         return
     click.echo(name)
-    click.echo(f"now set in infra/stacks/Pulumi.{stack}.yaml:\n  machine:\n    image: {name}\n    image_is_baked: true", err=True)
+    click.echo(f"written to {file}; now: pulumi up -s {stack}" if file else f"{stack} boots it already", err=True)
 
 
 def _print_calls(calls: dict[str, list[str]], as_json: bool) -> None:

@@ -11,7 +11,7 @@ from runners.environments import ROOT
 from runners.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_IGNORED = shutil.ignore_patterns("__pycache__", "build", "*.egg-info", "project")
+_IGNORED = shutil.ignore_patterns("__pycache__", "build", "*.egg-info", "project", "mine")
 
 
 @click.command()

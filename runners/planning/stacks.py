@@ -1,6 +1,9 @@
-"""Stack files: where they stand, what they say, and what the bucket adds to it (ids, the corpus, the shape of the model, whether it is done).
+"""Stack files: where they are, what they say, and what the bucket adds to it (ids, the corpus, the shape of the model, whether it is done).
 
-infra/stacks/Pulumi.<stack>.yaml:  config: {gcp:project: …, elson:spec: {…}}
+infra/stacks/Pulumi.<stack>.yaml        what the stack is; tracked
+infra/stacks/mine/Pulumi.<stack>.yaml   your project, region, images, changes; ignored by git, and the file that `pulumi config` reads and writes
+
+Both hold ``config: {gcp:project: …, elson:spec: {…}}``. The second is laid over the first, key by key.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from runners.spec import BucketSpec, Spec, digest, parse
 from runners.training.shape import QWEN2_14B, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
+#: Pulumi.yaml names the same folder as its stackConfigDir.
+MINE = "mine"
 #: Characters a token, template and system prompt aside: 614 characters are 140 tokens.
 _CHARACTERS_PER_TOKEN = 614 / 140
 #: Role markers of the chat template.
@@ -61,19 +66,73 @@ class ResolvedStack:
     over: str = ""
 
 
-def names(folder: Path = FOLDER) -> list[str]:
+def names(folder: Path | None = None) -> list[str]:
     """Stacks that have a file."""
-    return sorted(file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in folder.glob("Pulumi.*.yaml"))
+    folder = folder or FOLDER
+    files = (*folder.glob("Pulumi.*.yaml"), *folder.glob(f"{MINE}/Pulumi.*.yaml"))
+    return sorted({file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in files})
 
 
-def load(name: str, folder: Path = FOLDER) -> Stack:
-    """Read a stack file. Raises UserError when it is not there or not valid."""
-    file = folder / f"Pulumi.{name}.yaml"
-    if not file.exists():
+def load(name: str, folder: Path | None = None) -> Stack:
+    """Read a stack's files. Raises UserError when there is none, or one is not valid."""
+    folder = folder or FOLDER
+    if name not in names(folder):
         raise UserError(f"there is no stack {name}", f"one of {', '.join(names(folder))}", f"elson plan -s {(names(folder) or ['train-h100'])[0]}")
-    values: dict[str, Any] = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
+    values = layered(_config(folder / _file(name)), _config(folder / MINE / _file(name)))
     project = values.get("gcp:project") or os.environ.get("GOOGLE_CLOUD_PROJECT") or ""
-    return from_config(name, project, values.get("elson:spec") or {}, str(file))
+    return from_config(name, project, values.get("elson:spec") or {}, str(folder / _file(name)))
+
+
+def tracked(name: str, folder: Path | None = None) -> dict[str, Any] | None:
+    """The spec of a stack's tracked file, as plain values; None when there is no such file."""
+    found = _config((folder or FOLDER) / _file(name)).get("elson:spec")
+    return dict(found) if found else None
+
+
+def layered(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """``own`` over ``base``: mappings key by key, everything else as a whole."""
+    merged = dict(base)
+    for key, value in own.items():
+        merged[key] = layered(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+    return merged
+
+
+def remember(name: str, changes: dict[str, Any], folder: Path | None = None) -> Path | None:
+    """Lay values over the user's own file of a stack, in one rename; returns the file, or None when it said so already.
+
+    Args:
+        name: the stack.
+        changes: what goes under ``config``, e.g. ``{"elson:spec": {"machine": {"region": "europe-west4"}}}``.
+        folder: the folder of the tracked files.
+    """
+    file = (folder or FOLDER) / MINE / _file(name)
+    before = _read(file)
+    after = layered(before, {"config": changes})
+    if after == before:
+        return None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(yaml.safe_dump(after, sort_keys=False, width=150))
+    part.replace(file)
+    return file
+
+
+def _file(name: str) -> str:
+    return f"Pulumi.{name}.yaml"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(file.read_text()) if file.exists() else None
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not YAML: {error}", "a mapping with config", f"edit {file}") from None
+    if not isinstance(found or {}, dict):
+        raise UserError(f"{file} holds {type(found).__name__}", "a mapping with config", f"edit {file}")
+    return found or {}
+
+
+def _config(file: Path) -> dict[str, Any]:
+    return dict(_read(file).get("config") or {})
 
 
 def from_config(name: str, project: str, values: dict[str, Any], source: str) -> Stack:

@@ -140,23 +140,31 @@ def test_the_tag_changes_with_every_input_and_with_nothing_else(tmp_path: Path) 
     assert images.content_tag("train", "another base", tmp_path) == tags[-1]
 
 
-@pytest.mark.parametrize("name", stacks.names())
-def test_digests_go_into_the_stack_file_and_leave_its_comments(name: str) -> None:
-    text = (stacks.FOLDER / f"Pulumi.{name}.yaml").read_text()
-    before = yaml.safe_load(text)["config"]["elson:spec"]
-    once = images.with_images(text, {"train": "h/p/train@" + DIGEST})
-    twice = images.with_images(once, {"quantize": "h/p/quantize@" + DIGEST})
-    wanted = {**before.get("environments", {}), "train": "h/p/train@" + DIGEST, "quantize": "h/p/quantize@" + DIGEST}
-    assert yaml.safe_load(twice)["config"]["elson:spec"] == {**before, "environments": wanted}
-    assert [line for line in text.splitlines() if line.startswith("#")] == [line for line in twice.splitlines() if line.startswith("#")]
-    assert images.with_images(twice, {"train": "h/p/train@" + DIGEST}) == twice
+def test_digests_go_into_the_users_files_of_the_stacks_that_use_the_image(tmp_path: Path) -> None:
+    for file in stacks.FOLDER.glob("Pulumi.*.yaml"):
+        shutil.copy(file, tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("*.yaml")}
+    own = tmp_path / stacks.MINE / "Pulumi.serve-l4.yaml"
+    own.parent.mkdir()
+    own.write_text("encryptionsalt: v1:abc\nconfig:\n  gcp:project: mine\n  elson:spec:\n    serve: {idle_minutes: 5}\n")
+    changed = images.write_digests({"gateway": "h/p/gateway@" + DIGEST}, tmp_path)
+    assert own in changed and all("serve" in file.name and file.parent == own.parent for file in changed)
+    assert images.write_digests({"gateway": "h/p/gateway@" + DIGEST}, tmp_path) == []
+    assert {file.name: file.read_bytes() for file in tmp_path.glob("*.yaml")} == before, "tracked files hold nobody's values"
+    kept = yaml.safe_load(own.read_text())
+    assert kept["encryptionsalt"] == "v1:abc" and kept["config"]["gcp:project"] == "mine"
+    stack = stacks.load("serve-l4", tmp_path)
+    assert (stack.project, stack.spec.serve.idle_minutes, stack.spec.environments.gateway) == ("mine", 5, "h/p/gateway@" + DIGEST)
+    assert stack.spec.machine and stack.spec.machine.machine_type == "g2-standard-8"  # from the tracked file
 
 
-def test_only_the_stacks_that_use_an_image_are_edited(tmp_path: Path) -> None:
-    for name in stacks.names():
-        shutil.copy(stacks.FOLDER / f"Pulumi.{name}.yaml", tmp_path)
-    changed = {file.name for file in images.write_digests({"gateway": "h/p/gateway@" + DIGEST}, tmp_path)}
-    assert changed and all("serve" in name for name in changed)
+def test_an_own_file_that_is_broken_is_one_error(tmp_path: Path) -> None:
+    own = tmp_path / stacks.MINE / "Pulumi.train-h100.yaml"
+    own.parent.mkdir()
+    for text in ("config: [", "- a list\n"):
+        own.write_text(text)
+        with pytest.raises(UserError, match="edit .*mine"):
+            stacks.load("train-h100", tmp_path)
 
 
 def planned(tmp_path: Path) -> bake.Bake:

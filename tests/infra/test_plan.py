@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from infra.plan import GroupPlan, Scheduling, plan_group, plan_scheduling, service_port
 from runners.artifacts.registry import Entry
+from runners.planning import stacks
 from runners.planning.machines import MACHINES, load_prices
 from runners.planning.plan import make_plan
 from runners.planning.stacks import ResolvedStack
@@ -105,6 +106,7 @@ def test_the_project_file_points_to_what_is_there() -> None:
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
     assert project["name"] == "elson"
     assert (ROOT / project["main"] / "__main__.py").exists()
-    assert list((ROOT / project["stackConfigDir"]).glob("Pulumi.*.yaml"))
+    assert ROOT / project["stackConfigDir"] == stacks.FOLDER / stacks.MINE and stacks.tracked("train-h100")
+    assert f"{project['stackConfigDir']}/" in (ROOT / ".gitignore").read_text().split()
     assert len((ROOT / project["main"] / "__main__.py").read_text().splitlines()) <= 40
     assert yaml.safe_load((ROOT / "infra" / "policies" / "PulumiPolicy.yaml").read_text())["runtime"]["name"] == "python"

@@ -425,9 +425,17 @@ def test_missing_config_is_named(shared_cloud: Cloud) -> None:
     run = shared_cloud.run("train-h100", config={"elson:spec": "{}"})
     assert run.returncode == 1
     assert "pulumi config set gcp:project" in run.errors
-    run = shared_cloud.run("train-h100", config={"gcp:project": PROJECT})
+    run = shared_cloud.run("train-a100", config={"gcp:project": PROJECT})
     assert run.returncode == 1
-    assert "infra/stacks/Pulumi.train-h100.yaml" in run.errors
+    assert "infra/stacks/Pulumi.train-a100.yaml" in run.errors
+
+
+def test_the_tracked_file_is_the_base_and_pulumis_values_lie_over_it(shared_cloud: Cloud) -> None:
+    own = {"environments": dict(IMAGES), "buckets": shared_cloud.buckets.model_dump(), "machine": {"max_attempts": 3}}
+    run = shared_cloud.run("train-h100", config={"gcp:project": PROJECT, "elson:spec": json.dumps(own)})
+    assert run.returncode == 0, run.errors
+    spec = content(run.only("BucketObject", "spec"))
+    assert (spec["machine"]["max_attempts"], spec["machine"]["machine_type"]) == (3, "a3-highgpu-1g")
 
 
 def test_the_t4_runs_fp16(cloud: Cloud) -> None:
