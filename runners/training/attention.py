@@ -13,6 +13,8 @@ Attention dropout is not supported (Qwen2.5, Llama and SmolLM2 have none).
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 from runners import log
@@ -74,9 +76,15 @@ def _varlen(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, 
         return _segments(module, query, key, value, attention_mask, scaling, **more)
     flat = [tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value)]
     longest = more["max_length_q"]
-    grouped = flat[0].shape[1] != flat[1].shape[1]
-    found = varlen_attn(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
+    # torch 2.11 takes fewer heads of keys than of queries without being told; later versions must be told.
+    grouped = {"enable_gqa": flat[0].shape[1] != flat[1].shape[1]} if "enable_gqa" in _parameters(varlen_attn) else {}
+    found = varlen_attn(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), **grouped)
     return found[None], None
+
+
+@functools.cache
+def _parameters(function: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def _varlen_works() -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from runners.errors import UserError
 from runners.planning import training as planned
 from runners.training import adapted_model, batches, checkpoint, memory, train
 from tests.gpu import card as cards
@@ -47,16 +48,19 @@ def one_step(card: Card, full: Full, lengths: list[int], budget: int) -> dict[st
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
 def test_memory_of_a_step(checkpointing: bool, card: Card, full: Full, table: Table) -> None:
-    choice = card.choice(checkpointing=checkpointing)
+    try:
+        choice = card.choice(checkpointing=checkpointing)
+    except UserError as error:
+        pytest.skip(error.found)
     if checkpointing:
         adapted_model.checkpoint_activations(full.model)
     try:
         lengths = cards.lengths_that_fill(choice.micro_batch_tokens, 400)
-        for number in range(2):  # the second step finds Adam's moments
+        for _ in range(2):  # the second step finds Adam's moments
             if card.on_card:
                 torch.cuda.reset_peak_memory_stats()
             row = one_step(card, full, lengths, choice.micro_batch_tokens)
-        assert row["loss"] > 0 and row["micro_batches"] == 1 and number == 1
+        assert row["loss"] > 0 and row["micro_batches"] == 1
     finally:
         if checkpointing:
             adapted_model.checkpoint_activations(full.model, on=False)
