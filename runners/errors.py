@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Bad input, a refused request or a failed gate, explained.
@@ -18,6 +21,12 @@ class UserError(Exception):
         self.found, self.expected, self.fix = found, expected, fix
         lines = [found, *([f"  expected: {expected}"] if expected else []), *([f"  fix:      {fix}"] if fix else [])]
         super().__init__("\n".join(lines))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` for a name that is close to a known one, else empty."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class CannotMeasure(UserError):

@@ -1,21 +1,28 @@
-"""Logs and progress: bars on a terminal, one JSON object a line elsewhere. stdout is data; all of this goes to stderr.
+"""Logs and progress on stderr: bars and short lines on a terminal, one JSON object a line elsewhere. stdout is data.
 
-Values whose key looks like a secret are never written.
+What libraries log or warn goes the same way. In a CI log (CI is set) errors are readable lines. ELSON_LOG=json|plain overrides the choice;
+ELSON_LOG_FILE names a file that also gets every line as JSON, for `elson view`. Values whose key looks like a secret are never written.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 _SECRET = re.compile(r"key|token$|secret|password|authorization", re.IGNORECASE)
+_MARKS = {"INFO": "·", "WARNING": "!", "ERROR": "✗"}
+#: Deprecations are for whoever writes the code; progress bars of libraries are drawn over ours.
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
 _stage = "elson"
 
 
@@ -23,6 +30,28 @@ def configure(stage: str) -> None:
     """Name the stage that the following lines come from."""
     global _stage
     _stage = stage
+
+
+def take_over_libraries() -> None:
+    """Send what libraries log (from WARNING on) and warn of through this module. Called once, by the command line."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.captureWarnings(True)
+    logging.getLogger().handlers = [_Libraries(logging.WARNING)]
+    for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+        warnings.simplefilter("ignore", category)
+
+
+class _Libraries(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        severity = "ERROR" if record.levelno >= logging.ERROR else "WARNING"
+        _write(severity, record.getMessage().strip(), {"library": record.name})
+
+
+def for_people() -> bool:
+    """Whether a person reads stderr: a terminal, or what ELSON_LOG says."""
+    chosen = os.environ.get("ELSON_LOG")
+    return chosen == "plain" if chosen else sys.stderr.isatty()
 
 
 def event(message: str, **fields: Any) -> None:
@@ -40,20 +69,68 @@ def error(message: str, **fields: Any) -> None:
     _write("ERROR", message, fields)
 
 
+def failure(message: str) -> None:
+    """The error that ends a command: lines on a terminal and in a CI log, one object elsewhere."""
+    if for_people() or (os.environ.get("CI") and not os.environ.get("ELSON_LOG")):
+        red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+        print(f"{red}error: {message}{plain}", file=sys.stderr, flush=True)
+        _keep("ERROR", message, {})
+    else:
+        error(message)
+
+
+def bug() -> None:
+    """The traceback of a fault of our own: as Python prints it for a person, one object elsewhere."""
+    if for_people():
+        traceback.print_exc()
+    else:
+        error("this is a fault in elson itself; please report it", traceback=traceback.format_exc())
+
+
+def relay(line: str) -> None:
+    """A line that a child process wrote to its stderr: our own as it is, a library's as a line of ours."""
+    line = line.rstrip()
+    if line.startswith('{"time"'):
+        print(line, file=sys.stderr, flush=True)
+    elif line:
+        _write("INFO", line, {"library": "output"})
+
+
 def _write(severity: str, message: str, fields: dict[str, Any]) -> None:
     shown = {key: "[not shown]" if _SECRET.search(key) else value for key, value in fields.items()}
-    if sys.stderr.isatty():
-        mark = {"INFO": "·", "WARNING": "!", "ERROR": "✗"}[severity]
-        detail = " ".join(f"{key}={value}" for key, value in shown.items())
-        print(f"{mark} {_stage:9} {message}{'  ' + detail if detail else ''}", file=sys.stderr, flush=True)
+    _keep(severity, message, shown)
+    if for_people():
+        detail = " ".join(f"{key}={short(value)}" for key, value in shown.items())
+        print(f"{_MARKS[severity]} {_stage:9} {message}{'  ' + detail if detail else ''}", file=sys.stderr, flush=True)
     else:
-        row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "severity": severity, "stage": _stage, "message": message}
-        print(json.dumps(row | shown, default=str), file=sys.stderr, flush=True)
+        print(_line(severity, message, shown), file=sys.stderr, flush=True)
+
+
+def _line(severity: str, message: str, fields: dict[str, Any]) -> str:
+    row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "severity": severity, "stage": _stage, "message": message}
+    return json.dumps(row | fields, default=str)
+
+
+def _keep(severity: str, message: str, fields: dict[str, Any]) -> None:
+    """Append the line to ELSON_LOG_FILE. One write of one line: several processes may share the file."""
+    if not (name := os.environ.get("ELSON_LOG_FILE")):
+        return
+    try:
+        with open(name, "a", encoding="utf-8") as file:  # noqa: PTH123  # pathlib is not needed for one append
+            file.write(_line(severity, message, fields) + "\n")
+    except OSError:
+        # A full disk stops the work itself with a clear error; the copy of the log must not.
+        return
+
+
+def short(value: Any) -> str:
+    """A value as a person reads it: four significant digits of a fraction."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @contextmanager
-def progress(label: str, total: float, unit: str = "") -> Iterator[Progress]:
-    """A bar (terminal) or a line every few seconds (log) that follows ``advance``."""
+def progress(label: str, total: float | None, unit: str = "") -> Iterator[Progress]:
+    """A bar (terminal) or a line every few seconds (log) that follows ``advance``. Without a total: the time it has taken, for waiting."""
     meter = Progress(label, total, unit)
     try:
         yield meter
@@ -67,7 +144,7 @@ class Progress:
     #: Seconds between two lines when there is no terminal.
     every_s = float(os.environ.get("ELSON_PROGRESS_EVERY_S", "5"))
 
-    def __init__(self, label: str, total: float, unit: str) -> None:
+    def __init__(self, label: str, total: float | None, unit: str) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, 0.0
         self._begin = self._last = time.monotonic()
         self._bar: Any = None
@@ -75,14 +152,9 @@ class Progress:
             from rich import progress
             from rich.console import Console
 
-            columns = (
-                progress.TextColumn(f"  {_stage:9} {label}"),
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn(unit),
-                progress.TimeRemainingColumn(),
-                progress.TextColumn("{task.fields[note]}"),
-            )
+            known = (progress.BarColumn(), progress.MofNCompleteColumn(), progress.TextColumn(unit), progress.TimeRemainingColumn())
+            waiting = (progress.SpinnerColumn(), progress.TimeElapsedColumn())
+            columns = (progress.TextColumn(f"  {_stage:9} {label}"), *(waiting if total is None else known), progress.TextColumn("{task.fields[note]}"))
             self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task(label, total=total, note="")
             self._bar.start()
@@ -92,9 +164,21 @@ class Progress:
         self.done += amount
         if self._bar:
             self._bar.update(self._task, completed=int(self.done), note=note)
-        elif time.monotonic() - self._last >= self.every_s or self.done >= self.total:
-            self._last = time.monotonic()
-            event(self.label, done=self.done, total=self.total, unit=self.unit, elapsed_s=round(self._last - self._begin, 1), **fields)
+        elapsed = time.monotonic() - self._begin
+        if time.monotonic() - self._last < self.every_s and (self.total is None or self.done < self.total):
+            return
+        self._last = time.monotonic()
+        row = {
+            "done": round(self.done, 3),
+            **({} if self.total is None else {"total": self.total}),
+            "unit": self.unit,
+            "elapsed_s": round(elapsed, 1),
+            **fields,
+        }
+        if self._bar:
+            _keep("INFO", self.label, row)
+        else:
+            event(self.label, **row)
 
     def close(self) -> None:
         """Take the bar away."""

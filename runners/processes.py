@@ -9,6 +9,8 @@ import sys
 #: OpenMP workers sleep instead of busy-waiting: on a loaded machine, spinning cost a small training 74 s instead of 4 s.
 #: libgomp (torch) reads the first, libiomp (vLLM) the second.
 QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+#: Set for the stages of `elson run`, whose parent speaks for them when a person interrupts.
+CHILD = "ELSON_CHILD"
 #: prctl(PR_SET_PDEATHSIG, signal), then become the program: see prctl(2). Without it a killed run would leave a server behind.
 _BOUND = """
 import ctypes, os, sys

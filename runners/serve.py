@@ -131,7 +131,7 @@ def wait_until_ready(url: str, key: str, model: str, *, timeout_s: float, alive:
     body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Say ready."}], "max_tokens": 1}).encode()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     reason = "no connection yet"
-    with log.progress("waiting for the first completion", timeout_s, "s") as meter:
+    with log.progress("waiting for the first completion", None, "s") as meter:
         while (waited := time.monotonic() - begin) < timeout_s:
             if alive and alive.poll() is not None:
                 raise UserError(f"the server ended with code {alive.returncode} before it was ready", "a running server", "see its log")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from runners.artifacts.record import now
 from runners.errors import UserError
 from runners.processes import bound
 from runners.spec import BucketSpec
@@ -38,14 +41,17 @@ def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False) -> Ite
     names = [storage.split(uri)[0] for uri in (buckets.models, buckets.scratch)]
     for name in names:
         (root / name).mkdir(parents=True, exist_ok=True)
-    address = home / "bucket.url"
+    address, holder = home / "bucket.url", home / "bucket.holder"
     with (home / "bucket.lock").open("w") as lock:
         if not _held(lock):
             if reads_only and (url := _shared(address)):
                 with _addressed(url):
                     yield url
                 return
-            raise UserError(f"another elson command is using {home}", "one command at a time on one folder", "wait for it, or pass another --home")
+            raise UserError(
+                f"another elson command is using {home}: {_holder(holder)}", "one writing command at a time on a folder", "wait for it, or pass another --home"
+            )
+        _write(holder, {"pid": os.getpid(), "command": " ".join(["elson", *sys.argv[1:]]), "since": now()})
         port = _free_port()
         url = f"http://127.0.0.1:{port}"
         server = _start(root, port, url, home / "bucket.log")
@@ -55,6 +61,7 @@ def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False) -> Ite
                 yield url
         finally:
             address.unlink(missing_ok=True)
+            holder.unlink(missing_ok=True)
             server.terminate()
             server.wait()
 
@@ -83,6 +90,21 @@ def _held(lock: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _write(file: Path, value: dict[str, Any]) -> None:
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps(value))
+    partial.replace(file)
+
+
+def _holder(file: Path) -> str:
+    """Who holds the folder, in words."""
+    try:
+        found = json.loads(file.read_text())
+        return f"`{found['command']}`, pid {found['pid']}, since {found['since'][:19].replace('T', ' ')} UTC"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "one that has just begun"
 
 
 def _shared(address: Path, patience_s: float = 5.0) -> str:

@@ -9,11 +9,12 @@ import click
 from runners import log, stages
 from runners.artifacts import registry
 from runners.commands import places
+from runners.commands.cli import CommandGroup
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def base() -> None:
     """Make a small base model here, or publish one that you have.
 

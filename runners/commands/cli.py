@@ -11,14 +11,12 @@ import json
 import os
 import signal
 import sys
-import traceback
-import warnings
 from typing import Any
 
 import click
 
 from runners import __version__, environments, log, processes
-from runners.errors import UserError
+from runners.errors import UserError, did_you_mean
 
 #: command -> (module, attribute, one line of help)
 COMMANDS = {
@@ -48,7 +46,24 @@ _OF_STAGES = {"torch", "transformers", "peft", "accelerate", "gguf", "awq", "llm
 IN_A_PROJECT = {"run", "plan", "doctor", "images", "train", "merge", "quantize"}
 
 
-class Lazy(click.Group):
+class CommandGroup(click.Group):
+    """A group whose list of commands is not cut, and which suggests the command that was meant."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of a call; an unknown one is a usage error with the nearest name."""
+        name = click.utils.make_str(args[0])
+        if not name.startswith("-") and name not in (known := self.list_commands(ctx)):
+            raise click.UsageError(f"no command {name!r} in `{ctx.command_path}`{did_you_mean(name, known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The first sentence of each command, whole."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in found if command])
+
+
+class Lazy(CommandGroup):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -90,43 +105,64 @@ def cli() -> None:
       elson run --profile local          the whole job here, on a small model
       elson plan -s train-h100           what the cloud run needs and costs
       elson models ls                    what is published
+
+    \b
+    Completion of commands, stacks, models and jobs (zsh: zsh_source; fish: fish_source):
+      eval "$(_ELSON_COMPLETE=bash_source elson)"
     """
 
 
 def main() -> None:
     """Run a command; a user's mistake becomes one message and its exit code."""
     processes.quiet_threads()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="google")
+    log.take_over_libraries()
     if os.getpid() == 1:  # the first process of a container ignores signals it has no handler for
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="elson", standalone_mode=False)
+        sys.stdout.flush()
         if isinstance(code, int) and code:  # click returns what a command passed to ctx.exit()
             sys.exit(code)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.ClickException as error:
-        error.show()
+        _usage(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: nothing is half-published; the same command goes on where it stopped", err=True)
+        if not os.environ.get(processes.CHILD):  # the parent says it once
+            log.failure("interrupted: nothing is half-published; the same command goes on where it stopped")
         sys.exit(130)
+    except SystemExit:
+        # Who reads the output has seen enough (`elson models ls | head`): no error, though click ends with 1.
+        if "PacifyFlush" in type(sys.stdout).__name__:
+            sys.exit(0)
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        sys.exit(0)
     except UserError as error:
-        _fail(str(error))
+        log.failure(str(error))
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package in ("", "runners", "infra"):
             raise
-        _fail(str(_not_installed(package)))
+        log.failure(str(_not_installed(package)))
         sys.exit(1)
     except Exception as error:  # noqa: BLE001  # a bug shows its traceback, and an exit code that a VM tries again, unlike a refusal (1, 2)
         # The tokenizers and safetensors packages report a full disk in their own words, not as an OSError.
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            _fail(str(UserError(f"the disk is full: {error}", "room for the stage's files", "free space or pass another folder, then run it again")))
+            log.failure(str(UserError(f"the disk is full: {error}", "room for the stage's files", "free space or pass another folder, then run it again")))
             sys.exit(1)
-        traceback.print_exc()
+        log.bug()
         sys.exit(70)
+
+
+def _usage(error: click.ClickException) -> None:
+    """Wrong usage: what is wrong, and where the help is."""
+    context = getattr(error, "ctx", None)
+    hint = f"\n  fix:      {context.command_path} --help" if context else ""
+    log.failure(error.format_message() + hint)
 
 
 def _not_installed(package: str) -> UserError:
@@ -134,13 +170,6 @@ def _not_installed(package: str) -> UserError:
         fix = "in a project (elson new): python3 -m runners.installation train; then .elson/envs/train/bin/python -m runners …"
         return UserError(f"{package} is not installed in this environment", "the environment of the stage", fix)
     return UserError(f"{package} is not installed", "elson with what this command needs", "pipx install 'elson[data,cloud]', or make setup in a project")
-
-
-def _fail(text: str) -> None:
-    if sys.stderr.isatty():
-        click.secho(f"error: {text}", fg="red", err=True)
-    else:
-        log.error(text)
 
 
 def print_json(value: Any) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from runners import log
-from runners.commands.cli import print_json
+from runners.commands.cli import CommandGroup, print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
 from runners.spec import Spec, load, parse
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def data() -> None:
     """Build, check and describe datasets.
 

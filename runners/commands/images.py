@@ -10,16 +10,16 @@ from typing import Any
 import click
 
 from runners.cloud.images import ROOT, bases, build_command, write_digests
-from runners.commands.cli import print_json
+from runners.commands.cli import CommandGroup, print_json
 from runners.errors import UserError
 from runners.pipeline import IMAGES
 
 _DRY = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Data for machines.")
-_PROJECT = click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, help="Google Cloud project.")
+_PROJECT = click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Google Cloud project.")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def images() -> None:
     """Pin base images, build the containers, bake a boot image.
 

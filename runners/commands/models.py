@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import click
 
 from runners.artifacts import registry, storage
 from runners.artifacts.record import RECORD
-from runners.commands.cli import print_json
+from runners.commands.cli import CommandGroup, print_json
 from runners.commands.places import Place, place_options
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def models() -> None:
     """List, show, promote and deprecate published models and datasets.
 
@@ -42,9 +44,24 @@ def ls(place: Place, as_json: bool) -> None:
         return
     if not rows:
         click.echo("nothing is published yet: `elson run --profile local` makes a first model here", err=True)
+        return
+    for line in table(rows, shutil.get_terminal_size((80, 24)).columns):
+        click.echo(line)
+
+
+def table(rows: list[dict[str, Any]], columns: int) -> list[str]:
+    """A header and a line a name, within ``columns`` where names allow it: ids only where there is room."""
+    cells = [("name", "kind", "status", "size", "published", "id")]
     for row in rows:
         status = "production" if row["production"] else row["status"]
-        click.echo(f"{row['name']:56} {row['kind']:8} {status:11} {row['id']:24} {row['bytes'] / 1e6:10.1f} MB  {row['published_at'][:19]}")
+        cells.append((row["name"], row["kind"], status, _size(row["bytes"]), row["published_at"][:10], row["id"]))
+    width = [max(len(cell[place]) for cell in cells) for place in range(6)]
+    shown = next((most for most in (6, 5, 4) if sum(width[:most]) + most - 1 <= columns), 4)
+    return [" ".join(cell[place].rjust(width[place]) if place == 3 else cell[place].ljust(width[place]) for place in range(shown)).rstrip() for cell in cells]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.0f} kB"
 
 
 @models.command()

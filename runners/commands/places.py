@@ -111,8 +111,8 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--local", is_flag=True, help="Use the embedded bucket of `elson run` instead of Google Cloud.")
     @click.option("--home", type=click.Path(path_type=Path), default=Path(".elson"), show_default=True, help="Folder of the embedded bucket.")
     @click.option("--stack", help="Stack whose buckets to use. Default: what all stacks agree on.")
-    @click.option("--models-bucket", envvar="ELSON_MODELS_BUCKET", help="gs://… Default: the stack's, gs://PROJECT-elson-models.")
-    @click.option("--scratch-bucket", envvar="ELSON_SCRATCH_BUCKET", help="gs://… Default: the stack's, gs://PROJECT-elson-scratch.")
+    @click.option("--models-bucket", envvar="ELSON_MODELS_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-models.")
+    @click.option("--scratch-bucket", envvar="ELSON_SCRATCH_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-scratch.")
     @functools.wraps(command)
     def wrapped(*arguments: Any, local: bool, home: Path, stack: str | None, models_bucket: str | None, scratch_bucket: str | None, **keywords: Any) -> Any:
         place = Place(home) if local else Place(None, models_bucket, scratch_bucket, stack)

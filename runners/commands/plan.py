@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runners.commands.cli import print_json
+from runners.commands.cli import CommandGroup, print_json
 from runners.errors import UserError
 
 
@@ -18,13 +18,15 @@ from runners.errors import UserError
 @click.option("--model-format", type=click.Choice(["awq", "bf16"]), default="awq", show_default=True, help="Served model when offline: qdora, or dora/base.")
 @click.option("--whole-logits", is_flag=True, help="Plan for a trainer that keeps a micro-batch's logits whole, as stock ones do.")
 @click.option("--markdown", is_flag=True, help="The README's cost table.")
+@click.option("-v", "--verbose", is_flag=True, help="The tables behind the lines: memory, disk, each phase, what each saving is worth.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
-def plan(stack_names: tuple[str, ...], offline: bool, model_format: Any, whole_logits: bool, markdown: bool, as_json: bool) -> None:
+def plan(stack_names: tuple[str, ...], offline: bool, model_format: Any, whole_logits: bool, markdown: bool, verbose: bool, as_json: bool) -> None:
     """Memory, disk, time, dollars and latency of a stack, before any money is spent. Exit code 1 when a plan is refused.
 
     \b
     Examples:
       elson plan -s train-h100
+      elson plan -s train-h100 --verbose
       elson plan -s serve-l4 --offline --json
       elson plan --offline --markdown
     """
@@ -40,7 +42,7 @@ def plan(stack_names: tuple[str, ...], offline: bool, model_format: Any, whole_l
         print_json([tables.as_json(made) for made in plans])
     else:
         for made in plans:
-            tables.show(made)
+            tables.show(made, verbose=verbose)
     if any(made.refusals for made in plans):
         sys.exit(1)
 
@@ -97,7 +99,7 @@ def doctor(stack_name: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def prices() -> None:
     """The dated price table that plans use.
 
@@ -152,7 +154,7 @@ def refresh(region: str, file: Path | None) -> None:
     click.echo(f"{len(changed)} prices changed in {file or PRICES_FILE}", err=True)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def key() -> None:
     """The API key of the servers, in Secret Manager.
 
@@ -163,7 +165,7 @@ def key() -> None:
 
 
 @key.command()
-@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, help="Project of the foundation.")
+@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
 @click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
 @click.option("--keep", type=click.IntRange(0), default=1, show_default=True, help="Earlier keys that stay valid beside the new one.")
 def rotate(project: str, secret: str, keep: int) -> None:

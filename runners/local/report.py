@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.artifacts import layout, registry, storage
-from runners.artifacts.record import RECORD, Record, Stopwatch
+from runners.artifacts.record import RECORD, Record, Stopwatch, now
 from runners.artifacts.registry import Entry
 from runners.evaluation.results import EvaluationResult
 from runners.identity import model_name
@@ -75,26 +75,36 @@ def cloud_cost(settings: Spec, shape: Shape, trained: Record, results: Evaluatio
 
 
 def as_text(summary: dict[str, Any]) -> str:
-    """The summary for a terminal."""
+    """The summary for a terminal: what was learned, what it cost in quality, the score with its meaning, where to look, what to do next."""
     train, gates, quality = summary["training"], summary["gates"], summary["evaluation"]
-    phases = ", ".join(f"{phase['name']} {page.duration(phase['seconds'])}" for phase in summary["phases"])
+    failed = [gate for gate in gates if not gate["passed"]]
+    tightest = [f"{gate['stage']} {gate['name']} {gate['value']:.3g} ({gate['rule']} {gate['bound']:.3g})" for gate in failed or gates]
+    spent = sum(phase["seconds"] for phase in summary["phases"])
+    peak = max(summary["peak_mib"].values(), default=0.0)
+    skipped = f"; {', '.join(summary['skipped'])} were done already" if summary["skipped"] else ""
     lines = [
-        f"run        {summary['run']}",
-        f"model      {summary['served']}",
-        f"data       {train['examples']} pairs trained on, dataset {summary['dataset']}",
-        f"training   validation loss {train['before']:.3f} -> {train['after']:.3f} in {train['steps']} steps",
-        *(
-            f"gate       {gate['stage']:8} {gate['name']}: {gate['value']:.4g}, {gate['rule']} {gate['bound']:.4g}: {'passed' if gate['passed'] else 'FAILED'}"
-            for gate in gates
-        ),
-        f"benchmark  {quality['line']}",
-        f"phases     {phases}",
-        f"memory     {', '.join(f'{stage} {mib / 1024:.1f} GiB' for stage, mib in summary['peak_mib'].items() if mib)}",
-        f"cloud      ${summary['in_the_cloud']['session_usd']:.2f} for this job by the plan, prices of {summary['in_the_cloud']['prices_of']}",
-        f"skipped    {', '.join(summary['skipped']) or 'nothing'} (done already)",
-        f"report     {summary['report']}",
+        f"learned   validation loss {train['before']:.3f} -> {train['after']:.3f} in {train['steps']} steps on {train['examples']} pairs",
+        f"lost      {len(gates) - len(failed)} of {len(gates)} quality gates passed: {'; '.join(tightest)}",
+        f"score     {quality['line']}",
+        f"          {_MEANING.get(quality['outcome'], 'see the report')}",
+        f"took      {page.duration(spent)}, at most {peak / 1024:.1f} GiB{skipped}; in the cloud about ${summary['in_the_cloud']['session_usd']:.2f}",
+        f"model     {summary['served']}",
+        f"look      {summary['report']}",
+        "          elson view --local: this run beside others, case by case",
+        "next      elson run --keep-serving: ask the model yourself; elson plan -s train-h100: the same with a 14B model",
     ]
     return "\n".join(lines)
+
+
+#: What an outcome of the benchmark means to somebody who sees it for the first time.
+_MEANING = {
+    "passed": "every bar was met, by the lower end of the interval where the sample allows it",
+    "not passed": "the model does not meet the bars; a 135M model is not expected to",
+    "not shown": "above the bars, but the sample is too small to show it",
+    "contaminated": "no verdict: cases of the benchmark are in the training data",
+    "unfit": "no verdict: answers that need no model pass the benchmark",
+    "incomplete": "no verdict: some cases were not answered",
+}
 
 
 def _records(settings: Spec) -> dict[str, Record]:
@@ -118,7 +128,7 @@ def _summary(
         "served_id": served.id,
         "dataset": settings.dataset.id,
         "base_model": settings.base_model.name,
-        "finished_at": watch.phases[-1].started_at if watch.phases else "",
+        "finished_at": now(),
         "training": {
             "examples": train["examples"],
             "steps": train["steps_done"],

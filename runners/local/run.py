@@ -14,7 +14,9 @@ import secrets
 import shutil
 import socket
 import subprocess
-import threading
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,18 @@ from typing import Any
 from runners import environments, identity, log, serve, spec, stages
 from runners.artifacts import layout, local_bucket, record, registry, storage
 from runners.artifacts.record import Stopwatch
-from runners.errors import UserError
+from runners.errors import UserError, did_you_mean
+from runners.local.memory import PeakMemory
 from runners.pipeline import MAKERS, STAGE
-from runners.processes import bound
+from runners.processes import CHILD, bound
 from runners.spec import Spec
 
 STAGES = ("base", "data", "train", "merge", "quantize", "evaluate")
+#: What a person sees pass by, in order.
+PARTS = (*STAGES[:-1], "serve", "evaluate")
 ROOT = environments.ROOT
+#: The log of a run, kept beside its report.
+LOG = "log.jsonl"
 #: Base models that can be made here, by registry name.
 BASES = {"smollm2-135m-instruct": "smollm2", "tiny-random-qwen2": "tiny"}
 
@@ -42,19 +49,29 @@ class Run:
     watch: Stopwatch = field(default_factory=Stopwatch)
     peak_mib: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    parts: tuple[str, ...] = PARTS
+
+    def begin(self, part: str, note: str = "") -> None:
+        """Say which part of how many begins."""
+        log.event(f"stage {self.parts.index(part) + 1} of {len(self.parts)}: {part}{f', {note}' if note else ''}")
 
     @property
     def work(self) -> Path:
         """Folder of downloads and results of this profile."""
         return self.home / "work" / self.spec.profile
 
+    @property
+    def log_file(self) -> Path:
+        """The log of the run of this profile that is under way, or was the last."""
+        return self.home / "work" / f"{self.spec.profile}.jsonl"
+
 
 def load_profile(name: str) -> Spec:
     """The spec of a profile: a name below ``runners/profiles`` or a YAML file."""
     file = Path(name) if name.endswith((".yaml", ".yml")) else ROOT / "runners" / "profiles" / f"{name}.yaml"
     if not file.exists():
-        known = ", ".join(sorted(path.stem for path in (ROOT / "runners" / "profiles").glob("*.yaml")))
-        raise UserError(f"there is no profile {name}", f"one of {known}, or a YAML file", "elson run --profile local")
+        known = sorted(path.stem for path in (ROOT / "runners" / "profiles").glob("*.yaml"))
+        raise UserError(f"there is no profile {name}{did_you_mean(name, known)}", f"one of {', '.join(known)}, or a YAML file", "elson run --profile local")
     return spec.load(file)
 
 
@@ -73,9 +90,9 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
             f"python3 -m runners.installation {' '.join(missing)}",
         )
     home.mkdir(parents=True, exist_ok=True)
-    job = Run(wanted, home)
+    job = Run(wanted, home, parts=PARTS[: PARTS.index(until) + 1] if until else PARTS)
     job.work.mkdir(parents=True, exist_ok=True)
-    with local_bucket.running(home, wanted.buckets):
+    with local_bucket.running(home, wanted.buckets), _kept_log(job):
         if redo_from in ("base", "data"):
             _throw_away(job, redo_from)
         _base(job)
@@ -100,6 +117,18 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         return _evaluated(job, served, keep_serving=keep_serving, fresh=redo_from is not None)
 
 
+@contextmanager
+def _kept_log(job: Run) -> Iterator[None]:
+    """Every line of this run, its stages' too, also goes to a file: `elson view` follows it."""
+    file = job.log_file
+    file.unlink(missing_ok=True)
+    os.environ["ELSON_LOG_FILE"] = str(file.resolve())
+    try:
+        yield
+    finally:
+        os.environ.pop("ELSON_LOG_FILE", None)
+
+
 def _so_far(job: Run) -> dict[str, Any]:
     """The summary of a run that was told to stop before serving."""
     published = [{"name": entry.name, "kind": entry.kind, "id": entry.id} for entry in registry.entries(job.spec.buckets)]
@@ -117,6 +146,7 @@ def _base(job: Run) -> None:
     name = job.spec.base_model.name
     if (entry := registry.read(job.spec.buckets, name)) and entry.status == "ready":
         job.skipped.append("base")
+        job.begin("base", "done already")
         return
     if name not in BASES:
         raise UserError(
@@ -124,6 +154,7 @@ def _base(job: Run) -> None:
             f"a published base model, or one that can be made here: {', '.join(BASES)}",
             f"elson base publish {name} --from DIR --local",
         )
+    job.begin("base")
     folder = job.work / "base-made"
     shutil.rmtree(folder, ignore_errors=True)
     with job.watch.phase("base"):
@@ -136,6 +167,7 @@ def _data(job: Run) -> None:
     """Build the dataset and publish it. Building takes a second or two, so it is always done: edited sources are noticed."""
     from runners.corpus import build
 
+    job.begin("data")
     with job.watch.phase("data"):
         result = build.build(job.spec, ROOT, job.work / "dataset-built")
         name = f"{job.spec.dataset.name}-{result.dataset_id.removeprefix('data-')[:8]}"
@@ -149,22 +181,25 @@ def _done(job: Run, stage: str) -> registry.Entry | None:
 
 def _stage(job: Run, stage: str, uri: str, done: registry.Entry | None) -> None:
     if done:
-        log.event(f"{stage}: done already", name=done.name)
+        job.begin(stage, "done already")
         job.skipped.append(stage)
         return
+    job.begin(stage)
     with job.watch.phase(stage):
         _process(job, stage, STAGE[stage].image, [stage, "--spec", uri, "--work", str(job.work)])
 
 
 def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> None:
     """Run ``python -m runners`` in a stage's environment; its error is ours."""
-    log.event(f"{stage}: begins", environment=environment)
     command = [str(environments.python(environment)), "-m", "runners", *arguments]
-    child = subprocess.Popen(
-        bound(command), env={**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}, stdout=subprocess.DEVNULL, cwd=ROOT
-    )
+    own = {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false", CHILD: "1"}
+    # On a terminal the stage draws its own bar; elsewhere each line passes here, so that a library's is a line of the log too.
+    stderr = None if sys.stderr.isatty() else subprocess.PIPE
+    child = subprocess.Popen(bound(command), env={**os.environ, **own}, stdout=subprocess.DEVNULL, stderr=stderr, cwd=ROOT)
     try:
-        with _Peak(child.pid) as peak:
+        with PeakMemory(child.pid) as peak:
+            for line in child.stderr or ():
+                log.relay(line.decode(errors="replace"))
             code = child.wait()
     except BaseException:
         child.terminate()
@@ -175,46 +210,6 @@ def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> No
         raise UserError(
             f"the {stage} stage ended with code {code}", "0; its message is above", "fix that, then run the same command again: finished stages are kept"
         )
-
-
-class _Peak:
-    """Watches the resident memory of a process tree, in MiB."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid, self.mib, self._end = pid, 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> _Peak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.5):
-            self.mib = max(self.mib, resident_mib(self.pid))
-
-
-def resident_mib(pid: int) -> float:
-    """Proportional resident memory of a process and its children now, in MiB; 0 when it is gone or the system has no /proc."""
-    parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
-        except (OSError, IndexError, ValueError):
-            continue
-    total, todo = 0.0, [pid]
-    while todo:
-        process = todo.pop()
-        todo += parents.get(process, [])
-        try:
-            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
-            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
-        except (OSError, ValueError):
-            continue
-    return round(total, 1)
 
 
 def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: bool) -> dict[str, Any]:
@@ -228,7 +223,7 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: b
     place = layout.run(buckets, run_id)
     local = job.home / "runs" / run_id
     if not fresh and not keep_serving and (found := storage.read_json(f"{place}/summary.json")):
-        log.event("evaluate: done already", run=run_id)
+        job.begin("evaluate", "done already")
         storage.download(place, local, label="report")
         return {**found[0], "report": str(local / "report.html"), "skipped": [*job.skipped, "evaluate"]}
     if fresh:
@@ -237,6 +232,7 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: b
     local.mkdir(parents=True, exist_ok=True)
     results = _serve_and_measure(job, served, benchmark, local, keep_serving=keep_serving)
     summary = report.write(job.spec, run_id, served, results, job.watch, job.peak_mib, stages.base_folder(job.spec, job.work), local)
+    shutil.copyfile(job.log_file, local / LOG)
     storage.delete(place)
     storage.upload(local, place, label="upload report")
     return {**summary, "report": str(local / "report.html"), "skipped": job.skipped}
@@ -252,17 +248,18 @@ def _serve_and_measure(job: Run, served: registry.Entry, benchmark: Path, out: P
         folder, _ = serve.fetch_model(job.spec, None, job.work)
     arguments = serve.vllm_arguments(job.spec.serve, folder, device="cpu", quantized=serve.is_quantized(folder), port=port)
     program = str(environments.python("serve").parent / "vllm")
-    log.event("serve: begins", model=served.name, url=url)
+    job.begin("serve")
     command = [str(environments.python("serve")), program, *arguments]
     with (
         serve.running(command, serve.vllm_environment(key, device="cpu", work=job.work), job.home / "vllm.log") as server,
-        _Peak(server.pid) as peak,
+        PeakMemory(server.pid) as peak,
     ):
         with job.watch.phase("serve: until the first completion"):
             try:
                 serve.wait_until_ready(url, key, job.spec.serve.served_model_name, timeout_s=job.spec.serve.ready_timeout_s, alive=server)
             except UserError as error:
                 raise UserError(error.found, error.expected, f"{error.fix}; the server's last words: {_tail(job.home / 'vllm.log')}") from None
+        job.begin("evaluate")
         with job.watch.phase("evaluate"):
             results = evaluate(job.spec, url, key, benchmark, job.work / "dataset", out / "evaluation", model_id=served.id)
         if keep_serving:

@@ -17,7 +17,7 @@ import yaml
 
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.registry import Entry
-from runners.errors import UserError
+from runners.errors import UserError, did_you_mean
 from runners.identity import model_name, stage_id
 from runners.pipeline import ADAPTERS, Format, images_of
 from runners.planning import costs
@@ -76,8 +76,8 @@ def names(folder: Path | None = None) -> list[str]:
 def load(name: str, folder: Path | None = None) -> Stack:
     """Read a stack's files. Raises UserError when there is none, or one is not valid."""
     folder = folder or FOLDER
-    if name not in names(folder):
-        raise UserError(f"there is no stack {name}", f"one of {', '.join(names(folder))}", f"elson plan -s {(names(folder) or ['train-h100'])[0]}")
+    if name not in (known := names(folder)):
+        raise UserError(f"there is no stack {name}{did_you_mean(name, known)}", f"one of {', '.join(known)}", "pass one of them to -s")
     values = layered(_config(folder / _file(name)), _config(folder / MINE / _file(name)))
     project = values.get("gcp:project") or os.environ.get("GOOGLE_CLOUD_PROJECT") or ""
     return from_config(name, project, values.get("elson:spec") or {}, str(folder / _file(name)))

@@ -31,6 +31,33 @@ def summary(plan: Plan) -> list[str]:
     return lines
 
 
+def brief(plan: Plan) -> list[str]:
+    """At most eight lines: verdict, dollars, minutes, memory, latency, warnings, and how it stops. What does not apply is left out."""
+    wanted, money = plan.spec.machine, plan.money
+    assert wanted is not None  # noqa: S101 - every plan has a machine
+    model = wanted.provisioning_model.lower().replace("_", "-")
+    verdict = f"refused ({len(plan.refusals)} reason{'s' * (len(plan.refusals) > 1)} below)" if plan.refusals else "can run"
+    lines = [f"{plan.stack}: {verdict}: {plan.machine.count} x {plan.machine.accelerator.name} ({plan.machine.name}, {model})"]
+    if plan.role == "train":
+        lines.append(
+            f"money    about ${money.usd_expected:.2f}, at most ${money.usd_at_most:.2f}; ${money.usd_per_hour:.2f} an hour, prices of {money.priced_at}"
+        )
+        lines.append(f"time     about {minutes(plan.expected_s)}, {plan.steps} optimizer steps on {plan.corpus.examples if plan.corpus else 0} examples")
+    else:
+        lines.append(f"money    ${money.usd_per_hour:.2f} an hour, at most ${money.usd_at_most:.2f} for one VM; prices of {money.priced_at}")
+        lines.append(f"time     about {minutes(plan.expected_s)} until the first answer")
+    if plan.memory:
+        lines.append(f"memory   {plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB; disk {plan.disk_needed_gb:.0f} of {wanted.disk_gb} GB")
+    if plan.serving:
+        served = plan.serving
+        lines.append(f"memory   {served.weights_gib:.1f} GiB of weights a card, cache for {served.cache_tokens:,} tokens")
+        lines.append(f"latency  {served.expected_ms / 1000:.1f} s for {plan.answers.answer_tokens} tokens, never under {served.floor_ms / 1000:.2f} s")
+    if plan.warnings:
+        lines.append(f"warning  {plan.warnings[0].found}{f' (and {len(plan.warnings) - 1} more: --verbose)' if len(plan.warnings) > 1 else ''}")
+    ends = "done, failed or at its deadline" if plan.role == "train" else f"after {plan.spec.serve.idle_minutes} idle minutes"
+    return [*lines, f"stops    {ends}; the platform ends it after {wanted.max_run_minutes} min at the latest"]
+
+
 def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
     """(title, headers, rows) of each table."""
     tables: list[tuple[str, Row, list[Row]]] = []
@@ -129,16 +156,16 @@ def as_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def show(plan: Plan) -> None:
-    """Print the tables to stdout, refusals and warnings to stderr."""
+def show(plan: Plan, *, verbose: bool) -> None:
+    """Print a plan to stdout (the tables where asked for), its refusals to stderr."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
-    for line in summary(plan):
-        out.print(Text(line))
-    for title, headers, rows in sections(plan):
+    for line in summary(plan) if verbose else brief(plan):
+        out.print(Text(line), soft_wrap=True)
+    for title, headers, rows in sections(plan) if verbose else ():
         table = Table(title=title, title_justify="left", title_style="bold", min_width=60)
         for number, header in enumerate(headers):
             table.add_column(header, justify="left" if number == 0 else "right")
@@ -146,7 +173,7 @@ def show(plan: Plan) -> None:
             table.add_row(*row)
         out.print()
         out.print(table)
-    for notice in plan.warnings:
+    for notice in plan.warnings if verbose else ():
         err.print(_notice("warning", notice, "yellow"))
     for notice in plan.refusals:
         err.print(_notice("refused", notice, "red"))

@@ -89,16 +89,16 @@ def at(message: str, **fields: object) -> Watch:
 def test_killed_at_each_boundary_and_inside_then_the_same_weights(whole: tuple[Path, Ended], tmp_path: Path) -> None:
     """SIGKILL to the whole process group, again and again; what stands at the end is what an undisturbed run made, to the bit."""
     moments: list[tuple[str, Watch]] = [
-        ("base begins", at("base: begins")),
+        ("base begins", at("stage 1 of 5: base")),
         ("base upload", at("upload tiny-random-qwen2")),
-        ("train begins", at("train: begins")),
+        ("train begins", at("stage 3 of 5: train")),
         ("first step", lambda row: row.get("message") == "train" and row.get("done", 0) >= 1),
         ("a checkpoint leaves", at("checkpoint ")),
         ("later step", lambda row: row.get("message") == "train" and row.get("done", 0) >= 10),
         ("adapter upload", at("upload tiny-dora")),
-        ("merge begins", at("merge: begins")),
+        ("merge begins", at("stage 4 of 5: merge")),
         ("merged upload", at("upload tiny-merged")),
-        ("quantize begins", at("quantize: begins")),
+        ("quantize begins", at("stage 5 of 5: quantize")),
         ("quantize works", at("quantiz", stage="quantize")),
         ("quantized upload", at("upload tiny-qdora")),
     ]

@@ -1,0 +1,53 @@
+"""How much memory a process and its children take, watched while they run."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+_EVERY_S = 0.5
+
+
+class PeakMemory:
+    """Watches the resident memory of a process tree while its block runs; ``mib`` is the largest sum seen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.mib, self._end = pid, 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(_EVERY_S):
+            self.mib = max(self.mib, resident_mib(self.pid))
+
+
+def resident_mib(pid: int) -> float:
+    """Proportional resident memory of a process and its children now, in MiB; 0 when it is gone or the system has no /proc."""
+    total, todo = 0.0, [pid]
+    while todo:
+        process = todo.pop()
+        todo += _children(process)
+        try:
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
+    return round(total, 1)
+
+
+def _children(pid: int) -> list[int]:
+    """The children of each thread, as the kernel lists them: no other process of the machine is read."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, file.read_text().split())
+        except OSError:
+            continue
+    return found

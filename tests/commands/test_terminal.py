@@ -1,0 +1,143 @@
+"""What a person sees in a terminal, a CI log and a JSON log: one form each, names that help, nothing cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runners import log
+from runners.artifacts import local_bucket
+from runners.commands.models import table
+from runners.errors import UserError
+from runners.local.memory import resident_mib
+from runners.planning import stacks, tables
+from runners.planning.machines import load_prices
+from runners.planning.plan import make_plan
+from runners.spec import BucketSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+ELSON = [sys.executable, "-m", "runners"]
+
+
+def elson(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if key not in ("CI", "ELSON_LOG")}
+    return subprocess.run([*ELSON, *arguments], cwd=ROOT, env={**clean, **env}, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("modles",), 2, "did you mean models?"),
+        (("models", "lss"), 2, "did you mean ls?"),
+        (("models", "ls", "--nope"), 2, "elson models ls --help"),
+        (("plan", "-s", "train-h10"), 1, "did you mean train-h100?"),
+        (("run", "--profile", "locl"), 1, "did you mean local?"),
+    ],
+)
+def test_an_unknown_name_is_one_json_line_with_the_nearest_one(arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = elson(*arguments)
+    assert done.returncode == code and done.stdout == ""
+    (row,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert row["severity"] == "ERROR" and said in row["message"]
+
+
+def test_in_a_ci_log_an_error_is_readable_lines() -> None:
+    lines = elson("plan", "-s", "train-h10", CI="true").stderr.splitlines()
+    assert lines[0].startswith("error: there is no stack train-h10") and lines[1].startswith("  expected: ") and lines[2].startswith("  fix:")
+
+
+def test_what_libraries_say_is_a_json_line_too_and_deprecations_are_not_said() -> None:
+    program = (
+        "import logging, warnings; from runners import log; log.take_over_libraries(); log.configure('train')\n"
+        "logging.getLogger('somebody').warning('two\\nlines'); warnings.warn('look out'); warnings.warn('torch_dtype is deprecated', FutureWarning)\n"
+        "logging.getLogger('somebody').info('chatter'); log.relay('native noise\\n'); log.event('loss', value=0.12345678901234)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "ELSON_LOG": "json"}, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [row["severity"] for row in rows] == ["WARNING", "WARNING", "INFO", "INFO"]
+    assert rows[0]["message"] == "two\nlines" and "look out" in rows[1]["message"] and rows[2]["message"] == "native noise"
+    assert not any("deprecated" in row["message"] or "chatter" in row["message"] for row in rows)
+    plain = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "ELSON_LOG": "plain"}, capture_output=True, text=True, check=True)
+    assert "value=0.1235" in plain.stderr and "0.12345678901234" not in plain.stderr
+
+
+def test_a_bug_is_one_json_line_with_its_traceback() -> None:
+    program = "from runners import log\ntry: 1/0\nexcept ZeroDivisionError: log.bug()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "ELSON_LOG": "json"}, capture_output=True, text=True, check=True)
+    (row,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert "ZeroDivisionError" in row["traceback"]
+
+
+def test_the_log_file_gets_every_line_as_json_whatever_the_screen_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELSON_LOG_FILE", str(tmp_path / "log.jsonl"))
+    monkeypatch.setenv("ELSON_LOG", "plain")
+    log.event("one", api_key="sesame", count=2)
+    log.failure("two")
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["api_key"] == "[not shown]" and rows[0]["count"] == 2 and rows[1]["message"] == "two"
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    program = f"set -o pipefail; cd '{ROOT}'; for n in 1 2 3 4 5; do {sys.executable} -m runners plan --offline --json | true || exit 9; done"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0 and "Broken" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("group", ["data", "models", "images", "prices", "key", "base"])
+def test_the_help_of_a_group_is_not_cut(group: str) -> None:
+    text = elson(group, "--help", COLUMNS="80").stdout
+    commands = text.split("Commands:")[1]
+    assert commands.strip() and "..." not in commands and max(map(len, commands.splitlines())) <= 80
+
+
+def test_options_name_their_environment_variables() -> None:
+    text = elson("models", "ls", "--help").stdout
+    assert "ELSON_MODELS_BUCKET" in text and "ELSON_SCRATCH_BUCKET" in text
+
+
+def test_the_list_of_models_has_a_header_and_fits() -> None:
+    row: dict[str, Any] = {"kind": "qdora", "status": "ready", "bytes": 9_980_000_000, "published_at": "2026-11-26T10:00:00", "id": "qdora-0123456789abcdef"}
+    rows = [{**row, "name": "elson-finance-trading-wealth-14b-q4-v2", "production": True}, {**row, "name": "a-dataset", "kind": "dataset", "production": False}]
+    narrow, wide = table(rows, 80), table(rows, 120)
+    assert narrow[0].split() == ["name", "kind", "status", "size", "published"] and max(map(len, narrow)) <= 80
+    assert "10.0 GB" in narrow[1] and "production" in narrow[1] and "qdora-0123456789abcdef" in wide[1]
+    assert rows[0]["name"] in table(rows, 20)[1], "a name is never cut"
+
+
+def test_a_plan_is_eight_lines() -> None:
+    for name in stacks.names():
+        stack = stacks.load(name)
+        if stack.role == "foundation":
+            continue
+        lines = tables.brief(make_plan(name, stack.spec, load_prices()))
+        assert 5 <= len(lines) <= 8, name
+        assert any(line.startswith("stops") for line in lines) and "$" in lines[1]
+
+
+def test_a_busy_folder_says_who_holds_it(tmp_path: Path) -> None:
+    pair = BucketSpec(models="gs://models", scratch="gs://scratch")
+    with local_bucket.running(tmp_path, pair):
+        with pytest.raises(UserError, match=rf"pid {os.getpid()}, since 20\d\d-"), local_bucket.running(tmp_path, pair):
+            pass
+        with local_bucket.running(tmp_path, pair, reads_only=True) as url:
+            assert url.startswith("http://127.0.0.1:")
+    assert not (tmp_path / "bucket.holder").exists()
+
+
+def test_memory_is_that_of_the_process_and_its_children() -> None:
+    holds = "b = bytearray(60 << 20); print(1, flush=True); import time; time.sleep(60)"
+    program = f"import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {holds!r}], stdout=subprocess.PIPE); c.stdout.readline(); {holds}"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True) as parent:
+        assert parent.stdout
+        parent.stdout.readline()
+        try:
+            assert 120 < resident_mib(parent.pid) < 250
+        finally:
+            os.killpg(parent.pid, 9)
+    assert resident_mib(parent.pid) == 0
