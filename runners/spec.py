@@ -85,7 +85,10 @@ class DataSpec(Strict):
     drop_near_duplicates: Literal["pairs", "questions", "none"] = Field("pairs", description="the notion by which a pair is dropped; both are reported")
     leak_jaccard: float = Field(0.7, gt=0, le=1)
     drop_leaks: bool = False
-    refuse: tuple[str, ...] = Field(("too_long", "encoding", "personal_data"), description="findings that keep a pair out: names of runners/corpus/checks.py")
+    refuse: tuple[str, ...] = Field(
+        ("too_long", "encoding", "personal_data", "control_tokens"), description="findings that keep a pair out: names of runners/corpus/checks.py"
+    )
+    refuse_beyond: dict[str, Fraction] = Field({"truncated": 0.02, "citation": 0.02}, description="finding -> share of pairs beyond which a build is refused")
     short_answer_characters: int = Field(40, ge=0)
     long_answer_characters: int = Field(4000, ge=1)
     seed: int = 0

@@ -35,13 +35,53 @@ def _spec(file: Path | None, changes: dict[str, Any]) -> Spec:
     return parse(base.model_dump() | {"data": base.data.model_dump() | {key: value for key, value in changes.items() if value is not None}})
 
 
+def _named(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE options as a mapping."""
+    split = [value.rpartition("=") for value in values]
+    if wrong := [value for value, (name, mark, target) in zip(values, split, strict=True) if not (name and mark and target)]:
+        raise UserError(f"{parameter.opts[0]} {wrong[0]!r}", "NAME=VALUE", "for example --field Prompt=question")
+    return {name: target for name, _, target in split}
+
+
+_SOURCE_OPTIONS = (
+    click.argument("paths", nargs=-1),
+    click.option("--field", "fields", multiple=True, callback=_named, metavar="NAME=OURS", help="A column of PATHS that is question, answer, category, …"),
+    click.option("--category", help="Category of every pair in PATHS."),
+    click.option("--any-category", is_flag=True, help="Keep categories that are none of the 18 domains."),
+    click.option("--encoding", help="Encoding of text files in PATHS, for example cp1252. Default: a byte order mark, or UTF-8."),
+    click.option("--split", help="Only this split of a Hugging Face datasets folder."),
+    click.option("--licence", default="unknown", show_default=True, help="Licence of PATHS, carried into the dataset."),
+)
+
+
+def source_options(command: Any) -> Any:
+    """PATHS to read instead of a sources file, and how."""
+    for option in reversed(_SOURCE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _given(root: Path, paths: tuple[str, ...], any_category: bool, **options: Any) -> Any:
+    """The sources that PATHS make, or None for those of the sources file."""
+    from runners.corpus import sources
+
+    if not paths:
+        if used := [f"--{name}" for name, value in options.items() if value and name != "licence"]:
+            raise UserError(f"{', '.join(used)} without PATHS", "files or folders to read", "name them, or put the setting into the sources file")
+        return None
+    named = [path if path.startswith("gs://") else sources.shown(Path(path).resolve(), root.resolve(), whole=True) for path in paths]
+    return sources.given(named, categories="any" if any_category else "domains", **options)
+
+
 @data.command()
+@source_options
 @click.option("--out", type=click.Path(path_type=Path), default=Path(".elson/dataset"), show_default=True, help="The dataset's folder.")
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Settings other than the defaults (the `data` part counts).")
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="What relative paths are relative to. Default: here.")
 @click.option("--sources", help="Another sources file.")
 @click.option("--benchmark", help="Another benchmark file or folder.")
 @click.option("--drop-leaks", is_flag=True, help="Drop pairs whose question is in the benchmark, instead of refusing.")
+@click.option("--drop-junk", is_flag=True, help="Drop pairs with a finding that refuses a build beyond its share (data.refuse_beyond).")
 @click.option("--publish", is_flag=True, help="Publish it to the bucket as well.")
 @click.option("--name", help="Name to publish under. Default: the spec's dataset name.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
@@ -53,23 +93,29 @@ def build(
     sources: str | None,
     benchmark: str | None,
     drop_leaks: bool,
+    drop_junk: bool,
     publish: bool,
     name: str | None,
     as_json: bool,
     place: Place,
+    **given: Any,
 ) -> None:
-    """Make a dataset from the sources in data/sources.yaml.
+    """Make a dataset from the sources in data/sources.yaml, or from the files and folders at PATHS.
 
     \b
     Examples:
       elson data build
       elson data build --drop-leaks --publish --local
       elson data build --sources my/sources.yaml --benchmark my/cases.yaml --out my/dataset
+      elson data build chats.parquet faq.csv.gz --field Prompt=question --field Reply=answer --category tax
     """
     from runners.corpus.build import REPORT, build
 
-    spec = _spec(spec_file, {"sources": sources, "benchmark": benchmark, "drop_leaks": drop_leaks or None})
-    result = build(spec, root.resolve(), out)
+    changes = {"sources": sources, "benchmark": benchmark, "drop_leaks": drop_leaks or None}
+    spec = _spec(spec_file, changes)
+    if drop_junk:
+        spec = _spec(spec_file, {**changes, "refuse": tuple(dict.fromkeys((*spec.data.refuse, *spec.data.refuse_beyond)))})
+    result = build(spec, root.resolve(), out, wanted=_given(root, **given))
     entry = None
     if publish:
         from runners.stages import publish_dataset
@@ -81,8 +127,23 @@ def build(
         return
     facts = result.statistics
     click.echo(f"{result.dataset_id}  {facts['train']['pairs']:,} training and {facts['validation']['pairs']:,} validation pairs in {out}")
-    dropped = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["dropped"].items())
-    click.echo(f"read {facts['read']['pairs']:,} pairs, rejected {facts['rejected']['rows']:,} rows, dropped {dropped}; see {out / REPORT}", err=True)
+    for line in _said(facts, out / REPORT):
+        click.echo(line, err=True)
+
+
+def _said(facts: dict[str, Any], report: Path) -> list[str]:
+    """The last lines of a build: what was read, what was not taken and why, and what is suspicious in what was."""
+    from runners.corpus.refusals import counted
+
+    dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in facts["dropped"].items())
+    lines = [f"read {facts['read']['pairs']:,} pairs, dropped {dropped}; see {report}"]
+    if rows := facts["rejected"]["rows"]:
+        lines.append(f"REJECTED {rows:,} rows: {counted(facts['rejected']['by_reason'], 5)}")
+    if any(facts["kept"]["findings"].values()):
+        lines.append(f"FINDINGS in the {facts['kept']['pairs']:,} pairs kept: {counted(facts['kept']['findings'], 11)}")
+    if not facts["leaks"]["checked"]:
+        lines.append("NOT CHECKED for benchmark questions: data.benchmark is empty")
+    return lines
 
 
 @data.command()
@@ -133,19 +194,29 @@ def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, mod
 @click.option("--out", type=click.Path(path_type=Path), help="CSV with the verdicts. Default: stdout.")
 @click.option("--review", type=click.Path(path_type=Path), help="CSV of unsure rows: fill in its domain column and run again, it is read back.")
 @click.option("--taxonomy", type=click.Path(path_type=Path), default=Path("data/taxonomy.yaml"), show_default=True, help="The domains, their hosts and words.")
+@click.option("--map", "mapping", multiple=True, callback=_named, metavar="LABEL=DOMAIN", help="What a label of the catalogue is here; `none`: of no domain.")
 @click.option("--validate", is_flag=True, help="Instead: measure agreement with the rows that people labelled.")
-def categorize(catalogue: Path, out: Path | None, review: Path | None, taxonomy: Path, validate: bool) -> None:
+def categorize(catalogue: Path, out: Path | None, review: Path | None, taxonomy: Path, mapping: dict[str, str], validate: bool) -> None:
     """Give every row of a CATALOGUE (CSV with url, title, …) a domain, an authority tier, a confidence and a reason.
+
+    A label that is none of the 18 domains is set aside: the row is placed by its words and host, the label stays in the column `label`.
 
     \b
     Examples:
       elson data categorize links.csv --out categorized.csv --review review.csv
+      elson data categorize links.csv --map Crypto=trading --map Recipes=none --out categorized.csv
       elson data categorize links.csv --validate
     """
     from runners.corpus import categorize
+    from runners.corpus.refusals import counted
     from runners.corpus.validate import accuracy
 
-    rows, known = categorize.read_catalogue(catalogue), categorize.taxonomy(taxonomy)
+    rows, strange = categorize.relabelled(categorize.read_catalogue(catalogue), mapping)
+    known = categorize.taxonomy(taxonomy)
+    if strange:
+        click.echo(
+            f"{sum(strange.values())} rows have labels that are no domain, set aside: {counted(strange, 8)}; --map LABEL=DOMAIN says what one is", err=True
+        )
     if validate:
         print_json(accuracy(rows, known))
         return
@@ -182,13 +253,14 @@ def _write_csv(file: Path | None, rows: list[dict[str, Any]], header: list[str] 
 
 
 @data.command()
+@source_options
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Settings other than the defaults.")
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="What relative paths are relative to. Default: here.")
 @click.option("--sources", help="Another sources file.")
 @click.option("--benchmark", help="Another benchmark file or folder.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
-def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: str | None, as_json: bool) -> None:
-    """Say what is wrong with the sources, pair by pair, without building anything. Exit code 1 when something is.
+def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: str | None, as_json: bool, **given: Any) -> None:
+    """Say what is wrong with the sources, or the files at PATHS, pair by pair, without building anything. Exit code 1 when something is.
 
     \b
     Examples:
@@ -197,7 +269,7 @@ def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: st
     """
     from runners.corpus.build import inspect
 
-    problems = inspect(_spec(spec_file, {"sources": sources, "benchmark": benchmark}), root.resolve())
+    problems = inspect(_spec(spec_file, {"sources": sources, "benchmark": benchmark}), root.resolve(), _given(root, **given))
     if as_json:
         print_json(problems)
     else:

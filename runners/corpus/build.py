@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from runners.artifacts.record import MANIFEST, RECORD, Manifest, ManifestFile, Record, Stopwatch, account, describe
-from runners.corpus import dedupe, leaks, sources, split, statistics
+from runners.corpus import dedupe, leaks, refusals, sources, split, statistics
 from runners.corpus.dedupe import LEAKED, STAYS, Duplicates
 from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.reading import Corpus, read
+from runners.corpus.sources import Sources
 from runners.errors import UserError
 from runners.spec import Spec, digest
 
@@ -48,7 +49,7 @@ class BuildResult:
     record: Record
 
 
-def build(spec: Spec, root: Path, out: Path, processes: int | None = None) -> BuildResult:
+def build(spec: Spec, root: Path, out: Path, processes: int | None = None, wanted: Sources | None = None) -> BuildResult:
     """Make the dataset that ``spec.data`` describes.
 
     Args:
@@ -56,15 +57,16 @@ def build(spec: Spec, root: Path, out: Path, processes: int | None = None) -> Bu
         root: what relative paths in the spec and the sources file are relative to.
         out: the dataset's folder; replaced whole when it is a dataset already.
         processes: how many to use for large inputs; default: one a core.
+        wanted: the sources; left out, those of the file that ``spec.data.sources`` names.
 
     Raises:
-        UserError: a source is not there, no pair is left, a benchmark question leaks (and ``data.drop_leaks`` is off), ``out`` holds something else,
-            or another build is writing there.
+        UserError: a source is not there, no pair is left, a benchmark question leaks (and ``data.drop_leaks`` is off), more pairs have a finding than
+            ``data.refuse_beyond`` allows, ``out`` holds something else, or another build is writing there.
     """
     _refuse_strangers(out)
     partial = out.with_name(out.name + ".partial")
     with _alone_in(partial):
-        return _build(spec, root, out, partial, processes or os.cpu_count() or 1)
+        return _build(spec, root, out, partial, processes or os.cpu_count() or 1, wanted)
 
 
 @contextmanager
@@ -88,21 +90,23 @@ def _alone_in(partial: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _build(spec: Spec, root: Path, out: Path, partial: Path, processes: int) -> BuildResult:
-    wanted, watch = sources.load(root / spec.data.sources), Stopwatch()
+def _build(spec: Spec, root: Path, out: Path, partial: Path, processes: int, given: Sources | None) -> BuildResult:
+    wanted, watch = given or sources.load(root / spec.data.sources), Stopwatch()
     benchmark = leaks.load(root / spec.data.benchmark, spec.data.leak_jaccard) if spec.data.benchmark else None
     work = partial / ".work"
     work.mkdir()
     with watch.phase("read"):
         corpus = read(spec, wanted, root, work, benchmark, processes)
     if not len(corpus):
-        raise UserError(f"no pair is left of {len(corpus.rejects)} rows", "at least one good pair", f"see {_save_rejects(corpus, partial)}")
+        raise refusals.nothing_left(_reasons(corpus.rejects), {}, _save_rejects(corpus, partial))
     with watch.phase("deduplicate"):
         found = dedupe.find(
             corpus.columns["asked"], corpus.question_sets, corpus.pair_sets, _priority(corpus), spec.data.near_duplicate_jaccard, spec.data.drop_near_duplicates
         )
     reasons = _with_leaks(corpus, found, spec.data.drop_leaks)
     kept = reasons == STAYS
+    if not kept.any():
+        raise refusals.nothing_left(_reasons(corpus.rejects), statistics.dropped(reasons), _save_rejects(corpus, partial))
     with watch.phase("split"):
         validation = split.held_out(found.groups, corpus.columns["category"], corpus.columns["id"], kept, spec.data.validation_fraction, spec.data.seed)
         compared = split.check(found.groups, validation, kept, (corpus.question_sets, corpus.pair_sets), spec.data.near_duplicate_jaccard)
@@ -110,17 +114,22 @@ def _build(spec: Spec, root: Path, out: Path, partial: Path, processes: int) -> 
     with watch.phase("write"):
         _write_content(corpus, partial, kept, validation, facts, benchmark)
         _write_report(corpus, found, reasons, validation, facts, benchmark, partial)
-    if (leaked := facts["leaks"]["cases_leaked_after"]) and not spec.data.drop_leaks:
-        raise _refusal(corpus, kept, leaked, benchmark, partial, out)
-    return _finish(spec, out, partial, facts, watch)
+    page = out.with_name(out.name + ".refused") / REPORT
+    if benchmark and (leaked := facts["leaks"]["cases_leaked_after"]) and not spec.data.drop_leaks:
+        _set_aside(partial, page.parent)
+        raise refusals.leaked(leaked, next(hit for hit in corpus.hits if kept[hit.text]), benchmark, page)
+    if error := refusals.junk(facts["kept"], spec.data.refuse_beyond, page):
+        _set_aside(partial, page.parent)
+        raise error
+    return _finish(spec, out, partial, facts, watch, given)
 
 
-def inspect(spec: Spec, root: Path) -> list[dict[str, Any]]:
+def inspect(spec: Spec, root: Path, wanted: Sources | None = None) -> list[dict[str, Any]]:
     """What is wrong with the sources: rejects, findings, repeats, conflicts and leaks, each with its file and line; nothing is written.
 
     A near-duplicate is no mistake of its author's and is left to the build. Raises UserError as :func:`build` does for sources that are not there.
     """
-    wanted = sources.load(root / spec.data.sources)
+    wanted = wanted or sources.load(root / spec.data.sources)
     benchmark = leaks.load(root / spec.data.benchmark, spec.data.leak_jaccard) if spec.data.benchmark else None
     with tempfile.TemporaryDirectory() as folder:
         corpus = read(spec, wanted, root, Path(folder), benchmark, os.cpu_count() or 1)
@@ -257,19 +266,11 @@ def _write_report(
     (folder / REPORT).write_text(report.html(corpus, found, reasons, validation, facts, benchmark))
 
 
-def _refusal(corpus: Corpus, kept: Any, leaked: int, benchmark: BenchmarkQuestions | None, partial: Path, out: Path) -> UserError:
-    """The error of a build that leaks; what was found stays beside ``out`` to be looked at."""
-    refused = out.with_name(out.name + ".refused")
+def _set_aside(partial: Path, refused: Path) -> None:
+    """Keep what a refused build found, beside its place, to be looked at."""
     shutil.rmtree(refused, ignore_errors=True)
     shutil.rmtree(partial / ".work")
     partial.rename(refused)
-    first = next(hit for hit in corpus.hits if kept[hit.text])
-    ids, questions = (benchmark.ids, benchmark.questions) if benchmark else ((), ())
-    return UserError(
-        f"{leaked} of {len(ids)} benchmark questions stand in the training pairs, e.g. case {ids[first.case]}: {questions[first.case]!r}",
-        "none: a model that has seen the questions cannot be measured by them",
-        f"elson data build --drop-leaks drops those pairs; see {refused / REPORT}",
-    )
 
 
 def _refuse_strangers(out: Path) -> None:
@@ -277,7 +278,7 @@ def _refuse_strangers(out: Path) -> None:
         raise UserError(f"{out} is there and is no dataset", "a new folder, or a dataset to replace", "pass another --out")
 
 
-def _finish(spec: Spec, out: Path, partial: Path, facts: dict[str, Any], watch: Stopwatch) -> BuildResult:
+def _finish(spec: Spec, out: Path, partial: Path, facts: dict[str, Any], watch: Stopwatch, given: Sources | None) -> BuildResult:
     """Give the content its id, write record and manifest, and put the folder in its place."""
     shutil.rmtree(partial / ".work")
     with watch.phase("hash"):
@@ -291,7 +292,8 @@ def _finish(spec: Spec, out: Path, partial: Path, facts: dict[str, Any], watch: 
         "rejected": facts["rejected"]["rows"],
         **{f"dropped_{name}": count for name, count in facts["dropped"].items()},
     }
-    record = account("data", dataset_id, watch, name=spec.dataset.name, spec=spec.data.model_dump(mode="json"), metrics=metrics)
+    settings = spec.data.model_dump(mode="json") | ({"given": given.model_dump(mode="json")} if given else {})
+    record = account("data", dataset_id, watch, name=spec.dataset.name, spec=settings, metrics=metrics)
     (partial / RECORD).write_text(record.model_dump_json(indent=1))
     described: dict[str, ManifestFile] = {**content, REPORT: describe(partial / REPORT), RECORD: describe(partial / RECORD)}
     (partial / MANIFEST).write_text(Manifest(files=described).model_dump_json(indent=1))

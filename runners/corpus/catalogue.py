@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from runners.corpus import sources
+from runners.corpus import formats
 from runners.corpus.categorize import OFF_TOPIC, Categorizer
-from runners.corpus.sources import Raw
+from runners.corpus.formats import Raw
 
 #: Notes of fewer words ("p930", "see above") make no answer.
 NOTE_WORDS = 4
@@ -35,7 +35,7 @@ def rows(path: Path, name: str, categorizer: Categorizer | None = None) -> Itera
 
     A row without a domain is given the one its host and words speak of, where they do so clearly.
     """
-    for raw in sources.qa_rows(path, name):
+    for raw in formats.rows(path, name):
         if raw.error is not None:
             yield raw
             continue

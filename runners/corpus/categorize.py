@@ -183,9 +183,15 @@ def labels_by_host(labelled: Iterable[Mapping[str, str]]) -> dict[str, Counter[s
     """How often people gave each domain to links of each host."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for row in labelled:
-        if host := host_of(row.get("url", ""))[0]:
-            found[host][row["domain"].strip().lower()] += 1
+        if (host := host_of(row.get("url", ""))[0]) and (label := label_of(row)):
+            found[host][label] += 1
     return dict(found)
+
+
+def label_of(row: Mapping[str, str]) -> str:
+    """The domain that people gave a row, or an empty text: none, or a label that is no domain."""
+    label = row.get("domain", "").strip().lower()
+    return label if label in (*DOMAINS, OFF_TOPIC) else ""
 
 
 def host_of(url: str) -> tuple[str, str]:
@@ -260,6 +266,23 @@ def read_catalogue(file: Path) -> list[dict[str, str]]:
     return rows
 
 
+def relabelled(rows: Sequence[Mapping[str, str]], mapping: Mapping[str, str]) -> tuple[list[dict[str, str]], Counter[str]]:
+    """Rows whose `domain` is one of the domains or empty, and how often each label was set aside: kept in the row as `label`, used for nothing.
+
+    ``mapping`` is label -> domain, without regard to case. Raises UserError when it names something else.
+    """
+    if wrong := sorted({domain for domain in mapping.values() if domain.lower() not in (*DOMAINS, OFF_TOPIC)}):
+        raise UserError(f"--map names {', '.join(wrong)}", f"one of {', '.join(DOMAINS)}, or {OFF_TOPIC}", "correct the option")
+    known = {name: name for name in (*DOMAINS, OFF_TOPIC)} | {label.strip().lower(): domain.lower() for label, domain in mapping.items()}
+    out, strange = list[dict[str, str]](), Counter[str]()
+    for row in rows:
+        label = row.get("domain", "").strip()
+        domain = known.get(label.lower(), "")
+        strange.update([label] if label and not domain else [])
+        out.append({**row, "domain": domain} | ({"label": label} if label and label.lower() != domain else {}))
+    return out, strange
+
+
 def key_of(row: Mapping[str, str]) -> tuple[str, str]:
     """What a row of a review file is recognised by."""
     return row.get("url", "").strip(), " ".join(row.get("title", "").lower().split())
@@ -274,14 +297,14 @@ def verdicts(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy, reviewed: It
     decided = {key_of(row): row.get("domain", "").strip().lower() for row in reviewed if row.get("domain", "").strip()}
     if wrong := sorted({domain for domain in decided.values() if domain not in (*DOMAINS, OFF_TOPIC)}):
         raise UserError(f"the review file names {', '.join(wrong)}", f"one of {', '.join(DOMAINS)}, or {OFF_TOPIC}", "edit the review file")
-    labelled = [row for row in rows if row.get("domain", "").strip()]
+    labelled = [row for row in rows if label_of(row)]
     categorizer = Categorizer.of(taxonomy, labelled)
     out = []
     for row in rows:
         verdict = categorizer.row(row)
         if domain := decided.get(key_of(row)):
             verdict = _given(verdict, domain, "", "reviewed by a person")
-        elif domain := row.get("domain", "").strip().lower():
+        elif domain := label_of(row):
             verdict = _given(verdict, domain, row.get("subdomain", ""), "labelled in the catalogue")
         out.append(verdict)
     return out

@@ -1,30 +1,25 @@
 """What may be wrong with a pair, found one pair at a time.
 
-Each check names a finding; ``spec.data.refuse`` says which findings keep a pair out of the dataset, all others are counted and shown. Figures that
-change by the year are compared with ``data/dated_limits.yaml``. Left out: whether an answer is right, which no rule can tell.
+Each check names a finding; ``spec.data.refuse`` says which findings keep a pair out of the dataset, ``spec.data.refuse_beyond`` which refuse the build when
+too many pairs have them; all are counted and shown. Left out: whether an answer is right, which no rule can tell.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
-
+from runners.corpus.dated_limits import Limit, LimitIndex
 from runners.corpus.pairs import Pair
 from runners.corpus.words import plain
-from runners.errors import UserError
-from runners.spec import Strict
 
 #: Finding -> what it means. The order is the order of the bits in which findings are stored.
 FINDINGS = {
     "too_long": "longer than the context the model is trained with",
     "encoding": "characters damaged by a wrong encoding",
     "personal_data": "an e-mail address, a telephone, social security or card number",
+    "control_tokens": "a chat template's own marks, such as <|im_end|>, which would end the turn",
     "wrong_limit": "a limit is given with a year whose limit is another",
     "stale": "the limit of an earlier year, without its year",
     "truncated": "ends in mid-sentence",
@@ -46,6 +41,9 @@ _LONG_NUMBER = re.compile(r"\d\d\d[ .)-]{0,2}\d\d")
 #: American Express has 15 digits; Visa, Mastercard and Discover have 16.
 _CARD_BEGINS = re.compile(r"(?:3[47]\d{13}|(?:4\d|5[1-5]|2[2-7]|6[045])\d{14})$")
 _CARD = re.compile(r"(?<![\d.,-])(?:\d[ -]?){12,18}\d(?![\d.,-])")
+_CONTROL = re.compile(
+    r"<\|[a-z0-9_ -]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>|</?think>|</?tool_call>", re.IGNORECASE
+)
 #: Looked for in lower case, as they stand: a search for a dozen words costs less than one regular expression.
 _BOILERPLATE = (
     *("as an ai ", "as a large language model", "as an ai,", "as a language model", "i'm an ai", "i am an ai", "i'm just an ai", "an ai language model"),
@@ -58,24 +56,6 @@ _LIST_ITEM = re.compile(r"\s*(?:[-*•+]|\d+[.)]|[a-zA-Z][.)])\s")
 _OPEN_END = re.compile(r"(?:[,;:(–—-]|\b(?:and|or|the|a|an|of|to|in|for|with|by|from|that|which|is|are|as|at|on|than|but|because|if|when))$", re.IGNORECASE)
 
 
-class Limit(Strict):
-    """A figure that changes by the year. ``names``: wordings, each of words all of which must stand near each other; ``values``: year -> figure."""
-
-    id: str
-    names: tuple[str, ...] = Field(min_length=1)
-    not_names: tuple[str, ...] = ()
-    values: dict[int, float] = Field(min_length=1)
-    source: str = Field(min_length=1)
-
-
-class DatedLimits(Strict):
-    """The dated table."""
-
-    version: int = Field(1, ge=1, le=1)
-    checked: str
-    limits: tuple[Limit, ...]
-
-
 @dataclass(frozen=True)
 class Checker:
     """The checks with their bounds. ``context_tokens`` is in tokens as ``tokens`` estimates them."""
@@ -85,6 +65,10 @@ class Checker:
     long_answer_characters: int
     limits: tuple[Limit, ...] = ()
 
+    @functools.cached_property
+    def _dated(self) -> LimitIndex:
+        return LimitIndex(self.limits)
+
     def __call__(self, pair: Pair, tokens: int) -> tuple[str, ...]:
         """Names of the findings of a pair whose whole conversation is about ``tokens`` long, in the order of FINDINGS."""
         text = f"{pair.question}\n{pair.answer}"
@@ -93,13 +77,14 @@ class Checker:
             "too_long": tokens > self.context_tokens,
             "encoding": is_damaged(text),
             "personal_data": has_personal_data(text),
+            "control_tokens": has_control_tokens(text) or any(has_control_tokens(content) for _, content in pair.history),
             "truncated": is_truncated(pair.answer),
             "repeats_question": repeats_question(pair.question, pair.answer),
             "boilerplate": any(phrase in lowered for phrase in _BOILERPLATE),
             "citation": has_citation(pair.answer),
             "short": len(pair.answer) < self.short_answer_characters,
             "long": len(pair.answer) > self.long_answer_characters,
-            **limit_findings(pair, self.limits),
+            **self._dated.findings(pair),
         }
         return tuple(name for name in FINDINGS if found.get(name))
 
@@ -116,6 +101,11 @@ def has_citation(text: str) -> bool:
     if ("[" in text or "【" in text) and _MARKED_CITATION.search(text):
         return True
     return any(match.start() and (text[match.start() - 1].islower() or text[match.start() - 1] in ')"”') for match in _GLUED_CITATION.finditer(text))
+
+
+def has_control_tokens(text: str) -> bool:
+    """Whether a text holds a mark that chat templates use: with <|im_end|> in an answer, a model learns to stop there."""
+    return ("<" in text or "[" in text) and bool(_CONTROL.search(text))
 
 
 def has_personal_data(text: str) -> bool:
@@ -163,60 +153,3 @@ def repeats_question(question: str, answer: str) -> bool:
     asked, said = plain(question).split(), plain(answer).split()
     new = set(said) - set(asked)
     return bool(asked) and len(new) <= min(3, len(asked) // 3) and not any(word.isdigit() for word in new)
-
-
-def limit_findings(pair: Pair, limits: Sequence[Limit]) -> dict[str, bool]:
-    """``stale``: an earlier year's figure with no year beside it. ``wrong_limit``: a figure in one sentence with a year whose figure is another."""
-    if not limits or "$" not in pair.answer:
-        return {}
-    stale = wrong = False
-    asked = plain(pair.asked)
-    for limit in limits:
-        figures = {value: year for year, value in sorted(limit.values.items(), reverse=True)}
-        years_of = {value: {year for year, other in limit.values.items() if other == value} for value in figures}
-        newest = limit.values[max(limit.values)]
-        for sentence in _sentences(pair.answer):
-            amounts = {value for value in _amounts(sentence) if value in years_of}
-            said = plain(sentence)
-            if not amounts or not _names(limit, f"{asked} {said}", said):
-                continue
-            years = {int(year) for year in re.findall(r"\b20\d\d\b", sentence)}
-            if years and len(amounts) == 1 and len(years) == 1:
-                value, year = next(iter(amounts)), next(iter(years))
-                wrong |= year in limit.values and year not in years_of[value]
-            elif not years and newest not in amounts:
-                around = {int(year) for year in re.findall(r"\b20\d\d\b", f"{pair.asked}\n{pair.answer}")} | {pair.extra.get("as_of")}
-                stale |= not any(years_of[value] & around for value in amounts)
-    return {"stale": stale, "wrong_limit": wrong}
-
-
-def _names(limit: Limit, context: str, sentence: str) -> bool:
-    """Whether the question and the sentence together speak of the limit, and the sentence alone of no rival."""
-    words = set(context.split())
-    if any(set(plain(name).split()) <= set(sentence.split()) for name in limit.not_names):
-        return False
-    return any(set(plain(name).split()) <= words for name in limit.names)
-
-
-def _sentences(text: str) -> list[str]:
-    return [part for part in re.split(r"(?<=[.!?;])\s+|\n", text) if "$" in part]
-
-
-def _amounts(sentence: str) -> list[float]:
-    """Dollar amounts: $23,500; $13.61 million."""
-    found = []
-    for figure, scale in re.findall(r"\$\s?(\d[\d,]*(?:\.\d+)?)\s*(million|billion|[MBK]\b)?", sentence):
-        value = float(figure.replace(",", "")) * {"million": 1e6, "M": 1e6, "billion": 1e9, "B": 1e9, "K": 1e3}.get(scale, 1)
-        found.append(round(value, 2))
-    return found
-
-
-def load_limits(file: Path) -> tuple[Limit, ...]:
-    """Read the dated table; an absent file is an empty one. Raises UserError naming the bad key."""
-    if not file.exists():
-        return ()
-    try:
-        values: Any = yaml.safe_load(file.read_text())
-        return DatedLimits.model_validate(values).limits
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UserError(f"{file}: {str(error)[:300]}", "the form of data/dated_limits.yaml", f"edit {file}") from None

@@ -1,4 +1,4 @@
-"""Documents of every kind as Markdown: libraries convert HTML (markdownify), Word (mammoth) and PDF (pypdf); this only puts them together.
+"""Documents of every kind as Markdown: libraries convert HTML (markdownify), Word (mammoth) and PDF (kreuzberg); this only puts them together.
 
 Spans of characters refer to the Markdown. For ``.md`` and ``.txt`` that is the file itself; for the others the pair says ``converted: true``.
 """
@@ -68,38 +68,10 @@ def _from_word(path: Path) -> str:
 
 
 def _from_pdf(path: Path) -> str:
-    import pypdf
+    """Text with its headings (by the size of type), lists and tables."""
+    import kreuzberg
 
-    reader = pypdf.PdfReader(path)
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise Unreadable("the PDF is encrypted")
-    pages = [page.extract_text() or "" for page in reader.pages]
-    if sum(len(page) for page in pages) < _SCANNED * max(1, len(pages)):
+    found = kreuzberg.extract_file_sync(str(path), config=kreuzberg.ExtractionConfig(output_format="markdown"))
+    if len(found.content) < _SCANNED * max(1, int(found.metadata.get("page_count") or 1)):
         raise Unreadable("the PDF holds no text (a scan?)")
-    return "\n\n".join(_unwrapped(page) for page in pages) + "\n"
-
-
-def _unwrapped(page: str) -> str:
-    """Lines of a page put back into paragraphs; a short line in title case before a longer one becomes a heading."""
-    lines = [line.rstrip() for line in page.splitlines()]
-    out: list[str] = []
-    for place, line in enumerate(lines):
-        following = next((other for other in lines[place + 1 :] if other.strip()), "")
-        if _looks_like_heading(line.strip(), following.strip()):
-            out.append(f"\n## {line.strip()}\n")
-        elif re.match(r"\s*(?:[•▪●◦–-]|\d{1,2}[.)])\s+\S", line):
-            out.append("\n" + re.sub(r"^\s*[•▪●◦–]", "-", line))
-        elif out and out[-1].endswith("-") and line[:1].islower():
-            out[-1] = out[-1][:-1] + line
-        elif out and line.strip() and out[-1].strip() and not out[-1].startswith("\n##"):
-            out[-1] += " " + line.strip()
-        else:
-            out.append(line)
-    return "\n".join(out)
-
-
-def _looks_like_heading(line: str, following: str) -> bool:
-    words = line.split()
-    if not 1 <= len(words) <= 10 or len(line) > 80 or line[-1] in ".,;:" or len(following) <= len(line) or not line[0].isupper():
-        return False
-    return line.endswith("?") or line.isupper() or sum(word[:1].isupper() or word[:1].isdigit() for word in words) >= 0.6 * len(words)
+    return str(found.content)

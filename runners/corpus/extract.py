@@ -18,9 +18,10 @@ from typing import Any
 import yaml
 
 from runners.corpus import citations, documents, markdown, phrasing
+from runners.corpus.formats import Raw
 from runners.corpus.markdown import Block, Section
 from runners.corpus.pairs import DOMAINS
-from runners.corpus.sources import Raw, Source
+from runners.corpus.sources import Source
 
 #: Words of the shortest definition and of the shortest section that answer something.
 _DEFINITION_WORDS, _SECTION_WORDS = 6, 12

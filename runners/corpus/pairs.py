@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from runners.corpus import turns
+from runners.corpus.turns import Rejected
 
 #: The domains of this project, the only categories a dataset has unless its sources file says ``categories: any``.
 DOMAINS = (
@@ -32,12 +36,10 @@ DOMAINS = (
 )
 UNKNOWN = "uncategorized"
 _NAMES = {"question": ("question", "instruction", "prompt"), "answer": ("answer", "output", "response", "completion")}
-_RESERVED = {"id", "question", "instruction", "prompt", "answer", "output", "response", "completion", "input", "messages", "history", "category", "source"}
-_ROLES = ("user", "assistant")
-
-
-class Rejected(Exception):
-    """A row that cannot become a pair; the text is the reason, for the rejects file."""
+_CHATS = ("messages", "conversations", "conversation")
+_RESERVED = {"id", "input", "history", "category", "source", *_CHATS, *(name for names in _NAMES.values() for name in names)}
+#: What programs write for a value that is missing.
+_MISSING = frozenset(("nan", "none", "null", "nil", "n/a", "#n/a", "<na>", "nat", "undefined"))
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,15 @@ def pair_of(raw: Any, *, source: str, category: str | None, categories: Mapping[
     if not isinstance(raw, Mapping):
         raise Rejected(f"a row must be an object, found {type(raw).__name__}")
     row = {fields.get(str(key), str(key)): value for key, value in raw.items()}
-    question, answer, history = _from_chat(row["messages"]) if row.get("messages") is not None else _from_columns(row)
-    named = _text(row.get("category"), "category") if row.get("category") is not None else ""
+    question, answer, history = _from_chat(row) or _from_columns(row)
+    named = "" if _is_missing(row.get("category")) else _text(row["category"], "category").strip()
     chosen = category or categories.get(named, named) or UNKNOWN
     extra = {key: value for key, value in row.items() if key not in _RESERVED and _is_plain(value)}
     pair = Pair(
         question.strip(),
         answer.strip(),
         chosen.lower() if chosen.lower() in DOMAINS else chosen,
-        _text(row["source"], "source") if row.get("source") else source,
+        source if _is_missing(row.get("source")) or row["source"] == "" else _text(row["source"], "source"),
         tuple((role, content.strip()) for role, content in history),
         extra,
     )
@@ -101,39 +103,34 @@ def pair_of(raw: Any, *, source: str, category: str | None, categories: Mapping[
         raise Rejected("the question is empty")
     if not pair.answer:
         raise Rejected("the answer is empty")
+    for name, text in (("question", pair.question), ("answer", pair.answer)):
+        if _is_missing(text):
+            raise Rejected(f"the {name} is {text!r}, what a program writes for a missing value")
     _check_unicode(pair)
     return pair
 
 
 def _from_columns(row: Mapping[str, Any]) -> tuple[str, str, list[tuple[str, str]]]:
     question, answer = (_text(_first(row, names, key), key) for key, names in _NAMES.items())
-    given = _text(row["input"], "input").strip() if row.get("input") is not None else ""
-    history = _turns(row["history"], "history") if row.get("history") else []
+    given = "" if _is_missing(row.get("input")) else _text(row["input"], "input").strip()
+    history = turns.of(row["history"], "history") if row.get("history") else []
     if history and history[-1][0] != "assistant":
         raise Rejected("history must end with an assistant turn")
     return f"{question.strip()}\n\n{given}" if given else question, answer, history
 
 
-def _from_chat(messages: Any) -> tuple[str, str, list[tuple[str, str]]]:
-    turns = _turns(messages, "messages")
-    if len(turns) < 2 or turns[-1][0] != "assistant":
-        raise Rejected("messages must end with a user turn and an assistant turn")
-    return turns[-2][1], turns[-1][1], turns[:-2]
-
-
-def _turns(value: Any, name: str) -> list[tuple[str, str]]:
-    """User and assistant turns, alternating; system turns are left out."""
-    if not isinstance(value, list):
-        raise Rejected(f"{name} must be a list of turns, found {type(value).__name__}")
-    turns = []
-    for turn in value:
-        if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), str) or not isinstance(turn.get("role"), str):
-            raise Rejected(f"each turn of {name} must have a role and a content, found {str(turn)[:80]!r}")
-        if turn["role"] != "system":
-            turns.append((turn["role"], turn["content"]))
-    if any(role != _ROLES[place % 2] for place, (role, _) in enumerate(turns)):
-        raise Rejected(f"the turns of {name} must go user, assistant, user, …; found {', '.join(role for role, _ in turns)[:80]}")
-    return turns
+def _from_chat(row: Mapping[str, Any]) -> tuple[str, str, list[tuple[str, str]]] | None:
+    """The pair of a conversation: OpenAI's `messages`, ShareGPT's `conversations`, or TRL's `prompt` and `completion` as lists of turns."""
+    name = next((name for name in _CHATS if row.get(name) is not None), "")
+    value = row[name] if name else None
+    if not name and isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
+        name, value = "prompt and completion", [*row["prompt"], *row["completion"]]
+    if not name:
+        return None
+    found = turns.of(value, name)
+    if len(found) < 2 or found[-1][0] != "assistant":
+        raise Rejected(f"{name} must end with a user turn and an assistant turn")
+    return found[-2][1], found[-1][1], found[:-2]
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...], key: str) -> Any:
@@ -143,9 +140,18 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...], key: str) -> Any:
     raise Rejected(f"there is no {key}: none of {', '.join(names)} among {', '.join(map(str, row))[:100] or 'no keys'}")
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a value is none, not a number, or a word that stands for one of these."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
+
+
 def _text(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Rejected(f"the {name} is {value}, no text")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise Rejected(f"{name} must be a text, found {type(value).__name__}")

@@ -20,9 +20,11 @@ import numpy as np
 
 from runners.corpus.categorize import OFF_TOPIC, Categorizer
 from runners.corpus.checks import FINDINGS, Checker
+from runners.corpus.formats import Raw
 from runners.corpus.leaks import BenchmarkQuestions, Hit
-from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, Rejected, pair_of
-from runners.corpus.sources import Raw, Source
+from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, pair_of
+from runners.corpus.sources import Source
+from runners.corpus.turns import Rejected
 from runners.corpus.words import Sets, hashes, shingle_sets, word_sets
 from runners.processes import end_with
 
@@ -100,7 +102,10 @@ def _pair(raw: Raw, source: Source, settings: PrepareSettings) -> Pair:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise Rejected(f"the line is not JSON: {str(error)[:150]}") from None
-    pair = pair_of(value, source=source.name, category=source.category, categories=source.categories, fields=source.fields)
+    try:
+        pair = pair_of(value, source=source.name, category=source.category, categories=source.categories, fields=source.fields)
+    except RecursionError:
+        raise Rejected("the row is nested too deep") from None
     if pair.category == UNKNOWN and settings.categorizer:
         pair = _categorized(pair, settings.categorizer)
     if settings.only_domains and pair.category not in DOMAINS:
@@ -141,10 +146,12 @@ def pair_tokens(pair: Pair) -> int:
 def estimated_tokens(text: str) -> int:
     """Tokens of a byte-pair vocabulary that splits numbers into digits (SmolLM2's, Qwen2.5's), estimated without one.
 
-    1.15 a word, 1 a digit, 0.9 a mark, 0.3 a line: off by 4 to 5 % on the mean pair, by a third at worst (tests/benchmarks/CORPUS.md).
+    1.15 a word, 1 a digit, 0.9 a mark, 0.3 a line: off by 4 to 5 % on the mean pair, by a third at worst (tests/benchmarks/CORPUS.md). A token has at most
+    eight letters, so that a word of a million letters is as long as it is.
     """
     data = text.encode("utf-8", "replace")
-    words = len(data.translate(_LETTERS_ONLY).split())
+    found = data.translate(_LETTERS_ONLY).split()
+    words = max(len(found), len(b"".join(found)) / (8 * 1.15))
     digits = len(data) - len(data.translate(None, _DIGITS))
     marks = len(data) - len(data.translate(None, _MARKS))
     foreign = len(data) - len(text)

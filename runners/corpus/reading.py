@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from runners import log
-from runners.corpus import categorize, checks, sources
+from runners.corpus import categorize, checks, dated_limits, formats, sources
 from runners.corpus.categorize import Categorizer
+from runners.corpus.formats import Raw
 from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, PrepareSettings, estimated_tokens, prepared
-from runners.corpus.sources import Raw, Source, Sources
+from runners.corpus.sources import Source, Sources
 from runners.corpus.words import Sets, joined
 from runners.errors import UserError
 from runners.spec import Spec
@@ -60,9 +61,10 @@ class Corpus:
 
 def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: BenchmarkQuestions | None, processes: int) -> Corpus:
     """Read every source into columns; rows and shingles go to files in ``work``."""
-    limits = checks.load_limits(root / spec.data.dated_limits)
-    if unknown := sorted(set(spec.data.refuse) - set(checks.FINDINGS)):
-        raise UserError(f"data.refuse names {', '.join(unknown)}", f"some of {', '.join(checks.FINDINGS)}", "edit data.refuse in the spec")
+    limits = dated_limits.load(root / spec.data.dated_limits)
+    for key, names in (("refuse", spec.data.refuse), ("refuse_beyond", spec.data.refuse_beyond)):
+        if unknown := sorted(set(names) - set(checks.FINDINGS)):
+            raise UserError(f"data.{key} names {', '.join(unknown)}", f"some of {', '.join(checks.FINDINGS)}", f"edit data.{key} in the spec")
     taxonomy = root / spec.data.taxonomy
     categorizer = categorize.load(taxonomy) if taxonomy.exists() else None
     checker = checks.Checker(spec.train.max_tokens - _system_tokens(spec), spec.data.short_answer_characters, spec.data.long_answer_characters, limits)
@@ -98,7 +100,7 @@ def _rows(source: Source, root: Path, categorizer: Categorizer | None) -> Iterat
     for path in sources.files(source, root):
         name = sources.shown(path, root)
         if source.kind == "qa":
-            yield from sources.qa_rows(path, name)
+            yield from formats.rows(path, name, source.encoding)
         elif source.kind == "problems":
             from runners.corpus import problems
 

@@ -1,28 +1,25 @@
-"""``data/sources.yaml`` and the readers: every source becomes a stream of (file, line, raw row), or of rejects with file, line and reason.
-
-A reader never holds a large file in memory where the format lets it stream (JSONL, CSV). Formats are explained in data/README.md.
-"""
+"""``data/sources.yaml``: which files are read, in which order, under which licence. Formats are explained in data/README.md."""
 
 from __future__ import annotations
 
-import csv
+import codecs
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from runners.corpus import formats
 from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
 from runners.spec import Strict
 
-QA_ENDINGS = (".json", ".jsonl", ".csv", ".yaml", ".yml")
 DOCUMENT_ENDINGS = (".md", ".markdown", ".txt", ".html", ".htm", ".pdf", ".docx")
-#: Longest field of a CSV file, in characters; the library's own bound (131,072) is less than a long answer with its history.
-csv.field_size_limit(10_000_000)
+#: What Hugging Face datasets write beside the rows.
+_NO_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
 
 class Source(Strict):
@@ -35,6 +32,16 @@ class Source(Strict):
     category: str | None = None
     categories: dict[str, str] = Field(default_factory=dict)
     fields: dict[str, str] = Field(default_factory=dict)
+    encoding: str | None = Field(None, description="of text files; left out, a byte order mark or UTF-8")
+    split: str | None = Field(None, description="of a Hugging Face datasets folder: only the files of this split")
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding(cls, value: str | None) -> str | None:
+        try:
+            return value and codecs.lookup(value).name
+        except LookupError:
+            raise ValueError(f"{value!r} is no encoding; examples: utf-8, cp1252, latin-1, utf-16") from None
 
 
 class Sources(Strict):
@@ -56,16 +63,6 @@ class Sources(Strict):
         return self
 
 
-@dataclass(frozen=True)
-class Raw:
-    """A row as read. ``value`` is bytes for a line of JSONL (parsed later, on any core) or the parsed row; ``error`` says why there is none."""
-
-    file: str
-    line: int
-    value: Any = None
-    error: str | None = None
-
-
 def load(file: Path) -> Sources:
     """Read a sources file. Raises UserError with the bad key."""
     try:
@@ -80,93 +77,79 @@ def load(file: Path) -> Sources:
         raise UserError(f"{file}: {problems}", "the keys in data/README.md", f"edit {file}") from None
 
 
+def given(paths: Iterable[str], **options: Any) -> Sources:
+    """Sources of files or folders named on the command line: documents and question-and-answer files, told apart by their endings.
+
+    Raises UserError when an option is wrong.
+    """
+    listed, categories = list[dict[str, Any]](), options.pop("categories", "domains")
+    for number, path in enumerate(map(PurePosixPath, named := list(paths))):
+        kind = "documents" if path.suffix.lower() in DOCUMENT_ENDINGS else "qa"
+        name = path.name if all(path.name != one["name"] for one in listed) else f"{path.name} {number + 1}"
+        extra = options if kind == "qa" else {key: value for key, value in options.items() if key in ("licence", "category")}
+        listed.append({"name": name[:80], "kind": kind, "path": named[number]} | extra)
+    try:
+        return Sources.model_validate({"version": 1, "categories": categories, "sources": listed})
+    except ValidationError as error:
+        raise UserError("; ".join(str(one["msg"]) for one in error.errors()), "options that fit the files", "see elson data build --help") from None
+
+
 def files(source: Source, root: Path) -> list[Path]:
     """The files of a source, sorted. Raises UserError when the path is not there or holds no file of a known ending."""
     place = _local(source.path, root)
-    endings: tuple[str, ...] = {"documents": DOCUMENT_ENDINGS, "catalogue": (".csv",), "problems": (".yaml",)}.get(source.kind, QA_ENDINGS)
     if not place.exists():
         raise UserError(f"source {source.name}: {place} is not there", "a file or a folder", "fix the path in the sources file")
-    found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.suffix.lower() in endings and path.name.lower() != "readme.md")
-    if not found or found[0].suffix.lower() not in endings:
-        raise UserError(f"source {source.name}: no file in {place} ends in {', '.join(endings)}", f"files of kind {source.kind}", "fix the path or the kind")
+    found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if _is_wanted(path.relative_to(place), source))
+    if source.kind == "qa" and place.is_dir():
+        found = _without_leftovers(found)
+    if not found or not _is_read_as(found[0], source.kind):
+        split = f" and belongs to split {source.split!r}" if source.split else ""
+        raise UserError(
+            f"source {source.name}: no file in {place} ends in {', '.join(_endings(source.kind))}{split}",
+            f"files of kind {source.kind}",
+            "fix the path, the kind or the split",
+        )
     return found
 
 
-def shown(path: Path, root: Path) -> str:
-    """A file's name in rejects and provenance: relative where it can be, so that no machine's folders enter the dataset."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+def _endings(kind: str) -> tuple[str, ...]:
+    return {"documents": DOCUMENT_ENDINGS, "catalogue": (".csv",), "problems": (".yaml",)}.get(kind, formats.ENDINGS)
 
 
-def qa_rows(path: Path, name: str) -> Iterator[Raw]:
-    """Rows of one question-and-answer file; a file that cannot be read at all is one reject."""
-    ending = path.suffix.lower()
+def _is_read_as(path: Path, kind: str) -> bool:
+    return path.name.lower().endswith(_endings(kind))
+
+
+def _is_wanted(path: Path, source: Source) -> bool:
+    """Whether a file below a source's folder holds rows: of the right ending and split, and not hidden (a hub's cache is)."""
+    if any(part.startswith(".") for part in path.parts) or path.name.lower() == "readme.md" or not _is_read_as(path, source.kind):
+        return False
+    return source.split is None or source.split in path.parts[:-1] or re.match(rf"{re.escape(source.split)}(?![^\W_])", path.name) is not None
+
+
+def _without_leftovers(found: list[Path]) -> list[Path]:
+    """Without the files that Hugging Face datasets keep beside the rows: descriptions, and caches of transformations."""
+    kept = []
+    for path in found:
+        state = path.parent / "state.json"
+        if path.name in _NO_ROWS:
+            continue
+        if path.suffix == ".arrow" and state.exists() and path.name not in _data_files(state):
+            continue
+        kept.append(path)
+    return kept
+
+
+def _data_files(state: Path) -> set[str]:
     try:
-        if ending == ".jsonl":
-            yield from _jsonl(path, name)
-        elif ending == ".csv":
-            yield from csv_rows(path, name)
-        else:
-            yield from _structured(path, name)
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError, csv.Error, yaml.YAMLError) as error:
-        yield Raw(name, getattr(error, "lineno", 0), error=f"the file cannot be read: {type(error).__name__}: {str(error)[:200]}")
+        return {str(one["filename"]) for one in json.loads(state.read_text())["_data_files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{state} does not list the data files", "a folder as `save_to_disk` of datasets writes it", "save the dataset again") from None
 
 
-def _jsonl(path: Path, name: str) -> Iterator[Raw]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield Raw(name, number, line)
-
-
-def csv_rows(path: Path, name: str) -> Iterator[Raw]:
-    """Rows of a CSV file with a header; the line is the one a row ends on. A row with more or fewer fields than the header is a reject."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, strict=True)
-        for row in reader:
-            if None in row:
-                yield Raw(name, reader.line_num, error=f"the row has more fields than the header's {len(reader.fieldnames or ())}")
-            elif None in row.values():
-                yield Raw(name, reader.line_num, error=f"the row has fewer fields than the header's {len(reader.fieldnames or ())}")
-            else:
-                yield Raw(name, reader.line_num, {key: value for key, value in row.items() if value != ""})
-
-
-def _structured(path: Path, name: str) -> Iterator[Raw]:
-    """Rows of a JSON or YAML file: a list, or an object with exactly one list of rows. The line is the row's number in the list for JSON."""
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix.lower() == ".json":
-        value, lines = json.loads(text), None
-    else:
-        value, lines = yaml.load(text, Loader=_Lined), True  # noqa: S506  # _Lined is a SafeLoader
-    if isinstance(value, Mapping):
-        lists = [item for item in value.values() if isinstance(item, list)]
-        if len(lists) != 1:
-            raise ValueError(f"an object with one list of rows is wanted, found {len(lists)} lists")
-        value = lists[0]
-    if not isinstance(value, list):
-        raise ValueError(f"a list of rows is wanted, found {type(value).__name__}")
-    for number, row in enumerate(value, 1):
-        line = row.pop(_LINE, number) if lines and isinstance(row, dict) else number
-        yield Raw(name, line, row)
-
-
-_LINE = "__line__"
-
-
-class _Lined(yaml.CSafeLoader):
-    """YAML whose top rows know their line; timestamps stay text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep=True)
-        if any(key in mapping for key in ("question", "instruction", "messages", "prompt")):
-            mapping[_LINE] = node.start_mark.line + 1
-        return mapping
-
-
-_Lined.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
+def shown(path: Path, root: Path, *, whole: bool = False) -> str:
+    """A file's name in rejects and provenance: relative where it can be, so that no machine's folders enter the dataset. ``whole``: else the path."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path) if whole else path.name
 
 
 def _local(path: str, root: Path) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from runners.corpus.categorize import Categorizer, Taxonomy, host_of, labels_by_host
+from runners.corpus.categorize import Categorizer, Taxonomy, host_of, label_of, labels_by_host
 
 
 def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str,
     ``unseen_hosts`` is the hardest question: neither the labels nor the taxonomy's rules for the row's host may be used, so words must do. The taxonomy was
     written by somebody who had seen these rows, so the first figure is kind to it; this one is less so.
     """
-    labelled = [row for row in rows if row.get("domain", "").strip()]
-    truth = [row["domain"].strip().lower() for row in labelled]
+    labelled = [row for row in rows if label_of(row)]
+    truth = [label_of(row) for row in labelled]
     rules = Categorizer.of(taxonomy)
     full, hosts_only, unseen, wrong = 0, 0, 0, []
     for index, (row, domain) in enumerate(zip(labelled, truth, strict=True)):

@@ -231,9 +231,38 @@ def test_a_folder_that_is_no_dataset_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "thesis.docx").exists()
 
 
-def test_nothing_left_is_an_error_with_the_rejects(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no pair is left of 2 rows"):
-        made(tmp_path, [{"a": 1}, {"b": 2}])
+def test_nothing_left_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no pair is left of 3 rows: 2 × there is no question.*, 1 × the answer is empty") as error:
+        made(tmp_path, [{"a": 1}, {"a": 2}, {"question": "Q?", "answer": ""}])
+    assert Path(error.value.fix.rpartition(" ")[2]).read_text().count("\n") == 3
+    with pytest.raises(UserError, match="no pair is left of 1 rows: 1 × dropped: leak"):
+        made(tmp_path / "b", rows(1), cases=(rows(1)[0]["question"],), drop_leaks=True)
+    with pytest.raises(UserError, match="no pair is left of 0 rows: the sources hold no rows"):
+        made(tmp_path / "c", [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("x" * 1_000_000, "too_long"),
+        ("word " * 9 + "y" * 40_000, "too_long"),
+        ("A bond is a loan to a company or a state.<|im_end|>", "control_tokens"),
+    ],
+)
+def test_what_a_model_cannot_be_trained_on_is_refused(tmp_path: Path, answer: str, reason: str) -> None:
+    result = made(tmp_path, [*rows(3), {"question": "What is refused?", "answer": answer, "category": "tax"}])
+    assert [row["reason"].split()[0] for row in lines(result.folder, "rejects.jsonl")] == [reason]
+
+
+@pytest.mark.parametrize(("finding", "answer"), [("truncated", "It is the one that was and"), ("citation", "It is the one that was found.[12] And it stays.")])
+def test_junk_beyond_its_share_refuses_the_build(tmp_path: Path, finding: str, answer: str) -> None:
+    junk = [{**row, "answer": f"{topic(n + 9_000_000)}. {answer}", "question": f"Which {topic(n + 8_000_000)}?"} for n, row in enumerate(rows(3))]
+    with pytest.raises(UserError, match=rf"3 of 103 pairs \(2.9 %\) are {finding}") as error:
+        made(tmp_path, [*rows(100), *junk])
+    assert "at most 2 %" in error.value.expected and (tmp_path / "out.refused" / "report.html").exists() and not (tmp_path / "out").exists()
+    assert made(tmp_path, [*rows(150), *junk], out="few").statistics["kept"]["findings"][finding] == 3
+    assert made(tmp_path, [*rows(100), *junk], out="bound", refuse_beyond={finding: 0.03}).statistics["kept"]["pairs"] == 103
+    assert made(tmp_path, [*rows(100), *junk], out="dropped", refuse=(finding,)).statistics["rejected"]["rows"] == 3
 
 
 def test_a_pair_without_category_gets_the_one_its_words_speak_of(tmp_path: Path) -> None:
@@ -340,7 +369,8 @@ _ENDLESS = """
 import itertools, json, sys
 from runners.corpus import prepare
 from runners.corpus.checks import Checker
-from runners.corpus.sources import Raw, Source
+from runners.corpus.formats import Raw
+from runners.corpus.sources import Source
 prepare._ALONE_ROWS = 1
 row = Raw("f", 1, {"question": "What is it?", "answer": "It is what it is, and no more than that.", "category": "tax"})
 batch = prepare.Batch(Source(name="s", kind="qa", path="x", licence="MIT"), 0, (row,))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from runners.corpus import catalogue, categorize, validate
 from runners.corpus.categorize import Categorizer
-from runners.corpus.pairs import DOMAINS, Rejected, pair_of
+from runners.corpus.pairs import DOMAINS, pair_of
+from runners.corpus.turns import Rejected
 from runners.corpus.words import words
 from runners.errors import UserError
 
@@ -209,3 +210,23 @@ def test_a_link_without_a_domain_is_placed_by_its_host(tmp_path: Path) -> None:
 
 def test_rejected_is_an_error_of_rows_only() -> None:
     assert issubclass(Rejected, Exception) and not issubclass(Rejected, UserError)
+
+
+def test_labels_that_are_no_domain_are_set_aside_counted_or_mapped() -> None:
+    rows = [row(title="Estate tax basics", domain="Wealth Stuff"), row(title="Bonds", domain="TAX"), row(title="Cakes", domain="Recipes")]
+    read, strange = categorize.relabelled(rows, {})
+    assert (dict(strange), [one["domain"] for one in read]) == ({"Wealth Stuff": 1, "Recipes": 1}, ["", "tax", ""])
+    assert read[0]["label"] == "Wealth Stuff"
+    verdicts = categorize.verdicts(read, TAXONOMY)
+    assert verdicts[0].domain == "estate" and "labelled" not in verdicts[0].reason
+    read, strange = categorize.relabelled(rows, {"wealth stuff": "wealth", "Recipes": "none"})
+    assert not strange and [verdict.domain for verdict in categorize.verdicts(read, TAXONOMY)] == ["wealth", "tax", "none"]
+    with pytest.raises(UserError, match="--map names cakes"):
+        categorize.relabelled(rows, {"Recipes": "cakes"})
+
+
+def test_a_label_nobody_knows_is_no_evidence_and_no_error() -> None:
+    """Given straight to the rules, as a library: the host's strange label is passed over."""
+    rows = [row(title="A", url="https://x.example/a", domain="Crypto"), row(title="B", url="https://x.example/b")]
+    assert [verdict.domain for verdict in categorize.verdicts(rows, TAXONOMY)][1] == "none"
+    assert validate.accuracy(rows, TAXONOMY)["rows"] == 0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.corpus import checks
+from runners.corpus import checks, dated_limits
 from runners.corpus.checks import Checker, Limit
 from runners.corpus.pairs import Pair
+from runners.corpus.words import words
 from runners.errors import UserError
 
-LIMITS = checks.load_limits(Path(__file__).parents[2] / "data" / "dated_limits.yaml")
+LIMITS = dated_limits.load(Path(__file__).parents[2] / "data" / "dated_limits.yaml")
 
 
 def findings(answer: str, question: str = "What is it?", **extra: object) -> tuple[str, ...]:
@@ -118,8 +121,8 @@ def test_the_dated_table_is_consistent() -> None:
 def test_a_bad_table_is_explained(tmp_path: Path) -> None:
     (tmp_path / "limits.yaml").write_text("version: 1\nchecked: x\nlimits: [{id: a, names: [], values: {2024: 1}, source: s}]")
     with pytest.raises(UserError, match="names"):
-        checks.load_limits(tmp_path / "limits.yaml")
-    assert checks.load_limits(tmp_path / "absent.yaml") == ()
+        dated_limits.load(tmp_path / "limits.yaml")
+    assert dated_limits.load(tmp_path / "absent.yaml") == ()
 
 
 @settings(max_examples=300, deadline=None)
@@ -142,3 +145,63 @@ def test_card_numbers_are_told_by_their_check_digit(stem: int) -> None:
 def test_a_limit_needs_its_source() -> None:
     with pytest.raises(ValueError, match="source"):
         Limit(id="a", names=("x",), values={2024: 1.0}, source="")
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<|endoftext|>", "</s>", "[/INST]", "<<SYS>>", "<end_of_turn>", "</think>", "<|eot_id|>"])
+def test_the_templates_own_marks_are_found_wherever_they_stand(mark: str) -> None:
+    answer = f"A bond is a loan to a company.{mark} It pays interest every half year."
+    assert "control_tokens" in findings(answer)
+    assert "control_tokens" in findings("A bond is a loan to a company or a state.", f"What {mark} is it?")
+    checker = Checker(500, 20, 2_000, LIMITS)
+    history = (("user", "Hi."), ("assistant", f"Hello {mark}"))
+    assert "control_tokens" in checker(Pair("What?", "A bond is a loan to a company or a state.", "tax", "s", history), 9)
+    assert "control_tokens" not in findings("If x < 5 or y > 3, a [ratio] of <3 % is |low|, <b>not</b> high.")
+
+
+def naive(pair: Pair, limits: tuple[Limit, ...]) -> dict[str, bool]:
+    """The definition, limit by limit and sentence by sentence, as slow as it is plain."""
+    stale = wrong = False
+    for limit in limits:
+        for sentence in re.split(r"(?<=[.!?;])\s+|\n", pair.answer):
+            amounts = {amount for amount in dated_limits._amounts(sentence) if amount in limit.values.values()}
+            said, context = set(words(sentence)), set(words(f"{pair.asked} {sentence}"))
+            if not amounts or any(set(words(name)) <= said for name in limit.not_names) or not any(set(words(name)) <= context for name in limit.names):
+                continue
+            years = {int(year) for year in re.findall(r"\b20\d\d\b", sentence)}
+            years_of = {amount: {year for year, other in limit.values.items() if other == amount} for amount in amounts}
+            if years and len(amounts) == len(years) == 1:
+                wrong |= min(years) in limit.values and min(years) not in years_of[min(amounts)]
+            elif not years and limit.values[max(limit.values)] not in amounts:
+                around = {int(year) for year in re.findall(r"\b20\d\d\b", f"{pair.asked}\n{pair.answer}")} | {pair.extra.get("as_of")}
+                stale |= not any(years_of[amount] & around for amount in amounts)
+    return {"stale": stale, "wrong_limit": wrong}
+
+
+FIGURES = sorted({f"${value:,.0f}" for limit in LIMITS for value in limit.values.values()})
+PIECES = st.sampled_from([*FIGURES, *(name for limit in LIMITS for name in (*limit.names, *limit.not_names)), "2024", "2025", "2026", ".", "; ", "$5", "costs"])
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(PIECES, max_size=6).map(" ".join), st.lists(PIECES, min_size=1, max_size=14).map(" ".join), st.sampled_from([None, 2024, 2025]))
+def test_parsing_once_finds_what_looking_limit_by_limit_finds(question: str, answer: str, year: int | None) -> None:
+    pair = Pair(question, answer, "tax", "s", extra={"as_of": year} if year else {})
+    found = dated_limits.LimitIndex(LIMITS).findings(pair) or {"stale": False, "wrong_limit": False}
+    assert found == naive(pair, LIMITS)
+
+
+def test_text_full_of_figures_costs_little_more_than_text_without() -> None:
+    """In processor time, best of five: sentences are parsed once, not once a limit (22 limits took six times as long)."""
+    figures = Pair("How was the year?", " ".join(f"Revenue in {year} was ${year * 7:,} and cost ${year * 3:,}." for year in range(2001, 2025)), "tax", "s")
+    plain = Pair("How was the year?", " ".join(f"Revenue in {year} was {year * 7:,} and cost {year * 3:,}." for year in range(2001, 2025)), "tax", "s")
+    checker = Checker(5_000, 20, 20_000, LIMITS)
+
+    def seconds(pair: Pair) -> float:
+        times = []
+        for _ in range(5):
+            begin = time.process_time()
+            for _ in range(100):
+                checker(pair, 9)
+            times.append(time.process_time() - begin)
+        return min(times)
+
+    assert seconds(figures) < 2.5 * seconds(plain)

@@ -49,6 +49,44 @@ def test_build_says_the_id_and_stats_say_the_rest(project: Path) -> None:
     assert "kept          3 pairs" in run("stats").stdout
 
 
+def test_files_are_read_without_a_sources_file_and_the_last_lines_are_loud(project: Path) -> None:
+    (project / "faq.csv").write_text("Frage;Reply;Topic\n" + "".join(f"{row['question']};{row['answer']};{row['category']}\n" for row in ROWS))
+    (project / "more.jsonl").write_text('{"Frage": "Was ist das?", "Reply": "nan"}\n{"Frage": "A?", "Reply": "nan"}\n{"no": 1}\n')
+    named = ["--field", "Frage=question", "--field", "Reply=answer", "--field", "Topic=category"]
+    built = run("build", "faq.csv", "more.jsonl", *named)
+    assert built.exception is None, built.exception
+    assert "read 3 pairs" in built.stderr
+    assert built.stderr.splitlines()[-1].startswith("REJECTED 3 rows: 2 × the answer is 'nan', what a program writes for a missing value, 1 × there is no ")
+    record = json.loads((project / ".elson" / "dataset" / "record.json").read_text())
+    assert [source["path"] for source in record["spec"]["given"]["sources"]] == ["faq.csv", "more.jsonl"]
+    assert "the answer is 'nan'" in run("check", "more.jsonl", *named).stdout
+    for arguments, message in (
+        (["build", "faq.csv", "--field", "Frage"], "--field 'Frage'"),
+        (["build", "--category", "tax"], "--category without PATHS"),
+        (["build", "faq.csv", "--encoding", "cp99"], "'cp99' is no encoding"),
+        (["build", "faq.csv", "--category", "cakes"], "not one of the 18 domains"),
+    ):
+        assert message in str(run(*arguments).exception), arguments
+
+
+def test_junk_is_dropped_when_asked(project: Path) -> None:
+    with (project / "pairs.jsonl").open("a") as file:
+        file.write(json.dumps({"question": "What is a swap?", "answer": "An exchange of one stream of payments for", "category": "markets"}) + "\n")
+    assert "1 of 4 pairs (25.0 %) are truncated" in str(run("build").exception)
+    assert "REJECTED 1 rows: 1 × truncated" in run("build", "--drop-junk").stderr
+
+
+def test_categorize_sets_labels_aside_that_it_does_not_know(project: Path) -> None:
+    (project / "links.csv").write_text("title,url,domain\nPension law,https://x.example/1,Old age\nStocks,https://x.example/2,Recipes\n")
+    taxonomy = str(Path(__file__).parents[2] / "data" / "taxonomy.yaml")
+    done = run("categorize", "links.csv", "--taxonomy", taxonomy)
+    assert done.exception is None
+    assert "2 rows have labels that are no domain, set aside: 1 × Old age, 1 × Recipes" in done.stderr
+    mapped = run("categorize", "links.csv", "--taxonomy", taxonomy, "--map", "old age=retirement", "--map", "Recipes=none")
+    assert [row["domain"] for row in csv.DictReader(mapped.stdout.splitlines())] == ["retirement", "none"]
+    assert run("categorize", "links.csv", "--taxonomy", taxonomy, "--validate").exception is None
+
+
 def test_publish_puts_it_under_its_name(project: Path) -> None:
     built = run("build", "--publish", "--local", "--name", "my-corpus", "--json")
     assert built.exception is None, built.exception

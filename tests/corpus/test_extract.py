@@ -162,8 +162,9 @@ def word_document(path: Path) -> None:
 
 
 def pdf_document(path: Path, lines: list[str]) -> None:
-    """The smallest PDF that shows some lines."""
-    shown = "BT /F1 11 Tf 72 720 Td 14 TL " + " ".join(f"({line}) Tj T*" for line in lines) + " ET"
+    """The smallest PDF that shows some lines; one that begins with # is set larger."""
+    sized = [f"/F1 {18 if line.startswith('#') else 11} Tf ({line.lstrip('# ')}) Tj T*" for line in lines]
+    shown = "BT /F1 11 Tf 72 720 Td 18 TL " + " ".join(sized) + " ET"
     objects = [
         "<< /Type /Catalog /Pages 2 0 R >>",
         "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
@@ -182,15 +183,21 @@ def pdf_document(path: Path, lines: list[str]) -> None:
 def test_word_and_pdf_are_read(tmp_path: Path) -> None:
     word_document(tmp_path / "a.docx")
     lines = [
-        "What is an index fund?",
+        "# What is an index fund?",
         "An index fund holds the shares of an index such as the S&P 500 at",
         "low cost, and follows it without choosing among them.",
+        "# What is a bond fund?",
+        "A bond fund holds many bonds and pays their interest out each month to",
+        "the people who own its shares, and its price falls when rates rise.",
     ]
     pdf_document(tmp_path / "b.pdf", lines)
     word = [raw.value for raw in extract.rows(tmp_path / "a.docx", "a.docx", source(category="credit"))]
     assert [(row["question"], row["answer"][:26]) for row in word] == [("What is an escrow account?", "An escrow account holds mo")]
     pdf = [raw.value for raw in extract.rows(tmp_path / "b.pdf", "b.pdf", source(category="investing"))]
-    assert [(row["question"], row["answer"]) for row in pdf] == [("What is an index fund?", f"{lines[1]} {lines[2]}")]
+    assert [(row["question"], row["answer"]) for row in pdf] == [
+        (lines[0].lstrip("# "), f"{lines[1]} {lines[2]}"),
+        (lines[3].lstrip("# "), f"{lines[4]} {lines[5]}"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x.docx", "x.html", "x.md", "x.txt"])

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runners.corpus import sources
-from runners.corpus.pairs import Pair, Rejected, pair_of
+from runners.corpus import formats, sources
+from runners.corpus.pairs import Pair, pair_of
+from runners.corpus.turns import Rejected
 from runners.errors import UserError
 
 JSON = st.recursive(
@@ -144,7 +145,7 @@ def written(folder: Path, name: str, text: str | bytes) -> Path:
 )
 def test_every_kind_of_file_gives_the_same_pairs(tmp_path: Path, name: str, text: str) -> None:
     file = written(tmp_path, name, text)
-    rows = list(sources.qa_rows(file, name))
+    rows = list(formats.rows(file, name))
     pairs = [made(json.loads(raw.value) if isinstance(raw.value, bytes) else raw.value) for raw in rows]
     assert [(pair.question, pair.answer, pair.category) for pair in pairs] == [
         ("What is an IRA?", "An account, with “rules”.", "retirement"),
@@ -153,9 +154,9 @@ def test_every_kind_of_file_gives_the_same_pairs(tmp_path: Path, name: str, text
 
 
 def test_rows_know_their_line(tmp_path: Path) -> None:
-    assert [raw.line for raw in sources.qa_rows(written(tmp_path, "a.jsonl", '{"a": 1}\n\n{"a": 2}\n'), "a.jsonl")] == [1, 3]
-    assert [raw.line for raw in sources.qa_rows(written(tmp_path, "a.yaml", "# x\n- question: a\n  answer: b\n\n- question: c\n"), "a.yaml")] == [2, 5]
-    assert [raw.line for raw in sources.qa_rows(written(tmp_path, "a.csv", 'question,answer\na,"b\nb"\nc,d\n'), "a.csv")] == [3, 4]
+    assert [raw.line for raw in formats.rows(written(tmp_path, "a.jsonl", '{"a": 1}\n\n{"a": 2}\n'), "a.jsonl")] == [1, 3]
+    assert [raw.line for raw in formats.rows(written(tmp_path, "a.yaml", "# x\n- question: a\n  answer: b\n\n- question: c\n"), "a.yaml")] == [2, 5]
+    assert [raw.line for raw in formats.rows(written(tmp_path, "a.csv", 'question,answer\na,"b\nb"\nc,d\n'), "a.csv")] == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_rows_know_their_line(tmp_path: Path) -> None:
         ("b.json", "[" * 100_000, "the file cannot be read: RecursionError"),
         ("c.json", '{"a": [1], "b": [2]}', "an object with one list of rows is wanted, found 2 lists"),
         ("d.json", '"text"', "a list of rows is wanted, found str"),
-        ("e.json", b"\xff\xfe[\x00]\x00", "the file cannot be read: UnicodeDecodeError"),
+        ("e.json", b"\xff[]", "the file cannot be read: UnicodeDecodeError: not utf-8 at byte 0"),
         ("f.yaml", "a: [", "the file cannot be read"),
         ("g.yaml", "- !!python/object/apply:os.system [true]", "the file cannot be read: ConstructorError"),
         ("h.csv", "question,answer\na,b,c\n", "more fields than the header's 2"),
@@ -174,14 +175,14 @@ def test_rows_know_their_line(tmp_path: Path) -> None:
     ],
 )
 def test_broken_files_are_one_reject_each(tmp_path: Path, name: str, text: str | bytes, reason: str) -> None:
-    rows = list(sources.qa_rows(written(tmp_path, name, text), name))
+    rows = list(formats.rows(written(tmp_path, name, text), name))
     assert [reason in (raw.error or "") for raw in rows] == [True], rows
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), st.sampled_from(["x.json", "x.jsonl", "x.csv", "x.yaml"]))
 def test_garbage_never_stops_a_reader(tmp_path: Path, data: bytes, name: str) -> None:
-    for raw in sources.qa_rows(written(tmp_path, name, data), name):
+    for raw in formats.rows(written(tmp_path, name, data), name):
         assert raw.error is None or raw.error
 
 

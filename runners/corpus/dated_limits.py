@@ -1,0 +1,127 @@
+"""Figures that change by the year: the answers' dollar amounts are compared with ``data/dated_limits.yaml``.
+
+An answer's amounts are parsed once; only if the table has one of them its sentences are looked at, once, and of the limits only those with that amount. So
+text full of figures costs little more than text without any.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from runners.corpus.pairs import Pair
+from runners.corpus.words import plain, words
+from runners.errors import UserError
+from runners.spec import Strict
+
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
+_AMOUNT = re.compile(r"\$\s?(\d[\d,]*(?:\.\d+)?)\s*(million|billion|[MBK]\b)?")
+_YEAR = re.compile(r"\b20\d\d\b")
+_SCALES = {"million": 1e6, "M": 1e6, "billion": 1e9, "B": 1e9, "K": 1e3}
+
+
+class Limit(Strict):
+    """A figure that changes by the year. ``names``: wordings, each of words all of which must stand near each other; ``values``: year -> figure."""
+
+    id: str
+    names: tuple[str, ...] = Field(min_length=1)
+    not_names: tuple[str, ...] = ()
+    values: dict[int, float] = Field(min_length=1)
+    source: str = Field(min_length=1)
+
+
+class DatedLimits(Strict):
+    """The dated table."""
+
+    version: int = Field(1, ge=1, le=1)
+    checked: str
+    limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A limit as it is compared: its wordings as sets of words, and for each figure the years whose figure it is."""
+
+    names: tuple[frozenset[str], ...]
+    not_names: tuple[frozenset[str], ...]
+    years_of: dict[float, frozenset[int]]
+    years: frozenset[int]
+    newest: float
+
+
+class LimitIndex:
+    """The table, ready for many answers."""
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._by_amount: dict[float, list[_Ready]] = {}
+        for limit in limits:
+            ready = _ready(limit)
+            for amount in ready.years_of:
+                self._by_amount.setdefault(amount, []).append(ready)
+
+    def findings(self, pair: Pair) -> dict[str, bool]:
+        """``stale``: an earlier year's figure with no year beside it. ``wrong_limit``: a figure in one sentence with a year whose figure is another."""
+        if "$" not in pair.answer or not any(amount in self._by_amount for amount in _amounts(pair.answer)):
+            return {}
+        stale = wrong = False
+        asked: frozenset[str] | None = None
+        for sentence in _SENTENCE_END.split(pair.answer):
+            if "$" not in sentence or not (amounts := {amount for amount in _amounts(sentence) if amount in self._by_amount}):
+                continue
+            asked = frozenset(words(pair.asked)) if asked is None else asked
+            said, years = frozenset(words(sentence)), {int(year) for year in _YEAR.findall(sentence)}
+            for limit in {id(one): one for amount in amounts for one in self._by_amount[amount]}.values():
+                if not _speaks_of(limit, asked, said):
+                    continue
+                known = [amount for amount in amounts if amount in limit.years_of]
+                if years and len(known) == 1 and len(years) == 1:
+                    year = next(iter(years))
+                    wrong |= year in limit.years and year not in limit.years_of[known[0]]
+                elif not years and limit.newest not in known:
+                    around = {int(year) for year in _YEAR.findall(f"{pair.asked}\n{pair.answer}")} | {pair.extra.get("as_of")}
+                    stale |= not any(limit.years_of[amount] & around for amount in known)
+        return {"stale": stale, "wrong_limit": wrong}
+
+
+def _ready(limit: Limit) -> _Ready:
+    return _Ready(
+        tuple(_sets(limit.names)),
+        tuple(_sets(limit.not_names)),
+        {value: frozenset(year for year, other in limit.values.items() if other == value) for value in limit.values.values()},
+        frozenset(limit.values),
+        limit.values[max(limit.values)],
+    )
+
+
+def _sets(names: Iterable[str]) -> Iterable[frozenset[str]]:
+    return (frozenset(plain(name).split()) for name in names)
+
+
+def _speaks_of(limit: _Ready, asked: frozenset[str], said: frozenset[str]) -> bool:
+    """Whether the question and the sentence together speak of the limit, and the sentence alone of no rival."""
+    if any(name <= said for name in limit.not_names):
+        return False
+    context = asked | said
+    return any(name <= context for name in limit.names)
+
+
+def _amounts(sentence: str) -> list[float]:
+    """Dollar amounts: $23,500; $13.61 million."""
+    return [round(float(figure.replace(",", "")) * _SCALES.get(scale, 1), 2) for figure, scale in _AMOUNT.findall(sentence)]
+
+
+def load(file: Path) -> tuple[Limit, ...]:
+    """Read the dated table; an absent file is an empty one. Raises UserError naming the bad key."""
+    if not file.exists():
+        return ()
+    try:
+        values: Any = yaml.safe_load(file.read_text())
+        return DatedLimits.model_validate(values).limits
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UserError(f"{file}: {str(error)[:300]}", "the form of data/dated_limits.yaml", f"edit {file}") from None
