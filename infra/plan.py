@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from runners.artifacts import layout
 from runners.errors import UserError
+from runners.outside import digest
 from runners.pipeline import images_of
 from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan
 from runners.planning.stacks import ResolvedStack
-from runners.spec import MachineSpec, Spec, digest, spec_digest
+from runners.spec import MachineSpec, Spec, spec_digest
 
 #: Google's health checkers, and the range IAP connects from.
 HEALTH_CHECK_RANGES = ("35.191.0.0/16", "130.211.0.0/22")

@@ -33,3 +33,9 @@ class CannotMeasure(UserError):
     """A benchmark could not be measured at all (exit code 2): neither passed nor failed."""
 
     exit_code = 2
+
+
+class Temporary(UserError):
+    """Trouble that passes: a bucket that does not answer, a full disk (exit code 75, EX_TEMPFAIL). A VM tries again within its deadline."""
+
+    exit_code = 75

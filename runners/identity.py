@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from runners.errors import UserError
+from runners.outside import digest
 from runners.pipeline import FRAME, MAKERS, STAGE, STAGES, Kind
-from runners.spec import CodeDigests, Spec, digest
+from runners.spec import CodeDigests, Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Release 0.1 took every file of ``runners`` into an image's name and so into the ids; a registry entry says which rule made its id.
 RULE = 2
 #: Declarations, messages, logging, processes: imported everywhere, and without influence on a number but through the spec's values.
-SHARED = frozenset({"runners.spec", "runners.errors", "runners.log", "runners.processes", "runners.pipeline", "runners.identity"})
+SHARED = frozenset({"runners.spec", "runners.errors", "runners.log", "runners.outside", "runners.processes", "runners.pipeline", "runners.identity"})
 
 
 def kind_of(spec: Spec, stage: str) -> Kind:

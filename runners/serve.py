@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from runners import log
-from runners.artifacts import registry, storage
+from runners.artifacts import registry
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.pipeline import ADAPTERS
@@ -71,16 +71,23 @@ def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]
         base: the base model's folder if it is here already.
     """
     entry = registry.to_serve(spec.buckets, spec.serve.model)
-    if spec.serve.model_id and entry.id != spec.serve.model_id:
-        raise UserError(f"{entry.name} is {entry.id} now; the plan was made for {spec.serve.model_id}", "the planned model", "plan again: pulumi up")
+    planned, now = (spec.serve.model_id, spec.serve.model_manifest), (entry.id, entry.manifest)
+    if any(wanted and wanted != found for wanted, found in zip(planned, now, strict=True)):
+        raise UserError(
+            f"{entry.name} is {now[0]} ({now[1]}) now; the plan was made for {planned[0]} ({planned[1]})", "the planned model", "plan again: pulumi up"
+        )
     folder = work / "models" / entry.name
-    storage.download(registry.folder_of(spec.buckets, entry), folder, label=f"download {entry.name}")
+    registry.download(spec.buckets, entry, folder)
     if entry.kind in ADAPTERS:
         from runners.compression.merge import merge_streaming
 
-        parent = next(e for e in registry.entries(spec.buckets) if e.id == entry.parents["base_model"])
+        parent = next((e for e in registry.entries(spec.buckets) if e.id == entry.parents.get("base_model") and e.status == "ready"), None)
+        if parent is None or parent.kind != "base":
+            raise UserError(
+                f"the base model {entry.parents.get('base_model')} of {entry.name} is not published here", "a base model to merge it into", "elson models ls"
+            )
         source = base or work / "models" / parent.name
-        storage.download(registry.folder_of(spec.buckets, parent), source, label=f"download {parent.name}")
+        registry.download(spec.buckets, parent, source)
         merged = work / "models" / f"{entry.name}-merged"
         if not merged.exists():
             merge_streaming(source, folder, merged)

@@ -8,21 +8,39 @@ Nothing here imports torch, click or pulumi: this module is read everywhere.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from runners import outside
 from runners.errors import UserError
+from runners.outside import digest
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,80}$")]
+NAME = r"^[a-z0-9][a-z0-9.-]{1,80}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+#: Ids of artifacts: they become parts of paths.
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._-]{0,120}$")]
 GsUri = Annotated[str, StringConstraints(pattern=r"^gs://[a-z0-9][a-z0-9._-]+(/[^/].*)?$")]
+
+
+def _range(text: str) -> str:
+    ipaddress.ip_network(text)
+    return text
+
+
+def _host_name(text: str) -> str:
+    if not outside.is_host_name(text):
+        raise ValueError("a host name like api.example.org")
+    return text
+
+
+Range = Annotated[str, AfterValidator(_range)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 
 
 class Strict(BaseModel):
@@ -45,14 +63,14 @@ class BaseModelSpec(Strict):
     """The model that is fine-tuned. ``id`` is the digest of its manifest, filled in when the spec is resolved."""
 
     name: Name = "elson-finance-trading-14b-final"
-    id: str | None = None
+    id: Id | None = None
 
 
 class DatasetSpec(Strict):
     """A published dataset, by name or id; ``id`` is filled in when the spec is resolved."""
 
     name: Name = "elson-corpus"
-    id: str | None = None
+    id: Id | None = None
 
 
 class ModelNames(Strict):
@@ -148,9 +166,10 @@ class QuantizeSpec(Strict):
 class ServeSpec(Strict):
     """vLLM behind a gateway."""
 
-    model: str = Field("production", description="a registry name, or 'production'")
-    model_id: str | None = Field(None, description="filled in when the spec is resolved")
-    served_model_name: str = "elson"
+    model: Name = Field("production", description="a registry name, or 'production'")
+    model_id: Id | None = Field(None, description="filled in when the spec is resolved")
+    model_manifest: str | None = Field(None, description="digest of the model's files; filled in when the spec is resolved")
+    served_model_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,120}$")] = "elson"
     port: int = Field(8000, ge=0, le=65535)
     max_model_tokens: int = Field(4096, ge=128)
     max_sequences: int = Field(32, ge=1)
@@ -161,9 +180,9 @@ class ServeSpec(Strict):
     cpu_kv_cache_mib: int = Field(256, ge=16, description="KV cache when serving on a CPU")
     ready_timeout_s: int = Field(900, ge=10)
     idle_minutes: int = Field(60, ge=1)
-    allowed_cidrs: tuple[str, ...] = ()
+    allowed_cidrs: tuple[Range, ...] = ()
     open_to_the_internet: bool = False
-    domain: str | None = None
+    domain: HostName | None = None
 
 
 class JudgeSpec(Strict):
@@ -227,7 +246,7 @@ class SubnetSpec(Strict):
     """A private range of the foundation's network."""
 
     name: Name
-    cidr: str
+    cidr: Range
 
 
 class FoundationSpec(Strict):
@@ -293,8 +312,9 @@ class Spec(Strict):
     def _fits_together(self) -> Spec:
         if self.serve.open_to_the_internet and not self.serve.domain:
             raise ValueError("serve.open_to_the_internet needs serve.domain, so that traffic is encrypted")
-        if "0.0.0.0/0" in self.serve.allowed_cidrs and not self.serve.open_to_the_internet:
-            raise ValueError("serve.allowed_cidrs has 0.0.0.0/0: set serve.open_to_the_internet: true and serve.domain as well")
+        wide = [text for text in self.serve.allowed_cidrs if ipaddress.ip_network(text).prefixlen < 8]
+        if wide and not self.serve.open_to_the_internet:
+            raise ValueError(f"serve.allowed_cidrs has {wide[0]}: set serve.open_to_the_internet: true and serve.domain as well")
         return self
 
 
@@ -309,25 +329,7 @@ def parse(values: dict[str, Any], source: str = "spec") -> Spec:
 
 def load(file: Path) -> Spec:
     """Read a spec from a YAML or JSON file."""
-    try:
-        values = yaml.safe_load(file.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{file} is not there", "a YAML file of settings", "see `elson run --help` for the profiles") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not YAML: {error}", "a mapping of settings", f"edit {file}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{file} holds {type(values).__name__}", "a mapping of settings", f"edit {file}")
-    return parse(values, str(file))
-
-
-def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def digest(value: Any) -> str:
-    """Content id: 16 hex digits of SHA-256 over the canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+    return parse(outside.read_yaml(file), str(file))
 
 
 def spec_digest(spec: Spec) -> str:

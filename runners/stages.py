@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from runners import log
+from runners import log, outside
 from runners.artifacts import checkpoint_bucket, layout, registry, storage
-from runners.artifacts.record import RECORD, Cost, Record, Stopwatch, account
+from runners.artifacts.record import RECORD, Cost, Record, Stopwatch, account, manifest_of
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.identity import kind_of, model_name, stage_id, verify_code
@@ -27,6 +27,7 @@ def load_spec(uri: str) -> Spec:
     found = storage.read_json(uri)
     if found is None:
         raise UserError(f"there is no spec at {uri}", "a resolved spec", "pulumi up uploads it; at home `elson run` does")
+    outside.check_named_by_digest(uri, found[0])
     return parse(found[0], uri)
 
 
@@ -67,7 +68,7 @@ def merge(spec: Spec, work: Path) -> Path:
     name, made_id, merged = model_name(spec, "merge"), stage_id(spec, "merge"), work / "merged"
     done = registry.complete(spec.buckets, name, made_id) if spec.merge.publish else None
     if done:
-        storage.download(registry.folder_of(spec.buckets, _said(done)), merged, label=f"download {name}")
+        registry.download(spec.buckets, _said(done), merged)
         return merged
     parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "dataset": spec.dataset.id or ""}
     if not _is_made(merged, made_id):
@@ -105,21 +106,19 @@ def quantize(spec: Spec, work: Path) -> Entry:
                     "the merge stage's result",
                     "elson merge with the same spec and work folder",
                 )
-            storage.download(registry.folder_of(spec.buckets, entry), merged, label=f"download {entry.name}")
+            registry.download(spec.buckets, entry, merged)
     result = quantize(spec, merged, dataset, work)
     parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "merged": merge_id, "dataset": spec.dataset.id or ""}
     return _publish(spec, "quantize", work / "awq", name, made_id, watch, result, parents)
 
 
-def publish_dataset(buckets: BucketSpec, folder: Path, name: str, dataset_id: str) -> Entry:
-    """Publish a dataset folder under its id, and let ``name`` mean it."""
-    return registry.publish(buckets, folder, name=name, stage_id=dataset_id, kind="dataset")
+def publish_dataset(buckets: BucketSpec, folder: Path, name: str) -> Entry:
+    """Publish a dataset folder under the id of its content, and let ``name`` mean it."""
+    return registry.publish(buckets, folder, name=name, stage_id=manifest_of(folder).dataset_id, kind="dataset")
 
 
 def publish_base(buckets: BucketSpec, folder: Path, name: str) -> Entry:
     """Publish a base model's folder; its id is its content."""
-    from runners.artifacts.record import manifest_of
-
     return registry.publish(buckets, folder, name=name, stage_id=f"base-{manifest_of(folder).digest}", kind="base", format="bf16")
 
 
@@ -135,9 +134,8 @@ def _write_record(spec: Spec, stage: str, folder: Path, name: str, made_id: str,
     cost = _cost(spec, sum(phase.seconds for phase in watch.phases))
     values = {"parents": parents, "spec": spec.model_dump(mode="json"), "metrics": result.metrics, "gates": gates, "cost": cost}
     record = account(stage, made_id, watch, name=name, **values)
-    partial = folder / f"{RECORD}.partial"
-    partial.write_text(record.model_dump_json(indent=1))
-    partial.rename(folder / RECORD)
+    outside.sync(folder)
+    outside.write_durably(folder / RECORD, record.model_dump_json(indent=1))
 
 
 def _cost(spec: Spec, seconds: float) -> Cost | None:
@@ -150,21 +148,25 @@ def _cost(spec: Spec, seconds: float) -> Cost | None:
 
 
 def _is_made(folder: Path, made_id: str) -> bool:
-    """Whether a stage's whole result is in a folder of this machine."""
-    file = folder / RECORD
-    return file.exists() and Record.model_validate_json(file.read_text()).id == made_id
+    """Whether a stage's complete result is in a folder of this machine. A record that cannot be read (a loss of power cut it off) counts as none."""
+    try:
+        return Record.model_validate_json((folder / RECORD).read_bytes()).id == made_id
+    except (OSError, ValueError):
+        return False
 
 
 def base_folder(spec: Spec, work: Path) -> Path:
     """The base model, downloaded and verified."""
     entry = registry.usable(spec.buckets, spec.base_model.name)
-    storage.download(registry.folder_of(spec.buckets, entry), work / "base", label=f"download {entry.name}")
+    if entry.id != spec.base_model.id:
+        raise UserError(f"{entry.name} is {entry.id} now; the spec was resolved with {spec.base_model.id}", "the same base model", "plan again: pulumi up")
+    registry.download(spec.buckets, entry, work / "base")
     return work / "base"
 
 
 def _dataset(spec: Spec, work: Path) -> Path:
     folder = work / "dataset"
-    storage.download(layout.dataset(spec.buckets, spec.dataset.id or ""), folder, label="download dataset")
+    registry.download_dataset(spec.buckets, spec.dataset.id or "", folder)
     return folder
 
 
@@ -176,7 +178,7 @@ def _adapter(spec: Spec, work: Path) -> Path:
             "the adapter that this spec trains",
             "run the train stage of this spec first",
         )
-    storage.download(registry.folder_of(spec.buckets, entry), work / "adapter", label=f"download {entry.name}")
+    registry.download(spec.buckets, entry, work / "adapter")
     return work / "adapter"
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import quote
 
-from runners.artifacts import hub, layout, registry, storage, streaming
+from runners.artifacts import hub, layout, registry, storage, streaming, wire
 from runners.artifacts.record import Manifest, ManifestFile
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
@@ -25,7 +23,11 @@ def publish(buckets: BucketSpec, name: str, uri: str) -> Entry:
     hub.check(uri, shards, small)
     with ThreadPoolExecutor(hub.PARALLEL) as pool:
         sums = dict(
-            zip(found, pool.map(lambda item: streaming.describe(functools.partial(_read, f"{uri}/{item.path}"), item.size), found.values()), strict=True)
+            zip(
+                found,
+                pool.map(lambda item: streaming.describe(functools.partial(wire.bytes_from, f"{uri}/{item.path}"), item.size), found.values()),
+                strict=True,
+            )
         )
     wrong = [path for path, (crc32c, _) in sums.items() if crc32c != found[path].crc32c]
     if wrong:
@@ -38,12 +40,3 @@ def publish(buckets: BucketSpec, name: str, uri: str) -> Entry:
     storage.copy(uri, target, manifest)
     storage.write_manifest(target, manifest)
     return registry.publish_staged(buckets, manifest, name=name, stage_id=made_id, kind="base", format="bf16")
-
-
-def _read(uri: str, start: int) -> Iterator[bytes]:
-    bucket, name = storage.split(uri)
-    url = f"{storage.client().api_endpoint}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
-    with storage.session().get(url, stream=True, headers={"Range": f"bytes={start}-", "Accept-Encoding": "identity"}, timeout=(10, 120)) as answer:
-        with storage.explained(uri):
-            storage.raise_for(answer)
-        yield from answer.iter_content(streaming.BLOCK_BYTES)

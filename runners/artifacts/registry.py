@@ -13,17 +13,18 @@ A complete name never changes its id: a changed model needs a new name.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from runners import identity, log
+from runners import identity, log, outside
 from runners.artifacts import layout, storage
-from runners.artifacts.record import Manifest, manifest_of, now
+from runners.artifacts.record import RECORD, Manifest, manifest_of, now
 from runners.errors import UserError
 from runners.pipeline import QUANTIZED, Format, Kind
-from runners.spec import BucketSpec, Spec, Strict
+from runners.spec import NAME, BucketSpec, Id, Name, Spec, Strict
 
 #: Models of the first version, trained on an unknown number of pairs with another template: never to be used again.
 DEPRECATED = {
@@ -32,18 +33,31 @@ DEPRECATED = {
 }
 
 
+T = TypeVar("T", bound=Strict)
+
+
+class Production(Strict):
+    """The model that ``serve.model: production`` means. Only people may write it (infra/README.md): a VM that makes models cannot choose what is served."""
+
+    name: Name
+    id: Id
+    manifest: str = ""
+    since: str = ""
+    previous: str | None = None
+
+
 class Entry(Strict):
     """One name. ``manifest`` is the digest of the published files; ``parents`` are ids by role (base_model, dataset, adapter...);
     ``rule`` is the rule its id was made by (``runners/identity.py``), 1 where an entry does not say so."""
 
-    name: str
-    id: str
+    name: Name
+    id: Id
     kind: Kind
     status: Literal["building", "ready", "deprecated"]
-    manifest: str
+    manifest: str = Field(pattern=r"^([0-9a-f]{16})?$")
     parents: dict[str, str] = Field(default_factory=dict)
     published_at: str = ""
-    bytes: int = 0
+    bytes: int = Field(0, ge=0)
     format: Format | None = None
     rule: int = 1
     reason: str | None = None
@@ -52,18 +66,37 @@ class Entry(Strict):
 
 def read(buckets: BucketSpec, name: str) -> Entry | None:
     """The entry of a name, or None. Raises UserError when the object is corrupt."""
-    uri = layout.registry(buckets, name)
+    uri = layout.registry(buckets, checked(name))
     found = storage.read_json(uri)
     if found is None:
         return None
+    entry = _parsed(Entry, found[0], uri)
+    if entry.name != name:
+        raise _corrupt(uri, f"it is the entry of {entry.name}")
+    if entry.kind == "base" and entry.status == "ready" and entry.id != f"base-{entry.manifest}":
+        raise _corrupt(uri, f"a base model's id is its content, and {entry.id} is not base-{entry.manifest}")
+    return entry
+
+
+def checked(name: str) -> str:
+    """A name that can stand in a path. Raises UserError for any other text."""
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"{name[:100]!r} is not a name of a model or dataset", "lower-case letters, digits, dots and dashes", "elson models ls")
+    return name
+
+
+def _parsed(shape: type[T], value: Any, uri: str) -> T:
     try:
-        return Entry.model_validate(found[0])
-    except ValueError as error:
-        raise UserError(
-            f"the registry object {uri} is corrupt: {str(error).splitlines()[0]}",
-            "an entry written by elson",
-            f"restore an older version of it: gcloud storage ls -a {uri}",
-        ) from None
+        return shape.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _corrupt(uri, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _corrupt(uri: str, why: str) -> UserError:
+    return UserError(
+        f"the registry object {uri} is corrupt: {why[:300]}", "an entry written by elson", f"restore an older version of it: gcloud storage ls -a {uri}"
+    )
 
 
 def entries(buckets: BucketSpec) -> list[Entry]:
@@ -131,7 +164,10 @@ def publish(
 def publish_staged(
     buckets: BucketSpec, manifest: Manifest, *, name: str, stage_id: str, kind: Kind, format: Format | None = None, parents: dict[str, str] | None = None
 ) -> Entry:
-    """Publish what is complete in its staging folder, manifest included."""
+    """Publish what is complete in its staging folder, manifest included. Raises UserError when an id that is made of content is another's."""
+    content = {"dataset": manifest.dataset_id, "base": f"base-{manifest.digest}"}.get(kind, stage_id)
+    if stage_id != content:
+        raise UserError(f"the id {stage_id} is not that of these files", content, "publish them under the id of their content")
     claim = Entry(
         name=name,
         id=stage_id,
@@ -190,6 +226,42 @@ def _verify(target: str, manifest: Manifest) -> None:
         raise UserError(f"{target}/{wrong[0]} is not what was uploaded", "the staged file", "run the same command again: it copies what differs")
 
 
+def download(buckets: BucketSpec, entry: Entry, folder: Path) -> Manifest:
+    """Bring an entry's files here: those that it was published with, and whose record says the same. Raises UserError for any other."""
+    if entry.kind == "dataset":
+        return download_dataset(buckets, entry.id, folder)
+
+    def check(manifest: Manifest) -> None:
+        if manifest.digest != entry.manifest:
+            raise _not_the_same(entry.name, f"its files have the digest {manifest.digest}", f"{entry.manifest}, which its registry entry says")
+
+    manifest = storage.download(folder_of(buckets, entry), folder, label=f"download {entry.name}", check=check)
+    if entry.kind != "base" and RECORD in manifest.files:
+        record = outside.read_json(folder / RECORD)
+        says = record if isinstance(record, dict) else {}
+        if (says.get("id", entry.id), says.get("parents", entry.parents)) != (entry.id, entry.parents):
+            raise _not_the_same(entry.name, f"its record is of {says.get('id')} with the parents {says.get('parents')}", f"{entry.id} with {entry.parents}")
+    return manifest
+
+
+def download_dataset(buckets: BucketSpec, dataset_id: str, folder: Path) -> Manifest:
+    """Bring a dataset here by its id, which is the digest of its content. Raises UserError for other content."""
+
+    def check(manifest: Manifest) -> None:
+        if manifest.dataset_id != dataset_id:
+            raise _not_the_same(dataset_id, f"its content is that of {manifest.dataset_id}", dataset_id)
+
+    return storage.download(layout.dataset(buckets, dataset_id), folder, label=f"download {dataset_id}", check=check)
+
+
+def _not_the_same(name: str, found: str, expected: str) -> UserError:
+    return UserError(
+        f"{name} is not what was published: {found}",
+        expected,
+        "somebody changed it: restore an older version (gcloud storage ls -a), or publish it again under a new name",
+    )
+
+
 def folder_of(buckets: BucketSpec, entry: Entry) -> str:
     """Where an entry's files stand."""
     return layout.dataset(buckets, entry.id) if entry.kind == "dataset" else layout.model(buckets, entry.name)
@@ -205,20 +277,14 @@ def forget(buckets: BucketSpec, name: str) -> None:
     entry = read(buckets, name)
     if entry is None or entry.status != "building":
         raise UserError(f"{name} is {'not there' if entry is None else entry.status}", "a publication that was cut off", "elson models ls")
-    _delete_object(layout.registry(buckets, name))
-
-
-def _delete_object(uri: str) -> None:
-    bucket, path = storage.split(uri)
-    with storage.explained(uri):
-        storage.client().bucket(bucket).blob(path).delete()
+    storage.delete_object(layout.registry(buckets, name))
 
 
 def retract(buckets: BucketSpec, entry: Entry) -> None:
     """Take a name and its files away. Only for the embedded bucket: in the cloud a model is deprecated, never deleted."""
     if "STORAGE_EMULATOR_HOST" not in os.environ:
         raise UserError(f"{entry.name} is in a bucket of Google Cloud", "the embedded bucket", f"elson models deprecate {entry.name}")
-    _delete_object(layout.registry(buckets, entry.name))
+    storage.delete_object(layout.registry(buckets, entry.name))
     storage.delete(folder_of(buckets, entry))
 
 
@@ -227,7 +293,7 @@ def deprecate(buckets: BucketSpec, name: str, *, reason: str, replacement: str |
     entry = read(buckets, name)
     if entry is None:
         raise UserError(f"there is no model named {name}", "a published name", "elson models ls")
-    if (live := production(buckets)) and live["name"] == name:
+    if (live := production(buckets)) and live.name == name:
         raise UserError(f"{name} is in production", "another model in production first", "elson models promote OTHER")
     marked = entry.model_copy(update={"status": "deprecated", "reason": reason, "replacement": replacement})
     storage.update_json(layout.registry(buckets, name), lambda _: marked.model_dump(mode="json"))
@@ -239,14 +305,17 @@ def promote(buckets: BucketSpec, name: str) -> Entry:
     entry = usable(buckets, name)
     if entry.kind == "dataset":
         raise UserError(f"{name} is a dataset", "a model", "elson models ls")
-    storage.update_json(layout.production(buckets), lambda old: {"name": entry.name, "id": entry.id, "since": now(), "previous": (old or {}).get("name")})
+    previous = production(buckets)
+    live = Production(name=entry.name, id=entry.id, manifest=entry.manifest, since=now(), previous=previous.name if previous else None)
+    storage.update_json(layout.production(buckets), lambda _: live.model_dump(mode="json"))
     return entry
 
 
-def production(buckets: BucketSpec) -> dict[str, Any] | None:
-    """{name, id, since, previous} of the model in production, or None."""
-    found = storage.read_json(layout.production(buckets))
-    return found[0] if found else None
+def production(buckets: BucketSpec) -> Production | None:
+    """The model in production, or None. Raises UserError when the object is corrupt."""
+    uri = layout.production(buckets)
+    found = storage.read_json(uri)
+    return _parsed(Production, found[0], uri) if found else None
 
 
 def to_serve(buckets: BucketSpec, model: str) -> Entry:
@@ -254,7 +323,13 @@ def to_serve(buckets: BucketSpec, model: str) -> Entry:
     if model != "production":
         entry = usable(buckets, model)
     elif live := production(buckets):
-        entry = usable(buckets, live["name"])
+        entry = usable(buckets, live.name)
+        if (entry.id, entry.manifest) != (live.id, live.manifest or entry.manifest):
+            raise UserError(
+                f"{live.name} was promoted as {live.id} ({live.manifest}), and its registry entry now says {entry.id} ({entry.manifest})",
+                "the model that was promoted",
+                "somebody changed the entry: look at it, then restore an older version or promote again",
+            )
     else:
         raise UserError("no model is in production", "a promoted model", "elson models ls, then elson models promote NAME")
     if entry.kind == "dataset":
@@ -269,16 +344,21 @@ def resolve(spec: Spec, *, serving: bool = False) -> Spec:
     """
     if serving:
         entry = to_serve(spec.buckets, spec.serve.model)
-        return spec.model_copy(update={"serve": spec.serve.model_copy(update={"model": entry.name, "model_id": entry.id})})
+        return spec.model_copy(update={"serve": spec.serve.model_copy(update=pinned(entry))})
     base, dataset = usable(spec.buckets, spec.base_model.name), usable(spec.buckets, spec.dataset.name)
     for part, entry in (("base_model", base), ("dataset", dataset)):
-        pinned = getattr(spec, part).id
-        if pinned and pinned != entry.id:
-            raise UserError(f"{part}.id is pinned to {pinned}, and {entry.name} is {entry.id}", "the same id", f"change {part}.id or {part}.name in the spec")
+        wanted = getattr(spec, part).id
+        if wanted and wanted != entry.id:
+            raise UserError(f"{part}.id is pinned to {wanted}, and {entry.name} is {entry.id}", "the same id", f"change {part}.id or {part}.name in the spec")
     spec = identity.with_code(spec)
     return spec.model_copy(
         update={"base_model": spec.base_model.model_copy(update={"id": base.id}), "dataset": spec.dataset.model_copy(update={"id": dataset.id})}
     )
+
+
+def pinned(entry: Entry) -> dict[str, str]:
+    """What a resolved spec says of the model it serves: nothing that is written to the registry later changes it."""
+    return {"model": entry.name, "model_id": entry.id, "model_manifest": entry.manifest}
 
 
 def _refusal(name: str, why: str, replacement: str | None) -> UserError:

@@ -1,7 +1,7 @@
 """Cloud Storage, the only storage: small objects with preconditions, folders with checksums.
 
 One code path everywhere: at home ``STORAGE_EMULATOR_HOST`` points to the embedded emulator. Every write is create-once or
-compare-and-swap. Folder transfers are parallel, verified against a manifest, and go on where they stopped.
+compare-and-swap; who loses a race to the same bytes has won. Folder transfers are parallel, verified against a manifest, and go on where they stopped.
 
 Left out: composing uploads from parts (quantized models are saved in shards of 1 GB, so that files alone fill the link).
 """
@@ -11,26 +11,31 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from runners import log
+from runners import log, outside
+from runners.artifacts import wire
 from runners.artifacts.record import MANIFEST, Manifest, crc32c_of, manifest_of
-from runners.errors import UserError
+from runners.artifacts.wire import Conflict as Conflict
+from runners.artifacts.wire import bucket_there as bucket_there
+from runners.artifacts.wire import client as client
+from runners.artifacts.wire import explained as explained
+from runners.artifacts.wire import forget_clients as forget_clients
+from runners.artifacts.wire import patiently
+from runners.artifacts.wire import split as split
+from runners.errors import Temporary, UserError
 
 #: Downloads are cut into ranges of this size, so that one large file uses every worker.
 RANGE_BYTES = 64 << 20
-RETRY_S = float(os.environ.get("ELSON_STORAGE_RETRY_S", "60"))
-
-
-class Conflict(Exception):
-    """Somebody else wrote the object first."""
+#: Rounds against other writers of one file before giving up.
+_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -43,79 +48,10 @@ class Stored:
     generation: int
 
 
-@functools.cache
-def client() -> Any:
-    """The Cloud Storage client of this process."""
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
-
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
-        return storage.Client(project="local", credentials=AnonymousCredentials())
-    return storage.Client()
-
-
-def forget_clients() -> None:
-    """Make the next call connect again, after the emulator's address changed."""
-    client.cache_clear()
-    session.cache_clear()
-
-
-def split(uri: str) -> tuple[str, str]:
-    """``gs://bucket/a/b`` -> (``bucket``, ``a/b``)."""
-    bucket, _, path = uri.removeprefix("gs://").partition("/")
-    return bucket, path.rstrip("/")
-
-
-@contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn what the client library raises for an unreachable or forbidden bucket into one clear error."""
-    import requests
-    from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud.storage.exceptions import DataCorruption
-
-    bucket = split(uri)[0]
-    try:
-        yield
-    except exceptions.PreconditionFailed as error:
-        raise Conflict(uri) from error
-    except exceptions.NotFound as error:
-        raise FileNotFoundError(uri) from error
-    except exceptions.Forbidden as error:
-        raise UserError(
-            f"no access to {uri}: {error.message}", "read and write access", "gcloud auth application-default login, or ask the project's owner"
-        ) from None
-    except DataCorruption:
-        raise UserError(
-            f"{uri} is corrupt: its bytes differ from its checksum", "what was written", f"restore an older version of it: gcloud storage ls -a {uri}"
-        ) from None
-    except GoogleAuthError as error:
-        raise UserError(f"no Google credentials: {error}", "application default credentials", "gcloud auth application-default login") from None
-    except (exceptions.RetryError, exceptions.GoogleAPICallError, requests.RequestException) as error:
-        reason = str(error).splitlines()[0][:300]
-        raise UserError(
-            f"the bucket {bucket} does not answer: {reason}",
-            "a reachable Cloud Storage",
-            "check the network, then run the same command again: it goes on where it stopped",
-        ) from None
-
-
-@contextmanager
-def bucket_there(uri: str) -> Iterator[None]:
-    """A write that finds nothing finds no bucket."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"the bucket {split(uri)[0]} is not there", "a bucket made by the foundation stack", "pulumi up -s foundation") from None
-
-
 def read(uri: str) -> tuple[bytes, int] | None:
     """(content, generation) of an object, or None when it is not there."""
-    bucket, path = split(uri)
     try:
-        with explained(uri):
-            blob = client().bucket(bucket).blob(path)
-            return blob.download_as_bytes(checksum="crc32c", retry=_retry(), timeout=30), int(blob.generation or 0)
+        return wire.read(uri)
     except FileNotFoundError:
         return None
 
@@ -126,19 +62,32 @@ def read_json(uri: str) -> tuple[Any, int] | None:
     if found is None:
         return None
     try:
-        return json.loads(found[0]), found[1]
-    except ValueError:
-        raise UserError(f"{uri} is corrupt: it is not JSON", "a JSON object", "restore an older version of it: gcloud storage ls -a " + uri) from None
+        return outside.parsed_json(found[0], uri), found[1]
+    except UserError as error:
+        raise UserError(f"{uri} is corrupt: {error.found}", "a JSON object", "restore an older version of it: gcloud storage ls -a " + uri) from None
 
 
 def write(uri: str, data: bytes | str, *, generation: int) -> int:
-    """Write an object if its generation is still ``generation`` (0: if it is not there). Returns the new generation. Raises Conflict."""
+    """Write an object if its generation is still ``generation`` (0: if it is not there). Returns the new generation.
+
+    Raises Conflict when another content is there by now; the same content means that our own answer was lost, or that another machine wrote what we would.
+    """
     bucket, path = split(uri)
-    with bucket_there(uri), explained(uri):
+    kind = "application/json" if path.endswith(".json") else "text/html" if path.endswith(".html") else "application/octet-stream"
+
+    def attempt() -> int:
         blob = client().bucket(bucket).blob(path)
-        kind = "application/json" if path.endswith(".json") else "text/html" if path.endswith(".html") else "application/octet-stream"
-        blob.upload_from_string(data, content_type=kind, if_generation_match=generation, checksum="crc32c", retry=_retry(), timeout=60)
+        blob.upload_from_string(data, content_type=kind, if_generation_match=generation, checksum="crc32c", retry=None, timeout=wire.SILENT_S)
         return int(blob.generation)
+
+    try:
+        with bucket_there(uri), explained(uri):
+            return patiently(attempt)
+    except Conflict:
+        found = read(uri)
+        if found is None or found[0] != (data.encode() if isinstance(data, str) else data):
+            raise
+        return found[1]
 
 
 def write_json(uri: str, value: Any, *, generation: int) -> int:
@@ -146,9 +95,10 @@ def write_json(uri: str, value: Any, *, generation: int) -> int:
     return write(uri, json.dumps(value, indent=1, sort_keys=True), generation=generation)
 
 
-def update_json(uri: str, change: Callable[[Any | None], Any | None], tries: int = 8) -> Any | None:
-    """Compare-and-swap loop: read, ``change(value or None)``, write; None from ``change`` writes nothing. Returns the current value."""
-    for _ in range(tries):
+def update_json(uri: str, change: Callable[[Any | None], Any | None], patience_s: float = 60) -> Any | None:
+    """Compare-and-swap loop: read, ``change(value or None)``, write; None from ``change`` writes nothing. Returns the value that stands."""
+    begin, failures = time.monotonic(), 0
+    while True:
         found = read_json(uri)
         value, generation = found if found else (None, 0)
         wanted = change(value)
@@ -157,32 +107,44 @@ def update_json(uri: str, change: Callable[[Any | None], Any | None], tries: int
         try:
             write_json(uri, wanted, generation=generation)
         except Conflict:
+            failures += 1
+            if time.monotonic() - begin > patience_s:
+                raise Temporary(f"{uri} changes under every attempt to write it", "one writer at a time", "stop the other machines that work on it") from None
+            time.sleep(random.uniform(0, min(2.0, 0.01 * 2**failures)))
             continue
         return wanted
-    raise UserError(f"{uri} changes under every attempt to write it", "one writer at a time", "stop the other machine that works on it")
 
 
 def listing(uri: str) -> list[Stored]:
-    """Every object below a folder."""
+    """Every object below a folder. A name that would leave the folder it is copied to is left out, and said."""
     bucket, prefix = split(uri)
     prefix = f"{prefix}/" if prefix else ""
     try:
         with explained(uri):
-            blobs = list(client().list_blobs(bucket, prefix=prefix, retry=_retry(), timeout=30))
+            blobs = patiently(lambda: list(client().list_blobs(bucket, prefix=prefix, retry=None, timeout=30)))
     except FileNotFoundError:
         return []
-    return [Stored(blob.name[len(prefix) :], int(blob.size), blob.crc32c or "", int(blob.generation or 0)) for blob in blobs if not blob.name.endswith("/")]
+    found = [Stored(blob.name[len(prefix) :], int(blob.size), blob.crc32c or "", int(blob.generation or 0)) for blob in blobs if not blob.name.endswith("/")]
+    for stored in found:
+        if not outside.is_below(stored.path):
+            log.warning("an object with a name that is no path was passed over", object=f"gs://{bucket}/{prefix}{stored.path}"[:300])
+    return [stored for stored in found if outside.is_below(stored.path)]
 
 
 def delete(uri: str) -> None:
     """Delete a folder of the scratch bucket; what is gone already is fine."""
-    bucket, prefix = split(uri)
     for stored in listing(uri):
-        try:
-            with explained(uri):
-                client().bucket(bucket).blob(f"{prefix}/{stored.path}").delete(retry=_retry(), timeout=30)
-        except FileNotFoundError:
-            continue
+        delete_object(f"{uri.rstrip('/')}/{stored.path}")
+
+
+def delete_object(uri: str) -> None:
+    """Delete one object; what is gone already is fine."""
+    bucket, path = split(uri)
+    try:
+        with explained(uri):
+            patiently(lambda: client().bucket(bucket).blob(path).delete(retry=None, timeout=30))
+    except FileNotFoundError:
+        return
 
 
 def read_manifest(uri: str) -> Manifest | None:
@@ -192,14 +154,15 @@ def read_manifest(uri: str) -> Manifest | None:
         return None
     try:
         return Manifest.model_validate(found[0])
-    except ValueError:
+    except ValueError as error:
+        reason = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else "another shape"
         raise UserError(
-            f"{uri}/{MANIFEST} is corrupt", "a manifest of elson", f"restore an older version of it: gcloud storage ls -a {uri}/{MANIFEST}"
+            f"{uri}/{MANIFEST} is corrupt: {reason[:200]}", "a manifest of elson", f"restore an older version of it: gcloud storage ls -a {uri}/{MANIFEST}"
         ) from None
 
 
 def upload(folder: Path, uri: str, *, label: str = "upload") -> Manifest:
-    """Upload a folder; the manifest goes last. Files that stand there already with the same content are not sent again."""
+    """Upload a folder; the manifest goes last. Files that are there already with the same content are not sent again."""
     manifest = manifest_of(folder)
     present = {stored.path: stored for stored in listing(uri)}
     todo = {path: file for path, file in manifest.files.items() if path not in present or present[path].crc32c != file.crc32c}
@@ -217,12 +180,19 @@ def write_manifest(uri: str, manifest: Manifest) -> None:
     update_json(f"{uri}/{MANIFEST}", lambda _: manifest.model_dump(mode="json"))
 
 
-def download(uri: str, folder: Path, *, label: str = "download") -> Manifest:
-    """Bring a complete folder here, verified; ``folder`` appears whole or not at all. Raises UserError when it is incomplete or damaged."""
+def download(uri: str, folder: Path, *, label: str = "download", check: Callable[[Manifest], None] = lambda _: None) -> Manifest:
+    """Bring a complete folder here, verified; ``folder`` appears whole or not at all.
+
+    Args:
+        check: raises UserError for a manifest that is not the expected one.
+
+    Raises UserError when the folder is incomplete, damaged or another one.
+    """
     manifest = read_manifest(uri)
     if manifest is None:
         raise UserError(f"{uri} is not there, or not complete", f"a folder with {MANIFEST}", "elson models ls")
-    if (folder / MANIFEST).exists() and Manifest.model_validate_json((folder / MANIFEST).read_text()) == manifest and not list(damaged(folder, manifest)):
+    check(manifest)
+    if _manifest_here(folder) == manifest and not list(damaged(folder, manifest)):
         return manifest
     partial = folder.with_name(folder.name + ".partial")
     missing = {path: manifest.files[path] for path in damaged(partial, manifest)}
@@ -245,14 +215,24 @@ def download(uri: str, folder: Path, *, label: str = "download") -> Manifest:
         raise UserError(
             f"{uri}/{broken[0]} arrived damaged: its checksum differs from the manifest's",
             "the bytes that were published",
-            "run again; if it stays, restore that object's older version or publish again",
+            "run again; if it stays, restore that object's older version or publish anew",
         )
     for extra in [path for path in partial.rglob("*") if path.is_file() and path.relative_to(partial).as_posix() not in manifest.files]:
         extra.unlink()
-    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    outside.sync(partial)
+    outside.write_durably(partial / MANIFEST, manifest.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+    outside.sync_folder(folder.parent)
     return manifest
+
+
+def _manifest_here(folder: Path) -> Manifest | None:
+    """The manifest of a folder of this machine; None when there is none, or it was cut off by a loss of power."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def damaged(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -267,102 +247,61 @@ def damaged(folder: Path, manifest: Manifest) -> Iterator[str]:
 def copy(source: str, target: str, manifest: Manifest) -> None:
     """Copy a folder inside Cloud Storage, file by file; what is there with other content is replaced under its generation."""
     present = {stored.path: stored for stored in listing(target)}
-    bucket, prefix = split(source)
-    other, other_prefix = split(target)
     for path, file in manifest.files.items():
-        there = present.get(path)
-        if there and there.crc32c == file.crc32c:
-            continue
+        _rewrite(f"{source}/{path}", f"{target}/{path}", file.crc32c, present.get(path))
+
+
+def _rewrite(source: str, target: str, crc32c: str, there: Stored | None) -> None:
+    from_bucket, from_path = split(source)
+    bucket, path = split(target)
+    for attempt in range(_ROUNDS):
+        if there and there.crc32c == crc32c:
+            return
+        generation, token = there.generation if there else 0, None
+        blob, original = client().bucket(bucket).blob(path), client().bucket(from_bucket).blob(from_path)
         try:
             with explained(target):
-                blob = client().bucket(other).blob(f"{other_prefix}/{path}")
-                token, *_ = blob.rewrite(
-                    client().bucket(bucket).blob(f"{prefix}/{path}"), if_generation_match=there.generation if there else 0, retry=_retry(), timeout=120
-                )
-                while token:
-                    token, *_ = blob.rewrite(client().bucket(bucket).blob(f"{prefix}/{path}"), token=token, timeout=120)
+                while True:
+                    part = functools.partial(blob.rewrite, original, token=token, if_generation_match=generation, retry=None, timeout=120)
+                    token, *_ = patiently(part)
+                    if not token:
+                        return
+        except Conflict:
+            there = _stat(target)
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))
         except FileNotFoundError:
-            raise UserError(f"{source}/{path} is gone", "the staged upload", "run the stage again: it uploads what is missing") from None
+            raise UserError(f"{source} is gone", "the staged upload", "run the stage again: it uploads what is missing") from None
+    raise Temporary(f"{target} changes under every attempt to write it", "one writer at a time", "stop the other machines that work on it")
+
+
+def _stat(uri: str) -> Stored | None:
+    bucket, path = split(uri)
+    with explained(uri):
+        blob = patiently(lambda: client().bucket(bucket).get_blob(path, retry=None, timeout=30))
+    return Stored(path, int(blob.size), blob.crc32c or "", int(blob.generation or 0)) if blob else None
 
 
 def _send(path: str, uri: str, crc32c: str, generation: int) -> int:
-    """Upload one file in a single streamed request: a third of the CPU time of the client library's own chunked upload (measured)."""
-    bucket, name = split(uri)
-    size = Path(path).stat().st_size
-
-    def attempt() -> str:
-        blob = client().bucket(bucket).blob(name)
-        if size == 0:
-            blob.upload_from_string(b"", if_generation_match=generation)
-            return crc32c
-        place = blob.create_resumable_upload_session(size=size, if_generation_match=generation, timeout=60)
-        with Path(path).open("rb") as file:
-            answer = session().put(place, data=file, timeout=(10, 600))
-        raise_for(answer)
-        return str(answer.json()["crc32c"])
-
-    with bucket_there(uri), explained(uri):
-        arrived = _retry()(attempt)()
-    if arrived != crc32c:
-        raise UserError(f"{uri} arrived damaged: checksum {arrived}", crc32c, "run again: only this file is sent again")
-    return size
+    """Upload one file. Another machine that wrote the same bytes first has done our work; other bytes are replaced under their generation."""
+    for attempt in range(_ROUNDS):
+        try:
+            arrived = wire.send(Path(path), uri, generation)
+        except Conflict:
+            there = _stat(uri)
+            if there and there.crc32c == crc32c:
+                return there.size
+            generation = there.generation if there else 0
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))
+            continue
+        if arrived != crc32c:
+            raise Temporary(f"{uri} arrived damaged: checksum {arrived}", crc32c, "run again: only this file is sent again")
+        return Path(path).stat().st_size
+    raise Temporary(f"{uri} changes under every attempt to write it", "one writer at a time", "stop the other machines that work on it")
 
 
 def _receive(uri: str, path: str, start: int, end: int) -> int:
-    """Download bytes [start, end) of an object into place, streamed to the file: a third of the CPU time of ``download_as_bytes`` (measured)."""
-    bucket, name = split(uri)
-    url = f"{client().api_endpoint}/download/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
-
-    def attempt() -> None:
-        with session().get(url, stream=True, headers={"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}, timeout=(10, 120)) as answer:
-            raise_for(answer)
-            with Path(path).open("r+b") as file:
-                file.seek(start)
-                shutil.copyfileobj(answer.raw, file, 1 << 20)
-                if file.tell() != end:
-                    raise requests_module().ConnectionError(f"{file.tell() - start} of {end - start} bytes arrived")
-
-    if end > start:
-        with explained(uri):
-            _retry()(attempt)()
-    return end - start
-
-
-@functools.cache
-def session() -> Any:
-    """An authorized HTTP session for the bytes of large files."""
-    import google.auth
-    from google.auth.credentials import AnonymousCredentials
-    from google.auth.transport.requests import AuthorizedSession
-    from requests.adapters import HTTPAdapter
-
-    class LargeBlocks(HTTPAdapter):
-        """Sends a file in blocks of 1 MiB: http.client's 16 KiB cost 64 times the calls."""
-
-        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-            super().init_poolmanager(*arguments, **options, blocksize=1 << 20)
-
-    emulated = os.environ.get("STORAGE_EMULATOR_HOST")
-    credentials = AnonymousCredentials() if emulated else google.auth.default(scopes=["https://www.googleapis.com/auth/devstorage.read_write"])[0]
-    made = AuthorizedSession(credentials)
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, LargeBlocks(pool_maxsize=64))
-    return made
-
-
-def requests_module() -> Any:
-    """The requests package, imported when it is needed."""
-    import requests
-
-    return requests
-
-
-def raise_for(answer: Any) -> None:
-    """Raise what the client library would raise for a failed answer."""
-    from google.api_core.exceptions import from_http_response
-
-    if answer.status_code >= 300:
-        raise from_http_response(answer)
+    """Download bytes [start, end) of an object into place."""
+    return wire.receive(uri, path, start, end)
 
 
 def _run(calls: list[tuple[Callable[..., int], tuple[Any, ...], int]], total: int, label: str) -> None:
@@ -385,12 +324,6 @@ def _need_disk(folder: Path, size: int) -> None:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free < size + (64 << 20):
-        raise UserError(
+        raise Temporary(
             f"the disk of {folder} has {free / 1e9:.1f} GB free", f"{size / 1e9:.1f} GB for the download", "free space, or pass another --work folder"
         )
-
-
-def _retry() -> Any:
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    return DEFAULT_RETRY.with_timeout(RETRY_S)

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runners.artifacts import storage
-from runners.errors import UserError
+from runners.artifacts import storage, wire
+from runners.errors import Temporary, UserError
 
 #: A multiple of 256 KiB, as Cloud Storage asks.
 CHUNK_BYTES = 32 << 20
 BLOCK_BYTES = 1 << 20
 #: Broken connections in a row, without one new byte between them, before giving up.
-TRIES = 6
+TRIES = 9
 
 #: ``read(start)`` yields the source's bytes from an offset on; any OSError or ``requests`` error means that the connection broke.
 Read = Callable[[int], Iterator[bytes]]
@@ -36,7 +36,7 @@ def stream(read: Read, uri: str, size: int, sha256: str, advance: Callable[[floa
         crc.update(chunk)
         sha.update(chunk)
         if sent + len(chunk) >= size and sha.hexdigest() != sha256:
-            storage.session().delete(place, timeout=60)
+            wire.session().delete(place, timeout=60)
             raise UserError(f"the bytes for {uri} have the SHA-256 {sha.hexdigest()}", f"{sha256}, which the source announces", "run the same command again")
         _put(place, uri, chunk, sent, size)
         sent += len(chunk)
@@ -59,13 +59,15 @@ def describe(read: Read, size: int) -> tuple[str, str]:
 def _session(uri: str, size: int) -> str:
     bucket, name = storage.split(uri)
     with storage.bucket_there(uri), storage.explained(uri):
-        return str(storage.client().bucket(bucket).blob(name).create_resumable_upload_session(size=size, if_generation_match=0, timeout=60))
+        return wire.patiently(
+            lambda: str(
+                storage.client().bucket(bucket).blob(name).create_resumable_upload_session(size=size, if_generation_match=0, timeout=wire.SILENT_S, retry=None)
+            )
+        )
 
 
 def _chunks(read: Read, size: int) -> Iterator[bytes]:
     """The source in pieces of CHUNK_BYTES, the last one shorter; an empty source is one empty piece."""
-    import requests
-
     buffer, got, failures = bytearray(), 0, 0
     while got < size:
         begin, reason = got, "it ended early"
@@ -76,12 +78,14 @@ def _chunks(read: Read, size: int) -> Iterator[bytes]:
                 while len(buffer) >= CHUNK_BYTES:
                     yield bytes(buffer[:CHUNK_BYTES])
                     del buffer[:CHUNK_BYTES]
-        except (OSError, requests.RequestException) as error:
+        except Exception as error:
+            if not wire.is_temporary(error):
+                raise
             reason = str(error)[:200]
         failures = 1 if got > begin else failures + 1
         if got < size:
             if failures >= TRIES:
-                raise UserError(f"the source stopped at byte {got:,} of {size:,}: {reason}", "all bytes", "check the network, then run the same command again")
+                raise Temporary(f"the source stopped at byte {got:,} of {size:,}: {reason}", "all bytes", "check the network, then run the same command again")
             time.sleep(min(10.0, 0.2 * 2**failures))
     if got > size:
         raise UserError(f"the source sent {got:,} bytes", f"{size:,}, which it announces", "run the same command again")
@@ -97,29 +101,23 @@ def _put(place: str, uri: str, chunk: bytes, start: int, size: int) -> None:
     for attempt in range(TRIES):
         try:
             span = f"bytes {at}-{end - 1}/{size}" if size else "bytes */0"
-            answer = storage.session().put(place, data=chunk[at - start :], headers={"Content-Range": span}, timeout=(10, 600))
-            if answer.status_code in (200, 201) or (answer.status_code == 308 and _committed(answer) >= end):
+            answer = wire.session().put(place, data=chunk[at - start :], headers={"Content-Range": span}, timeout=(10, 600))
+            if answer.status_code in (200, 201) or (answer.status_code == 308 and wire.committed(answer) >= end):
                 return
             if answer.status_code == 412:
                 raise storage.Conflict(uri)
             if answer.status_code < 500 and answer.status_code not in (308, 408, 429):
                 with storage.explained(uri):
-                    storage.raise_for(answer)
+                    wire.raise_for(answer)
             reason = f"HTTP {answer.status_code}"
         except (OSError, requests.RequestException) as error:
             reason = str(error)[:200]
         time.sleep(min(10.0, 0.2 * 2**attempt))
         try:
-            asked = storage.session().put(place, headers={"Content-Range": f"bytes */{size}", "Content-Length": "0"}, timeout=60)
+            asked = wire.session().put(place, headers={"Content-Range": f"bytes */{size}", "Content-Length": "0"}, timeout=60)
             if asked.status_code in (200, 201):
                 return
-            at = max(start, min(end, _committed(asked))) if asked.status_code == 308 else at
+            at = max(start, min(end, wire.committed(asked))) if asked.status_code == 308 else at
         except (OSError, requests.RequestException) as error:
             reason = str(error)[:200]
-    raise UserError(f"the bucket does not take {uri}: {reason}", "a reachable Cloud Storage", "run the same command again: finished files are kept")
-
-
-def _committed(answer: Any) -> int:
-    """Bytes that an upload session has, from the Range header of its 308."""
-    said = answer.headers.get("Range", "")
-    return int(said.rpartition("-")[2]) + 1 if said else 0
+    raise Temporary(f"the bucket does not take {uri}: {reason}", "a reachable Cloud Storage", "run the same command again: finished files are kept")

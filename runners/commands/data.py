@@ -121,7 +121,7 @@ def build(
         from runners.stages import publish_dataset
 
         with place.open() as buckets:
-            entry = publish_dataset(buckets, out, name or spec.dataset.name, result.dataset_id)
+            entry = publish_dataset(buckets, out, name or spec.dataset.name)
     if as_json:
         print_json({"id": result.dataset_id, "folder": str(out), "published": entry.name if entry else None, "statistics": result.statistics})
         return

@@ -169,7 +169,7 @@ def _dataset(place: Place, named: str | None, registered: str) -> tuple[Path | N
         return None, None, True
     if named and Path(named).exists():
         return Path(named), None, False
-    from runners.artifacts import layout, registry, storage
+    from runners.artifacts import registry
 
     with place.open(reads_only=True) as buckets:
         model_id = None
@@ -185,14 +185,14 @@ def _dataset(place: Place, named: str | None, registered: str) -> tuple[Path | N
                 raise UserError(f"the lineage of {entry.name} names no dataset", "the data it was trained on, to check for contamination", fix)
             dataset = entry.parents["dataset"]
         folder = Path(".elson") / "evaluations" / "datasets" / dataset
-        storage.download(layout.dataset(buckets, dataset), folder, label=f"download {dataset}")
+        registry.download_dataset(buckets, dataset, folder)
     return folder, model_id, False
 
 
 def _folder(spec: Spec, url: str, benchmark: Path, model: str | None) -> Path:
     """Where this run belongs: an interrupted one with the same request, else a new folder."""
     from runners.evaluation.store import RESULTS
-    from runners.spec import digest
+    from runners.outside import digest
 
     name = digest([url, str(benchmark.resolve()), model, spec.evaluate.model_dump(mode="json")])
     number = 1

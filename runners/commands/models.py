@@ -38,7 +38,7 @@ def ls(place: Place, as_json: bool) -> None:
     """
     with place.open(reads_only=True) as buckets:
         live, found = registry.production(buckets), registry.entries(buckets)
-    rows = [{**entry.model_dump(), "production": bool(live and live["name"] == entry.name)} for entry in found]
+    rows = [{**entry.model_dump(), "production": bool(live and live.name == entry.name)} for entry in found]
     if as_json:
         print_json(rows)
         return
@@ -140,5 +140,5 @@ def download(name: str, folder: Path, place: Place) -> None:
     """
     with place.open(reads_only=True) as buckets:
         entry = registry.usable(buckets, name)
-        storage.download(registry.folder_of(buckets, entry), folder, label=f"download {name}")
+        registry.download(buckets, entry, folder)
     click.echo(str(folder))

@@ -30,7 +30,7 @@ from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.reading import Corpus, read
 from runners.corpus.sources import Sources
 from runners.errors import UserError
-from runners.spec import Spec, digest
+from runners.spec import Spec
 
 TRAIN, VALIDATION, CONSOLIDATED = "train.jsonl", "validation.jsonl", "consolidated_training_data"
 STATISTICS, REJECTS, LEAKS, REPORT = "training_statistics.json", "rejects.jsonl", "leaks.json", "report.html"
@@ -283,7 +283,7 @@ def _finish(spec: Spec, out: Path, partial: Path, facts: dict[str, Any], watch: 
     shutil.rmtree(partial / ".work")
     with watch.phase("hash"):
         content = {name: describe(partial / name) for name in CONTENT}
-    dataset_id = "data-" + digest({name: file.sha256 for name, file in content.items()})
+    dataset_id = Manifest(files=content).dataset_id
     metrics = {
         "pairs_read": facts["read"]["pairs"],
         "pairs": facts["kept"]["pairs"],

@@ -158,7 +158,7 @@ def _local(path: str, root: Path) -> Path:
         return root / path
     from runners.artifacts import storage
     from runners.artifacts.record import describe
-    from runners.spec import digest
+    from runners.outside import digest
 
     target = root / ".elson" / "sources" / digest(path)
     stored = storage.listing(path)

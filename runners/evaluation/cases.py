@@ -18,7 +18,8 @@ import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from runners.errors import UserError
-from runners.spec import ChatSpec, Strict, digest
+from runners.outside import digest
+from runners.spec import ChatSpec, Strict
 
 FORMAT_VERSION = 1
 #: Declares a benchmark of several folders; ``corpus/leaks.py`` leaves it out when it reads cases.

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners import environments, identity, log, serve, spec, stages
+from runners import environments, identity, log, outside, serve, spec, stages
 from runners.artifacts import layout, local_bucket, record, registry, storage
 from runners.artifacts.record import Stopwatch
-from runners.errors import UserError, did_you_mean
+from runners.errors import Temporary, UserError, did_you_mean
 from runners.local.memory import PeakMemory
 from runners.pipeline import MAKERS, STAGE
 from runners.processes import CHILD, bound
@@ -113,7 +113,7 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         if until == "quantize":
             return _so_far(job)
         served = registry.usable(wanted.buckets, identity.model_name(job.spec, "quantize"))
-        job.spec = job.spec.model_copy(update={"serve": job.spec.serve.model_copy(update={"model": served.name, "model_id": served.id})})
+        job.spec = job.spec.model_copy(update={"serve": job.spec.serve.model_copy(update=registry.pinned(served))})
         return _evaluated(job, served, keep_serving=keep_serving, fresh=redo_from is not None)
 
 
@@ -171,7 +171,7 @@ def _data(job: Run) -> None:
     with job.watch.phase("data"):
         result = build.build(job.spec, ROOT, job.work / "dataset-built")
         name = f"{job.spec.dataset.name}-{result.dataset_id.removeprefix('data-')[:8]}"
-        stages.publish_dataset(job.spec.buckets, job.work / "dataset-built", name, result.dataset_id)
+        stages.publish_dataset(job.spec.buckets, job.work / "dataset-built", name)
     job.spec = job.spec.model_copy(update={"dataset": spec.DatasetSpec(name=name)})
 
 
@@ -207,7 +207,7 @@ def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> No
         raise
     job.peak_mib[stage] = peak.mib
     if code:
-        raise UserError(
+        raise (Temporary if code == Temporary.exit_code else UserError)(
             f"the {stage} stage ended with code {code}", "0; its message is above", "fix that, then run the same command again: finished stages are kept"
         )
 
@@ -218,8 +218,8 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: b
 
     buckets = job.spec.buckets
     benchmark = ROOT / job.spec.evaluate.benchmark
-    cases = record.manifest_of(benchmark).digest if benchmark.is_dir() else spec.digest(benchmark.read_text())
-    run_id = f"{job.spec.profile}-{spec.digest([spec.spec_digest(job.spec), served.id, cases])}"
+    cases = record.manifest_of(benchmark).digest if benchmark.is_dir() else outside.digest(benchmark.read_text())
+    run_id = f"{job.spec.profile}-{outside.digest([spec.spec_digest(job.spec), served.id, cases])}"
     place = layout.run(buckets, run_id)
     local = job.home / "runs" / run_id
     if not fresh and not keep_serving and (found := storage.read_json(f"{place}/summary.json")):

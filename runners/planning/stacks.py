@@ -19,11 +19,12 @@ from runners.artifacts import layout, registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError, did_you_mean
 from runners.identity import model_name, stage_id
+from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
 from runners.planning import costs
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
-from runners.spec import BucketSpec, Spec, digest, parse
+from runners.spec import BucketSpec, Spec, parse
 from runners.training.shape import QWEN2_14B, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
@@ -183,7 +184,7 @@ def _serving(spec: Spec) -> ResolvedStack:
         else:
             # vLLM refuses DoRA adapters (vllm#10849): the server merges this one into its base, on its own disk, before vLLM starts.
             shaped_as, merges = _base_of(spec.buckets, entry), True
-    serve = spec.serve.model_copy(update={"model": entry.name, "model_id": entry.id})
+    serve = spec.serve.model_copy(update=registry.pinned(entry))
     resolved = spec.model_copy(update={"serve": serve})
     inputs = [entry.id, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
     shape = _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))

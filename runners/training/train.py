@@ -28,7 +28,8 @@ from typing import Any
 from runners import log
 from runners.artifacts.record import Phase, Stopwatch
 from runners.errors import UserError
-from runners.spec import Spec, TrainSpec, digest
+from runners.outside import digest
+from runners.spec import Spec, TrainSpec
 from runners.training import batches
 from runners.training.examples import Example, load_tokenizer, training_split, validation_split
 

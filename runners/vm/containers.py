@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from runners import log
+from runners import log, outside
+from runners.errors import UserError
 from runners.pipeline import image_of
 from runners.vm.facts import Facts
 
@@ -52,7 +53,9 @@ def run_arguments(stage: str, facts: Facts, spec: dict[str, Any]) -> list[str]:
     common += ["--log-driver", "none", "--stop-timeout", str(STOP_S.get(stage, OTHERS_STOP_S))]
     if stage == "gateway":
         serve = spec["serve"]
-        site = serve["domain"] or f":{serve['port']}"
+        if serve["domain"] and not outside.is_host_name(serve["domain"]):
+            raise UserError(f"serve.domain is {serve['domain'][:100]!r}", "a host name like api.example.org", "run `pulumi up` on this stack again")
+        site = serve["domain"] or f":{int(serve['port'])}"
         environment = {"ELSON_SITE": site, "ELSON_UPSTREAM": f"127.0.0.1:{VLLM_PORT}", "ELSON_MAX_IN_FLIGHT": str(2 * serve["max_sequences"])}
         mounts = [f"{RUN / 'secrets'}:/run/secrets/elson:ro", f"{RUN / 'health'}:/run/health:ro", "/var/lib/elson/gateway:/data"]
         return [*common, "--read-only", *_each("--env", environment), *_volumes(mounts), facts.images[stage]]

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 _STARTUP = ROOT / "infra" / "startup"
 #: The modules the agent imports besides its own; each uses the standard library only.
-_SHARED = ("__init__.py", "errors.py", "log.py", "pipeline.py", "artifacts/__init__.py", "artifacts/layout.py")
+_SHARED = ("__init__.py", "errors.py", "log.py", "outside.py", "pipeline.py", "artifacts/__init__.py", "artifacts/layout.py")
 
 
 def metadata() -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from runners import log
+from runners import log, outside
 from runners.errors import UserError
 from runners.pipeline import image_of, stages_of
 from runners.vm import containers, decide, facts, logs, progress, state
@@ -57,8 +57,10 @@ def _first_decision(found: Facts) -> tuple[Context, Decision]:
             body, _ = Cloud().read(found.spec_uri)
             if body is None:
                 raise UserError(f"{found.spec_uri} is not there", "the spec that `pulumi up` writes", "run `pulumi up` on this stack again")
+            spec = outside.parsed_json(body, found.spec_uri)
+            outside.check_named_by_digest(found.spec_uri, spec)
             (RUN / "spec.json").write_bytes(body)
-            context = Context(found, json.loads(body))
+            context = Context(found, spec)
             return context, context.settle(partial(_at_boot, context))
         except CloudError as error:
             if time.monotonic() > end_s:

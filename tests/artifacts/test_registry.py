@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.artifacts import layout, registry, storage
+from runners.artifacts import layout, registry, storage, wire
 from runners.artifacts.record import MANIFEST
 from runners.errors import UserError
 from runners.spec import BucketSpec
@@ -176,12 +176,13 @@ def test_production_is_swapped_and_guards_against_deprecation(buckets: BucketSpe
     registry.deprecate(buckets, "m-v1", reason="old", replacement="m-v2")
     with pytest.raises(UserError, match="use m-v2"):
         registry.to_serve(buckets, "m-v1")
-    assert (registry.production(buckets) or {})["previous"] == "m-v1"
+    live = registry.production(buckets)
+    assert live and live.previous == "m-v1"
 
 
 def test_unreachable_bucket_is_one_clear_error(buckets: BucketSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
-    monkeypatch.setattr(storage, "RETRY_S", 0.5)
+    monkeypatch.setattr(wire, "RETRY_S", 0.5)
     storage.forget_clients()
     with pytest.raises(UserError, match="does not answer"):
         registry.entries(buckets)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.artifacts import storage
+from runners.artifacts import storage, wire
 from runners.errors import UserError
 from runners.spec import BucketSpec
 
@@ -90,8 +90,8 @@ def test_a_network_that_stays_broken_is_one_error_and_nothing_half(
     breaking: Breaking, buckets: BucketSpec, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.upload(folder, f"{buckets.scratch}/f")
-    monkeypatch.setattr(storage, "RETRY_S", 1.0)
-    breaking.cuts = 10_000
+    monkeypatch.setattr(wire, "RETRY_S", 1.0)
+    breaking.cuts, breaking.cut_after = 10_000, 0
     with pytest.raises(UserError, match="does not answer"):
         storage.download(f"{buckets.scratch}/f", tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

@@ -60,6 +60,6 @@ def test_the_walk_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             ran.append(" ".join(words[:2]))
         assert {"data build", "base publish", "models promote"} <= set(ran)
         live = registry.production(BUCKETS)
-        assert live and live["name"] == "elson-finance-trading-wealth-14b-q4-v2"
+        assert live and live.name == "elson-finance-trading-wealth-14b-q4-v2"
         assert registry.usable(BUCKETS, "elson-finance-trading-14b-final").kind == "base"
         assert storage.read(layout.registry(BUCKETS, "elson-corpus"))

@@ -108,7 +108,7 @@ def fill(buckets: BucketSpec, folder: Path) -> None:
     dataset.mkdir()
     row = {"id": "x", "question": "q" * 100, "answer": "a" * 614, "category": "tax", "source": "test", "history": []}
     (dataset / "train.jsonl").write_text("\n".join(json.dumps(row) for _ in range(950)))
-    stages.publish_dataset(buckets, dataset, "elson-corpus", "data-0123456789abcdef")
+    stages.publish_dataset(buckets, dataset, "elson-corpus")
     publish(buckets, folder / "q4", "first-q4", "qdora", "qdora-00000000000000aa")
     registry.promote(buckets, "first-q4")
 

@@ -74,7 +74,7 @@ def test_a_template_is_named_by_what_it_holds() -> None:
 
 
 def test_done_and_over() -> None:
-    entry = Entry(name="a-q4", id="qdora-0123456789abcdef", kind="qdora", status="ready", manifest="m")
+    entry = Entry(name="a-q4", id="qdora-0123456789abcdef", kind="qdora", status="ready", manifest="0123456789abcdef")
     assert planned(done=entry) is None
     assert group(over="failed: attempts used up").size == 0
     assert group().size == 1

@@ -86,7 +86,7 @@ def fill(buckets: BucketSpec, folder: Path) -> None:
         (folder / name).mkdir()
         (folder / name / "file.txt").write_text(name)
     stages.publish_base(buckets, folder / "base", "elson-finance-trading-14b-final")
-    stages.publish_dataset(buckets, folder / "dataset", "elson-corpus", "data-1")
+    stages.publish_dataset(buckets, folder / "dataset", "elson-corpus")
     registry.publish(buckets, folder / "q4", name="a-q4", stage_id="qdora-1", kind="qdora")
     registry.promote(buckets, "a-q4")
 

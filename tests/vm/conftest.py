@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from runners.spec import BucketSpec, MachineSpec, Spec
+from runners.artifacts import layout
+from runners.spec import BucketSpec, MachineSpec, Spec, spec_digest
 from tests.vm.simulation import golden, images, world
 from tests.vm.simulation.world import World
 
@@ -67,7 +68,8 @@ def start(cloud: World, simulation: dict[str, str]) -> Callable[..., World]:
     def started(
         spec: Spec, role: str = "train", standin: dict[str, Any] | None = None, job: str = "job-1", state: dict[str, Any] | None = None, **attributes: str
     ) -> World:
-        cloud.put("gs://scratch/specs/planned.json", spec.model_dump_json().encode())
+        planned = layout.spec(spec.buckets, spec_digest(spec))
+        cloud.put(planned, spec.model_dump_json().encode())
         if state:
             cloud.put(f"gs://scratch/jobs/{job}/state.json", json.dumps(state).encode())
         stages = ("train", "quantize", "serve", "gateway")
@@ -78,7 +80,7 @@ def start(cloud: World, simulation: dict[str, str]) -> Callable[..., World]:
                 "elson-job-id": job,
                 "elson-group": "train-group",
                 "elson-region": "us-central1",
-                "elson-spec-uri": "gs://scratch/specs/planned.json",
+                "elson-spec-uri": planned,
                 "elson-images": json.dumps(pinned),
                 "elson-secret": "projects/proj/secrets/elson-api-key",
                 "standin": json.dumps(standin or {}),

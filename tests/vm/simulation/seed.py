@@ -20,9 +20,9 @@ _DOMAINS = ("retirement", "tax", "banking", "investing")
 
 def files() -> Path:
     """The folder of the seeded buckets."""
-    made_by = [golden.ROOT / "runners" / name for name in ("local/base_model.py", "artifacts/registry.py", "artifacts/layout.py", "artifacts/record.py")] + [
-        Path(__file__)
-    ]
+    made_by = [
+        golden.ROOT / "runners" / name for name in ("local/base_model.py", "artifacts/registry.py", "artifacts/layout.py", "artifacts/record.py", "stages.py")
+    ] + [Path(__file__)]
     stamp, mark = hashlib.sha256(b"".join(file.read_bytes() for file in made_by)).hexdigest(), _HOME / "stamp"
     if not (mark.exists() and mark.read_text() == stamp):
         shutil.rmtree(_HOME, ignore_errors=True)
@@ -33,7 +33,7 @@ def files() -> Path:
         wanted = run.load_profile("tiny")
         with local_bucket.running(_HOME, wanted.buckets):
             stages.publish_base(wanted.buckets, base, wanted.base_model.name)
-            stages.publish_dataset(wanted.buckets, _dataset(_HOME / "dataset"), "tiny-corpus", "data-0123456789abcdef")
+            stages.publish_dataset(wanted.buckets, _dataset(_HOME / "dataset"), "tiny-corpus")
         mark.write_text(stamp)
     return _HOME / "bucket"
 
