@@ -23,14 +23,11 @@ from typing import Any
 from runners import log, outside
 from runners.artifacts import wire
 from runners.artifacts.record import MANIFEST, Manifest, crc32c_of, manifest_of
-from runners.artifacts.wire import Conflict as Conflict
-from runners.artifacts.wire import bucket_there as bucket_there
-from runners.artifacts.wire import client as client
-from runners.artifacts.wire import explained as explained
-from runners.artifacts.wire import forget_clients as forget_clients
-from runners.artifacts.wire import patiently
-from runners.artifacts.wire import split as split
+from runners.artifacts.wire import Conflict, bucket_there, client, explained, forget_clients, patiently, split
 from runners.errors import Temporary, UserError
+
+#: Also the words of the wire that everybody who uses a bucket needs.
+__all__ = ["Conflict", "bucket_there", "client", "explained", "forget_clients", "split"]
 
 #: Downloads are cut into ranges of this size, so that one large file uses every worker.
 RANGE_BYTES = 64 << 20
