@@ -1,6 +1,7 @@
 """Who may do what: one service account a role, each with the least it needs, none with a key file.
 
-A training VM may add to the models bucket and change its registry, but delete or overwrite no model. What IAM cannot narrow down: the right to end one's own
+A training VM may add to the models bucket and change its registry, but delete or overwrite no model, and not say which one is in production.
+What IAM cannot narrow down: the right to end one's own
 group holds for every group of the project, since conditions on names are not known to work for group methods.
 """
 
@@ -13,6 +14,7 @@ from infra.components.buckets import Buckets
 from infra.components.images import Images
 from infra.components.secrets import Secrets
 from infra.components.services import Services
+from runners.pipeline import QUANTIZED
 
 #: deleteInstances and resize of a group; the group's own agent does the rest.
 STOP_PERMISSIONS = (
@@ -78,15 +80,18 @@ class Identities(pulumi.ComponentResource):
 
     def _training(self, buckets: Buckets) -> None:
         self._on_bucket("train-reads-models", self.trainer, buckets.models, "roles/storage.objectViewer")
-        self._on_bucket("train-adds-models", self.trainer, buckets.models, "roles/storage.objectCreator")
+        # What is served is promoted by a person, and datasets are published by one: a training VM may write neither, not even the first.
+        self._on_bucket("train-adds-models", self.trainer, buckets.models, "roles/storage.objectCreator", but=("production.json", "datasets/"))
         # Overwriting needs the right to delete: granted for the registry and for reports alone.
         self._on_bucket("train-changes-registry", self.trainer, buckets.models, "roles/storage.objectUser", prefixes=("registry/", "runs/"))
-        self._on_bucket("train-uses-scratch", self.trainer, buckets.scratch, "roles/storage.objectUser")
+        self._on_bucket("train-reads-specs", self.trainer, buckets.scratch, "roles/storage.objectViewer", prefixes=("specs/",))
+        mine = ("checkpoints/", "staging/", *(f"jobs/{kind}-" for kind in QUANTIZED))
+        self._on_bucket("train-uses-scratch", self.trainer, buckets.scratch, "roles/storage.objectUser", prefixes=mine)
 
     def _serving(self, buckets: Buckets, secrets: Secrets) -> None:
         self._on_bucket("serve-reads-models", self.server, buckets.models, "roles/storage.objectViewer")
-        self._on_bucket("serve-reads-specs", self.server, buckets.scratch, "roles/storage.objectViewer", prefixes=("specs/", "jobs/"))
-        self._on_bucket("serve-keeps-its-job", self.server, buckets.scratch, "roles/storage.objectUser", prefixes=("jobs/",))
+        self._on_bucket("serve-reads-specs", self.server, buckets.scratch, "roles/storage.objectViewer", prefixes=("specs/",))
+        self._on_bucket("serve-keeps-its-job", self.server, buckets.scratch, "roles/storage.objectUser", prefixes=("jobs/serve-",))
         gcp.secretmanager.SecretIamMember(
             "serve-reads-key", secret_id=secrets.secret.id, role="roles/secretmanager.secretAccessor", member=_member(self.server), opts=self._mine
         )
@@ -112,14 +117,21 @@ class Identities(pulumi.ComponentResource):
         )
 
     def _on_bucket(
-        self, name: str, account: gcp.serviceaccount.Account, bucket: gcp.storage.Bucket, role: pulumi.Input[str], prefixes: tuple[str, ...] = ()
+        self,
+        name: str,
+        account: gcp.serviceaccount.Account,
+        bucket: gcp.storage.Bucket,
+        role: pulumi.Input[str],
+        prefixes: tuple[str, ...] = (),
+        but: tuple[str, ...] = (),
     ) -> None:
-        condition = None
-        if prefixes:
+        condition, tested = None, prefixes or but
+        if tested:
+            sign, join, word = ("", " || ", "only") if prefixes else ("!", " && ", "all but")
             tests = bucket.name.apply(
-                lambda there: " || ".join(f'resource.name.startsWith("projects/_/buckets/{there}/objects/{prefix}")' for prefix in prefixes)
+                lambda there: join.join(f'{sign}resource.name.startsWith("projects/_/buckets/{there}/objects/{prefix}")' for prefix in tested)
             )
-            condition = gcp.storage.BucketIAMMemberConditionArgs(title=f"only {', '.join(prefixes)}", expression=tests)
+            condition = gcp.storage.BucketIAMMemberConditionArgs(title=f"{word} {', '.join(tested)}"[:100], expression=tests)
         gcp.storage.BucketIAMMember(name, bucket=bucket.name, role=role, member=_member(account), condition=condition, opts=self._mine)
 
 

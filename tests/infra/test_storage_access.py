@@ -11,8 +11,10 @@ import pytest
 from conftest import PROJECT, Cloud, publish
 from engine import Run
 
+from runners import serve
 from runners.artifacts import layout, registry, storage
 from runners.errors import UserError
+from runners.outside import digest
 from runners.vm import cloud as vm_cloud
 from runners.vm import facts, state, steps
 from tests.storage_iam import Policy, acting_as, condition, needs
@@ -35,12 +37,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, C
     monkeypatch.setattr(steps, "_PATIENCE_S", 0)
 
     def made(role: str, cloud: Cloud) -> facts.Facts:
-        uri = layout.spec(cloud.buckets, "abc")
         values = cloud.values("train-h100" if role == "train" else "serve-l4")
         machine = {**values["machine"], "max_attempts": 3, "deadline_minutes": 120, "max_run_minutes": 150}
-        storage.write_json(uri, {"buckets": values["buckets"], "machine": machine, "serve": {"idle_minutes": 60}}, generation=0)
+        spec = {"buckets": values["buckets"], "machine": machine, "serve": {"idle_minutes": 60}}
+        uri = layout.spec(cloud.buckets, digest(spec))
+        storage.write_json(uri, spec, generation=0)
+        job = "qdora-1" if role == "train" else "serve-1"
         images = dict.fromkeys(("train", "quantize", "serve", "gateway"), IMAGE)
-        return facts.Facts(PROJECT, "us-central1-a", "vm-1", "1", role, "job-1", "elson-group", "us-central1", uri, images)
+        return facts.Facts(PROJECT, "us-central1-a", "vm-1", "1", role, job, "elson-group", "us-central1", uri, images)
 
     return made
 
@@ -82,6 +86,17 @@ def test_a_training_reads_writes_and_publishes(cloud: Cloud, policy: Policy, tmp
     [
         ("elson-train", "models/first-q4/weights.txt"),
         ("elson-train", "models/production.json"),
+        ("elson-train", "models/datasets/data-0123456789abcdef/train.jsonl"),
+        ("elson-train", "scratch/specs/0123456789abcdef.json"),
+        ("elson-train", "scratch/jobs/serve-1/state.json"),
+        ("elson-train", "scratch/functions/stop.zip"),
+        ("elson-train", "scratch/builds/source.tgz"),
+        ("elson-serve", "models/new-v1/weights.bin"),
+        ("elson-serve", "scratch/jobs/qdora-1/state.json"),
+        ("elson-serve", "scratch/staging/qdora-1/x"),
+        ("elson-build", "scratch/specs/0123456789abcdef.json"),
+        ("elson-build", "models/production.json"),
+        ("elson-stop", "models/production.json"),
         ("elson-serve", "models/registry/first-q4.json"),
         ("elson-serve", "models/production.json"),
         ("elson-serve", "scratch/specs/abc.json"),
@@ -99,6 +114,48 @@ def test_who_may_not_write_where(member: str, uri: str, cloud: Cloud, policy: Po
             storage.write(place, "theirs", generation=before[1] if before else 0)
         assert front.refused
     assert storage.read(place) == before
+
+
+def test_even_the_first_promotion_is_not_a_training_vms(cloud: Cloud, policy: Policy) -> None:
+    """Creating needs no right to delete: so the right to create leaves the object out."""
+    storage.delete_object(layout.production(cloud.buckets))
+    with acting_as("elson-train", policy), pytest.raises(UserError, match="no access"):
+        registry.promote(cloud.buckets, "first-q4")
+    assert registry.production(cloud.buckets) is None
+
+
+def test_a_thief_of_the_training_account_cannot_choose_what_is_served(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
+    """He may publish his own model and change the registry: the plan and the server notice, and stop."""
+    planned = registry.resolve(cloud.spec("serve-l4"), serving=True)
+    with acting_as("elson-train", policy):
+        evil = publish(cloud.buckets, tmp_path / "evil", "evil-v1", "qdora", "qdora-9")
+        entry = layout.registry(cloud.buckets, "first-q4")
+        storage.update_json(entry, lambda old: {**(old or {}), "manifest": evil.manifest})
+    with pytest.raises(UserError, match="was promoted as"):
+        registry.resolve(cloud.spec("serve-l4"), serving=True)
+    with acting_as("elson-serve", policy), pytest.raises(UserError, match="the plan was made for"):
+        serve.fetch_model(planned, None, tmp_path / "work")
+
+
+@pytest.mark.parametrize("member", ["elson-train", "elson-serve", "elson-build", "elson-stop"])
+def test_no_machine_may_touch_what_guards_the_models(member: str, runs: Callable[[str, bool], Run]) -> None:
+    """No account deletes a bucket or changes rights, and only the server reads the key."""
+    resources = runs("foundation", False).resources
+    policy = Policy.of(resources)
+    for bucket in (f"{PROJECT}-elson-models", f"{PROJECT}-elson-scratch"):
+        for permission in ("storage.buckets.delete", "storage.buckets.update", "storage.buckets.setIamPolicy", "storage.objects.setIamPolicy"):
+            assert not policy.allows(member, permission, bucket)
+        assert not policy.allows(member, "storage.objects.delete", bucket, "first-q4/weights.txt")
+    keys = [r.inputs["member"] for r in resources if r.type.endswith(":SecretIamMember")]
+    assert [key.startswith(f"serviceAccount:{member}@") for key in keys] == [member == "elson-serve"]
+    roles = {r.inputs["role"] for r in resources if r.type.endswith(":IAMMember") and r.inputs["member"].startswith(f"serviceAccount:{member}@")}
+    assert not roles & {
+        "roles/owner",
+        "roles/editor",
+        "roles/iam.serviceAccountUser",
+        "roles/iam.serviceAccountTokenCreator",
+        "roles/resourcemanager.projectIamAdmin",
+    }
 
 
 def test_what_is_not_there_is_forbidden_to_who_may_not_list(cloud: Cloud) -> None:
