@@ -125,14 +125,14 @@ def summed_loss(model: Any, examples: Sequence[Example], *, packed: bool, full_s
         starts = [1 if full_sequence else example.answer_start for example in examples]
         # Position t predicts token t + 1.
         states = torch.cat([one[start - 1 : len(example) - 1] for one, example, start in zip(hidden, examples, starts, strict=True)])
-        targets = torch.tensor([token for example, start in zip(examples, starts, strict=True) for token in example.token_ids[start:]], device=weight.device)
+        targets = attention.put([token for example, start in zip(examples, starts, strict=True) for token in example.token_ids[start:]], weight.device)
         return summed_cross_entropy(states, weight, targets)
 
 
 def _hidden_packed(causal: Any, examples: Sequence[Example]) -> Sequence[torch.Tensor]:
     device = causal.get_output_embeddings().weight.device
     lengths = [len(example) for example in examples]
-    ids = torch.tensor([[token for example in examples for token in example.token_ids]], device=device)
+    ids = attention.put([[token for example in examples for token in example.token_ids]], device)
     found = causal.base_model(input_ids=ids, use_cache=False, **attention.sequence_arguments(lengths, device))
     return list(torch.split(found.last_hidden_state[0], lengths))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 from typing import Any
 
 from runners import log
@@ -41,12 +42,17 @@ def sequence_arguments(lengths: list[int], device: Any) -> dict[str, Any]:
     ``position_ids`` is [1, T] and starts at 0 for each sequence: it turns the rotary embedding back to the beginning, and
     is what transformers reads the borders from when the implementation is ``sdpa``.
     """
+    positions = put([[position for length in lengths for position in range(length)]], device)
+    borders = put([0, *itertools.accumulate(lengths)], device).int()
+    return {"position_ids": positions, "cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+
+
+def put(values: Any, device: Any) -> Any:
+    """Numbers as a tensor on ``device``. A card gets them from pinned memory: an ordinary copy would wait for everything the card still has to do."""
     import torch
 
-    positions = torch.cat([torch.arange(length) for length in lengths])[None]
-    borders = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    found = {"position_ids": positions.to(device), "cu_seq_lens_q": borders.to(device), "cu_seq_lens_k": borders.to(device)}
-    return {**found, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    tensor = torch.tensor(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
 
 
 def _no_mask(*_args: Any, **_more: Any) -> None:

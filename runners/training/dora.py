@@ -31,7 +31,7 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from runners.training import precision
+from runners.training import dora_card, precision
 
 #: Rows of W in fp32 at once on a CPU: 8 MiB. On a card so small a product costs more to start than to compute.
 BLOCK_BYTES = 8 << 20
@@ -75,6 +75,7 @@ class FastDora(DoraLinearVariant):
         self._base_key: tuple[Any, ...] | None = None
         self._norm_key: tuple[Any, ...] | None = None
         self._base_squared = self._norm = torch.empty(0)
+        self._factors: dora_card.Factors | None = None
 
     def forget(self) -> None:
         """Compute the norm again at the next use."""
@@ -96,7 +97,12 @@ class FastDora(DoraLinearVariant):
         if layer.bias is not None and layer.bias.requires_grad:
             return DoraLinearVariant.forward(module, active_adapter=active_adapter, x=x, result=result)
         dropout, scaling, bias = module.lora_dropout[active_adapter], module.scaling[active_adapter], layer.bias
-        scale = module.lora_magnitude_vector[active_adapter].weight / self.norm(layer.weight, lora_a.weight, lora_b.weight, scaling)
+        norm, magnitude = self.norm(layer.weight, lora_a.weight, lora_b.weight, scaling), module.lora_magnitude_vector[active_adapter].weight
+        if dora_card.applies(module, active_adapter, x, result):
+            if not (self._factors and self._factors.holds(norm, magnitude)):
+                self._factors = dora_card.Factors(lora_a.weight, lora_b.weight, magnitude, norm, scaling, layer.weight.dtype)
+            return dora_card.scaled_sum(x, result, layer.weight, bias, (lora_a.weight, lora_b.weight, magnitude), self._factors)
+        scale = magnitude / norm
         if isinstance(dropout, nn.Identity) or not module.training:
             return _scaled_sum(result, lora_b(lora_a(x) * scaling), scale, bias)
         # With dropout peft takes the change of the base part on the dropped input as well.

@@ -180,11 +180,13 @@ class _Loop:
         begin, rate = time.perf_counter(), learning_rate(number, self.steps, self.settings)
         answer_tokens = sum(self.examples[index].answer_tokens for index in step.examples)
         self.model.train()
-        total = 0.0
+        losses = []
         for micro_batch in step.micro_batches:
             loss = summed_loss(self.model, [self.examples[index] for index in micro_batch], packed=self.settings.packing)
             (loss / answer_tokens).backward()
-            total += float(loss.detach())
+            losses.append(loss.detach())
+        # Read once: a loss that is read waits for the card, and the card for the next micro-batch's kernels.
+        total = float(torch.stack(losses).sum())
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
         if not math.isfinite(total) or not math.isfinite(norm):

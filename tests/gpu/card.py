@@ -101,17 +101,19 @@ def config_of(shape: Shape, implementation: str | None = None) -> Any:
     )
 
 
-def random_base(card: Card, shape: Shape, implementation: str | None = None) -> Any:
-    """A frozen base model of random weights, made on the card."""
+def random_base(card: Card, shape: Shape, implementation: str | None = None, dtype: torch.dtype | None = None) -> Any:
+    """A frozen base model of random weights, made on the card. In another dtype it has the same weights."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
     with torch.device(card.device):
         model = AutoModelForCausalLM.from_config(config_of(shape), dtype=card.dtype, attn_implementation=implementation or attention.prepare(card.device))
-    return model.requires_grad_(False)
+    return model.to(dtype or card.dtype).requires_grad_(False)
 
 
-def adapted(card: Card, shape: Shape, *, adapter: str = "dora", stock: bool = False, implementation: str | None = None) -> Any:
+def adapted(
+    card: Card, shape: Shape, *, adapter: str = "dora", stock: bool = False, implementation: str | None = None, dtype: torch.dtype | None = None
+) -> Any:
     """A random base with an adapter whose B is not zero; ``stock`` leaves peft's own DoRA in."""
     from runners.training import adapted_model, dora  # the environment of AWQ has no peft
 
@@ -120,12 +122,13 @@ def adapted(card: Card, shape: Shape, *, adapter: str = "dora", stock: bool = Fa
     if stock:
         dora.install = lambda model: 0
     try:
-        model = adapted_model.with_new_adapter(random_base(card, shape, implementation), settings, "random").to(card.device)
+        model = adapted_model.with_new_adapter(random_base(card, shape, implementation, dtype), settings, "random").to(card.device)
     finally:
         dora.install = install
+    torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
+            if "lora_" in name and "magnitude" not in name:
                 parameter.normal_(std=0.01)
     return model
 
