@@ -116,6 +116,8 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.call("Page.navigate", url=file.resolve().as_uri())
         self.wait_for("Page.loadEventFired")
+        # A phone widens its window to what does not fit, so what was asked for is the measure.
+        self.run(f"window.askedWidth = {width}")
         self.run(MEASURES.read_text())
         return self
 
@@ -134,8 +136,11 @@ class Browser:
 
     def faults(self) -> dict[str, Any]:
         """Everything that is wrong with how the page looks at this width and colour scheme; empty when nothing is."""
-        asked = {name: self.run(f"measures.{name}()") for name in ("lowContrast", "tooWide", "cutLabels", "nameless", "repeatedIds")}
-        asked["scrolls sideways"] = self.run("document.scrollingElement.scrollWidth > innerWidth")
+        asked = {
+            name: self.run(f"measures.{name}()")
+            for name in ("lowContrast", "tooWide", "cutLabels", "nameless", "repeatedIds", "brokenWords", "unfilled", "overrun")
+        }
+        asked["scrolls sideways"] = self.run("Math.max(document.scrollingElement.scrollWidth, innerWidth) > askedWidth")
         asked["charts not drawn once"] = [count for count in self.run("measures.drawings()") if count != 1]
         asked["chart text under 9 px"] = self.run("measures.smallestText() < 9")
         asked["problems"] = self.problems()

@@ -27,11 +27,23 @@
 
     // Elements that reach beyond the window without a box that scrolls around them.
     tooWide: () => [...document.querySelectorAll("body *")].filter(e =>
-      shown(e) && e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll") && !e.closest("svg")
+      shown(e) && e.getBoundingClientRect().right > askedWidth + 1 && !e.closest(".scroll") && !e.closest("svg")
     ).map(e => `${e.tagName}.${e.className} ${e.textContent.slice(0, 40)}`).slice(0, 5),
 
     // How many drawings of each chart are shown: one.
     drawings: () => [...document.querySelectorAll("figure")].map(f => [...f.querySelectorAll(":scope > svg")].filter(shown).length),
+
+    // A badge whose one word is broken over lines.
+    brokenWords: () => [...document.querySelectorAll(".badge")].filter(e => shown(e) && !/\s/.test(e.textContent.replace(/^[✓✗!i] /, "").trim()) && e.textContent.length < 24
+      && e.getClientRects().length > 0 && e.offsetHeight > 1.8 * parseFloat(getComputedStyle(e).lineHeight)).map(e => e.textContent).slice(0, 5),
+
+    // Names or values that run out of their box into a neighbour's.
+    overrun: () => [...document.querySelectorAll(".facts > div, .facts dt, .facts dd, .tile")].filter(e => shown(e) && e.scrollWidth > e.clientWidth + 1)
+      .map(e => e.textContent.slice(0, 60)).slice(0, 5),
+
+    // A chart that leaves more than a quarter of its figure empty.
+    unfilled: () => [...document.querySelectorAll("figure")].filter(f => drawn().some(s => s.parentElement === f && s.getBoundingClientRect().width < 0.74 * f.clientWidth))
+      .map(f => f.textContent.slice(0, 40)).slice(0, 5),
 
     smallestText: () => Math.min(...drawn().flatMap(s => [...s.querySelectorAll("text")]).filter(t => t.textContent).map(t => t.getBoundingClientRect().height)),
 

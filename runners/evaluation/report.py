@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runners.evaluation.judge import Judgement
@@ -24,6 +24,8 @@ _STATUS: dict[str, Status] = {
 }
 #: Failed cases shown open on the page; the table below has all.
 SHOWN_FAILURES = 60
+#: An interval is drawn from so many cases on.
+FEWEST_WITH_WHISKER = 5
 
 
 def document(found: EvaluationResult) -> str:
@@ -52,14 +54,17 @@ def sections(found: EvaluationResult) -> list[Html]:
 
 def verdict(found: EvaluationResult) -> Html:
     """Banner and tiles."""
-    outcome, detail = found.verdict.outcome, Html("".join(f"<p>{html.escape(reason)}</p>" for reason in found.verdict.reasons[:12]))
+    outcome = found.verdict.outcome
+    detail = Html("".join(f"<li>{html.escape(reason)}</li>" for reason in found.verdict.reasons))
     tiles = []
     if found.overall:
         interval = f"95 % interval {percent(found.overall.low)} to {percent(found.overall.high)}; bar {percent(found.overall.bar)}"
         tiles.append(Tile("Cases passed", f"{found.overall.passed} of {found.overall.cases}", interval, _STATUS[found.overall.outcome]))
     if found.latency and found.latency.mean:
         mean = found.latency.mean
-        tiles.append(Tile("Mean latency", _ms(mean.mean), f"at concurrency {found.latency.concurrency}; bar {_ms(mean.bar)}", _STATUS[mean.outcome]))
+        cut = found.failures.get("truncated", 0)
+        note = f"at concurrency {found.latency.concurrency}; bar {_ms(mean.bar)}{f'; {cut} answers were cut off, a whole one takes longer' if cut else ''}"
+        tiles.append(Tile("Mean latency", _ms(mean.mean), note, "warn" if cut and mean.outcome == "passed" else _STATUS[mean.outcome]))
         tiles.append(Tile("p95 latency", _ms(found.latency.p95_ms)))
         tiles.append(Tile("First token, p50", _ms(found.latency.first_token_p50_ms)))
         tiles.append(Tile("Throughput", f"{found.latency.tokens_per_s:.0f} tokens/s" if found.latency.tokens_per_s else None))
@@ -67,8 +72,9 @@ def verdict(found: EvaluationResult) -> Html:
     if lost:
         written = ", ".join(f"{count} {name}" for name, count in lost.items() if count) or "none"
         tiles.append(Tile("Without a whole answer", sum(lost.values()), written, "bad" if sum(lost.values()) else "good"))
-    banner = page.banner(_STATUS[outcome], f"{outcome[0].upper()}{outcome[1:]}: {found.verdict.headline}", detail if found.verdict.reasons else "")
-    return page.section("Verdict", banner, page.stat_tiles(tiles))
+    banner = page.banner(_STATUS[outcome], f"{outcome[0].upper()}{outcome[1:]}: {found.verdict.headline}", "")
+    reasons = page.details(f"All {len(found.verdict.reasons)} reasons", Html(f"<ul>{detail}</ul>"), is_open=len(found.verdict.reasons) <= 6) if detail else ""
+    return page.section("Verdict", banner, reasons, page.stat_tiles(tiles))
 
 
 def rates(found: EvaluationResult) -> Html:
@@ -203,6 +209,20 @@ def _failed(case: CaseResult) -> Html:
     return page.details(summary, f'{answer}{page.table(("", "check", "reason"), rows)}<p class="intro">{html.escape(facts)}</p>')
 
 
+def side_by_side(case: CaseResult, answers: Mapping[str, CaseResult | None]) -> Html:
+    """A case and what each model answered to it; what a check rests on is marked in the answer."""
+    head = f"<p><strong>{html.escape(case.id)}</strong> {page.text(case.category)}, {page.text(case.difficulty)}</p><p>{page.text(case.question)}</p>"
+    return Html(head + f'<div class="answers">{"".join(_answer(name, found) for name, found in answers.items() if found)}</div>')
+
+
+def _answer(name: str, case: CaseResult) -> str:
+    spans = [(int(start), int(end)) for check in case.checks for start, end in check.get("spans", ())]
+    said = f"<pre>{marked(case.answer, spans)}</pre>" if case.answer else page.paragraph(case.error or "no answer")
+    rows = [(page.badge("passed", "good") if check["passed"] else page.badge("failed", "bad"), check["name"], check["reason"]) for check in case.checks]
+    state = page.badge("passed", "good") if case.passed else page.badge(case.failure or "failed", "bad")
+    return f"<div><h3>{page.text(name)} {state}</h3>{said}{page.details('Checks', page.table(('', 'check', 'reason'), rows)) if rows else ''}</div>"
+
+
 def _spans(case: CaseResult) -> list[tuple[int, int]]:
     return [(int(start), int(end)) for check in case.checks if not check["passed"] for start, end in check["spans"]]
 
@@ -250,13 +270,17 @@ def _intervals(rated: dict[str, Rate]) -> list[Interval]:
         Interval(
             name.replace("_", " "),
             r.rate,
-            r.low,
-            r.high,
+            *whisker(r),
             "warn" if r.too_few else _STATUS[r.outcome],
             f"{r.passed} of {r.cases}{', too few to show' if r.too_few else ''}",
         )
         for name, r in rated.items()
     ]
+
+
+def whisker(rate: Rate) -> tuple[float, float]:
+    """The ends of the interval to draw. That of a case or two spans nearly everything and would be all that is seen: then none."""
+    return (rate.low, rate.high) if rate.cases >= FEWEST_WITH_WHISKER else (rate.rate, rate.rate)
 
 
 def _plain(rows: list[Interval]) -> list[Interval]:

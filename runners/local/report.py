@@ -5,6 +5,7 @@ Drawn from the records in the bucket, so the same page can be drawn for a run in
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.record import RECORD, Record, Stopwatch, now
 from runners.artifacts.registry import Entry
-from runners.evaluation.results import EvaluationResult
+from runners.evaluation.report import all_cases, side_by_side, whisker
+from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.identity import model_name
 from runners.pages import charts, page
 from runners.pages.charts import Bar, Interval, Series, Span
@@ -24,6 +26,9 @@ from runners.planning.plan import make_plan
 from runners.planning.training import CorpusSize
 from runners.spec import MachineSpec, Spec
 from runners.training.shape import Shape
+
+#: Cases whose answers are on the page as they are; the table has all.
+SHOWN_ANSWERS = 10
 
 
 def write(
@@ -43,6 +48,7 @@ def document(settings: Spec, records: dict[str, Record], results: EvaluationResu
     sections = [
         _head(summary, results),
         _quality(results),
+        _answers({"quantized": results}),
         _training(records["train"]),
         _gates(records),
         _time(summary),
@@ -173,7 +179,7 @@ def _banner(results: EvaluationResult) -> str:
 
 def _quality(results: EvaluationResult) -> str:
     rows = [
-        Interval(name, rate.rate, rate.low, rate.high, "good" if rate.outcome == "passed" else "bad", f"{rate.passed} of {rate.cases}")
+        Interval(name, rate.rate, *whisker(rate), "good" if rate.outcome == "passed" else "bad", f"{rate.passed} of {rate.cases}")
         for name, rate in ({"all": results.overall} | results.categories if results.overall else results.categories).items()
         if rate
     ]
@@ -192,8 +198,20 @@ def _quality(results: EvaluationResult) -> str:
                 [Bar("the model", results.overall.rate, "info"), *baselines], title="Beside answers that need no model", maximum=1.0, written=charts.percent
             )
         )
-    link = page.Html('<p><a href="evaluation/report.html">Every case, with the check that failed</a></p>')
-    return page.section("Quality and latency", page.paragraph(results.verdict.headline), *parts, link)
+    return page.section("Quality and latency", page.paragraph(results.verdict.headline), *parts)
+
+
+def _answers(by_model: dict[str, EvaluationResult]) -> str:
+    """Ten cases, as each model answered them: domains in turn, so that none is shown twice before all are shown once."""
+    cases = {name: {case.id: case for case in found.cases} for name, found in by_model.items()}
+    last = list(by_model.values())[-1]
+    by_domain: dict[str, list[CaseResult]] = {}
+    for case in last.cases:
+        by_domain.setdefault(case.category, []).append(case)
+    turns = [case for rank in itertools.zip_longest(*by_domain.values()) for case in rank if case]
+    shown = [side_by_side(case, {name: found.get(case.id) for name, found in cases.items()}) for case in turns[:SHOWN_ANSWERS]]
+    intro = f"The first {len(shown)} of {len(last.cases)} cases, by domain in turn, answered by: {', '.join(by_model)}. All of them are in the table below."
+    return page.section("What the model says", *shown, all_cases(last.cases), intro=intro)
 
 
 def _training(record: Record) -> str:

@@ -1,7 +1,7 @@
 """Charts as inline SVG: pure functions from numbers to markup, for the pages of ``runners/pages/page.py``.
 
-Every chart is drawn twice, for a wide and for a narrow column, and the page's style shows the one that fits, so that the text
-keeps its size on a phone. Each has a title and a description for screen readers, and its figures as a table below. Values
+Every chart is drawn three times, for a whole desktop page, a column and a phone, and the page's style shows the one that fits, so
+that the text keeps its size. Each has a title and a description for screen readers, and its figures as a table below. Values
 that are NaN or infinite are left out of the drawing, and the table shows them.
 
     charts.line_chart([charts.Series("training", [(1, 2.1), (2, 1.7)])], title="Loss by step", x_label="step")
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from runners.pages import page, svg
 from runners.pages.page import Html, Status
-from runners.pages.svg import NARROW, WIDE, Format
+from runners.pages.svg import BROAD, NARROW, WIDE, Format
 
 #: Height of one row of a bar chart or a timeline, in SVG units.
 ROW = 26
@@ -282,7 +282,7 @@ class _RowChart:
             length = max(1.0, min(plot.x(row.value), plot.right) - plot.left)
             drawn = svg.text(plot.left - 8, y + 4, svg.cut(row.label, plot.left - 12), "end") + svg.rect(plot.left, y - 9, length, 18, f"bar f{row.status}")
             tip = f"{row.label}: {self.written(row.value)}"
-            if row.ends:
+            if row.ends and row.ends[1] > row.ends[0]:
                 low, high = plot.x(max(0.0, row.ends[0])), plot.x(min(row.ends[1], top))
                 drawn += svg.path(f"M{low:.1f} {y}H{high:.1f}M{low:.1f} {y - 4}v8M{high:.1f} {y - 4}v8", "whisker")
                 tip += f" [{self.written(row.ends[0])} to {self.written(row.ends[1])}]"
@@ -312,7 +312,7 @@ def _figure(title: str, draw: Callable[[int], str] | None, figures: str, legend:
     caption = f"<figcaption>{html.escape(title)}</figcaption>"
     if draw is None:
         return Html(f'<figure class="chart">{caption}<p class="intro">Nothing was measured.</p></figure>')
-    return Html(f'<figure class="chart">{caption}{draw(WIDE)}{draw(NARROW)}{legend}{page.details("Figures as a table", figures)}</figure>')
+    return Html(f'<figure class="chart">{caption}{draw(BROAD)}{draw(WIDE)}{draw(NARROW)}{legend}{page.details("Figures as a table", figures)}</figure>')
 
 
 def _sample(index: int) -> str:

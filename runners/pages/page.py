@@ -2,7 +2,7 @@
 
 A page needs nothing from outside and no script: it opens from a bucket, a mail or a CI artifact, in light and dark, from
 360 px wide. Reports show text that models and strangers wrote, so all text is escaped unless it is an ``Html``, and a
-content security policy refuses whatever might get past that. Charts stand in ``runners/pages/charts.py``.
+content security policy refuses whatever might get past that. Charts are in ``runners/pages/charts.py``.
 
     from runners.pages import charts, page
     page.page("Training", [page.section("Loss", charts.line_chart([...], title="Loss by step"))])
@@ -25,6 +25,8 @@ Status = Literal["good", "bad", "warn", "info", "none"]
 SIGNS: dict[Status, str] = {"good": "✓", "bad": "✗", "warn": "!", "info": "i", "none": ""}
 
 
+#: Rows of a table that reach paper; the number is in the style too.
+PRINTED_ROWS = 25
 #: The look of all pages; it is in each of them.
 STYLE = Path(__file__).with_name("page.css")
 
@@ -75,16 +77,17 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def page(title: str, sections: Iterable[str] | str, subtitle: str = "") -> str:
+def page(title: str, sections: Iterable[str] | str, subtitle: str = "", *, above: str = "", refresh_s: int = 0) -> str:
     """The whole document. ``sections`` is markup from :func:`section` and its neighbours, one string or several.
 
-    A list of contents is made from the sections' headings when there are at least three.
+    A list of contents is made from the sections' headings when there are at least three. ``above`` is markup over the title (where one is);
+    ``refresh_s`` lets the page load itself again, for work that goes on.
     """
     body = sections if isinstance(sections, str) else "\n".join(sections)
     headings = re.findall(r'<section id="([^"]+)"><h2>(.*?)</h2>', body)
     links = "".join(f'<a href="#{slug}">{re.sub("<[^>]+>", "", heading)}</a>' for slug, heading in headings)
     contents = f'<nav aria-label="Contents">{links}</nav>' if len(headings) >= 3 else ""
-    script = _SEARCH_SCRIPT if "data-search" in body else ""
+    script = "".join(part for mark, part in _SCRIPTS.items() if mark in body)
     allowed = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" if script else "'none'"
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}; base-uri 'none'; form-action 'none'"
     below = f'<p class="subtitle">{text(subtitle)}</p>' if subtitle else ""
@@ -94,12 +97,12 @@ def page(title: str, sections: Iterable[str] | str, subtitle: str = "") -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
+<meta name="color-scheme" content="light dark">{f'<meta http-equiv="refresh" content="{refresh_s}">' if refresh_s else ""}
 <title>{text(title)}</title>
 <style>{STYLE.read_text()}</style>
 </head>
 <body>
-<header><h1>{text(title)}</h1>{below}{contents}</header>
+<header>{above}<h1>{text(title)}</h1>{below}{contents}</header>
 <main>
 {body}
 </main>
@@ -148,7 +151,8 @@ def banner(status: Status, title: Any, detail: Any = "") -> Html:
 
 def badge(value: Any, status: Status = "none") -> Html:
     """A short word with a status: passed, failed, deprecated."""
-    return Html(f'<span class="badge {status}">{_sign(status)}{text(value)}</span>')
+    short = " short" if len(str(value)) <= 20 else ""
+    return Html(f'<span class="badge {status}{short}">{_sign(status)}{text(value)}</span>')
 
 
 def facts(pairs: Mapping[str, Any]) -> Html:
@@ -185,7 +189,31 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str
     box = f'<label class="search" hidden>Search <input type="search" autocomplete="off" aria-label="Search: {label}"> <output></output></label>'
     inner = f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
     region = f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">{inner}</div>'
-    return Html(f'<div class="tablebox" data-search="">{box}{region}</div>' if search else f'<div class="tablebox">{region}</div>')
+    long = len(body) > PRINTED_ROWS
+    cut = f'<p class="intro cut">Printed are the first {PRINTED_ROWS} of {len(body):,} rows.</p>' if long else ""
+    frame = f'<div class="tablebox{" long" if long else ""}"{" data-search" if search else ""}>'
+    return Html(f"{frame}{box if search else ''}{region}{cut}</div>")
+
+
+def filtered(items: Iterable[tuple[Mapping[str, str], str]], *, label: str) -> Html:
+    """Blocks that can be narrowed down by their attributes and by words; without a script all of them show.
+
+    Args:
+        items: (attributes, markup) of each block; every block has the same attributes.
+        label: what the blocks are, for screen readers.
+    """
+    listed = list(items)
+    names = list(listed[0][0]) if listed else []
+    selects = ""
+    for name in names:
+        options = "".join(f"<option>{text(value)}</option>" for value in dict.fromkeys(attributes[name] for attributes, _ in listed))
+        selects += f'<label>{text(name)} <select data-by="{html.escape(name)}"><option value="">all</option>{options}</select></label>'
+    box = f'<div class="filters" hidden>{selects}<label>words <input type="search" autocomplete="off"></label> <output></output></div>'
+    blocks = ""
+    for attributes, markup in listed:
+        data = " ".join(f'data-{html.escape(name)}="{html.escape(value)}"' for name, value in attributes.items())
+        blocks += f'<div class="item" {data}>{markup}</div>'
+    return Html(f'<div data-filter role="region" aria-label="{html.escape(label)}">{box}{blocks}</div>')
 
 
 def write(file: Path, document: str) -> None:
@@ -204,10 +232,10 @@ def _is_number(cell: Any) -> bool:
 
 
 def _sign(status: Status) -> str:
-    return f'<span class="sign" aria-hidden="true">{SIGNS[status]}</span> ' if SIGNS[status] else ""
+    return f'<span class="sign" aria-hidden="true">{SIGNS[status]}</span>\u00a0' if SIGNS[status] else ""
 
 
-# Shows the boxes (they are no use without a script), hides the rows without all of the words, says how many are left.
+# Shows the boxes (they are of no use without a script), hides the rows without all of the words, says how many are left.
 _SEARCH_SCRIPT = """
 document.querySelectorAll('[data-search]').forEach(box => {
   const label = box.querySelector('label'), input = label.querySelector('input'), output = label.querySelector('output');
@@ -221,3 +249,34 @@ document.querySelectorAll('[data-search]').forEach(box => {
   label.hidden = false; input.addEventListener('input', show); show();
 });
 """
+# Shows the menus, hides the blocks that do not match, says how many are left.
+_FILTER_SCRIPT = """
+document.querySelectorAll('[data-filter]').forEach(region => {
+  const box = region.querySelector('.filters'), words = box.querySelector('input'), output = box.querySelector('output');
+  const items = [...region.querySelectorAll('.item')].map(item => [item, item.textContent.toLowerCase()]);
+  const menus = [...box.querySelectorAll('select')];
+  const show = () => {
+    const asked = words.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    let left = 0;
+    items.forEach(([item, text]) => {
+      const hit = menus.every(m => !m.value || item.getAttribute('data-' + m.dataset.by) === m.value) && asked.every(w => text.includes(w));
+      item.hidden = !hit; left += hit;
+    });
+    output.textContent = left + ' of ' + items.length;
+  };
+  box.hidden = false; box.addEventListener('input', show); show();
+});
+"""
+# Opens the page that has the chosen rows side by side.
+_PICK_SCRIPT = """
+document.querySelectorAll('[data-pick]').forEach(region => {
+  const button = region.querySelector('.pick button'), most = Number(region.dataset.pick);
+  const chosen = () => [...region.querySelectorAll('input[type=checkbox]:checked')].map(box => box.value);
+  const show = () => { const n = chosen().length; button.disabled = n < 2 || n > most; };
+  region.querySelectorAll('input[type=checkbox]').forEach(box => { box.hidden = false; });
+  region.querySelector('.pick').hidden = false; region.addEventListener('change', show); show();
+  button.addEventListener('click', () => { location.href = 'compare--' + chosen().sort().join('--') + '.html'; });
+});
+"""
+#: What is in a page's markup -> the script it brings.
+_SCRIPTS = {" data-search": _SEARCH_SCRIPT, " data-filter": _FILTER_SCRIPT, " data-pick": _PICK_SCRIPT}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-WIDE, NARROW = 640, 360
+NARROW, WIDE, BROAD = 360, 640, 1080
 Format = Callable[[float], str]
 
 
@@ -50,7 +50,7 @@ class Plot:
 def document(width: int, height: float, title: str, description: str, parts: Sequence[str]) -> str:
     """A whole drawing, with its title and description for screen readers. Shown by the page's style where its width fits."""
     name = "c" + hashlib.sha256(f"{width}{title}{description}".encode()).hexdigest()[:10]
-    kind = "wide" if width == WIDE else "narrow"
+    kind = {NARROW: "narrow", WIDE: "wide", BROAD: "broad"}[width]
     labels = f'<title id="{name}t">{html.escape(title)}</title><desc id="{name}d">{html.escape(description)}</desc>'
     return f'<svg class="{kind}" viewBox="0 0 {width} {height:g}" role="img" aria-labelledby="{name}t {name}d">{labels}{"".join(parts)}</svg>'
 

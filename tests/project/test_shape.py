@@ -59,12 +59,13 @@ ARROWS = {
     "planning": {"artifacts", "training", "vm"},
     "cloud": {"artifacts", "planning"},
     "pages": set(),
+    "view": {"artifacts", "cloud", "evaluation", "pages"},
     "vm": {"artifacts"},
     "stages": {"artifacts", "training", "compression"},
     "serve": {"artifacts", "compression", "training"},
     "installation": set(),
     "local": {"artifacts", "corpus", "evaluation", "pages", "planning", "training", "stages", "serve"},
-    "commands": {"artifacts", "cloud", "corpus", "evaluation", "local", "planning", "stages", "serve"},
+    "commands": {"artifacts", "cloud", "corpus", "evaluation", "local", "planning", "stages", "serve", "view"},
     "__main__": {"commands"},
 } | {word: set() for word in WORDS}
 

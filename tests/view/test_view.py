@@ -1,0 +1,182 @@
+"""`elson view` in a real browser: runs, one run, side by side, cases, pairs; nothing from outside, nothing a model wrote runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from runners.artifacts import layout, storage
+from runners.errors import UserError
+from runners.spec import BucketSpec
+from runners.view import exports, now, screens, server, site
+from runners.view.runs import Bucket, load
+from tests import browser as real
+from tests.browser import Browser
+from tests.view.conftest import HOSTILE
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    real.need()
+    with Browser() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1366, False), (1366, True)])
+def test_every_page_reads_well_and_runs_nothing_foreign(browser: Browser, runs: BucketSpec, tmp_path: Path, width: int, dark: bool) -> None:
+    names = site.export(runs, "a bucket", None, tmp_path / "site")
+    assert {name.split("--")[0] for name in names} == {"index.html", "run", "cases", "data", "compare"}
+    for name in names:
+        shown = browser.open(tmp_path / "site" / name, width=width, dark=dark)
+        shown.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert (name, shown.faults()) == (name, {})
+        assert shown.run("window.pwned") is None
+
+
+def test_cases_are_filtered_and_show_every_models_answer(browser: Browser, runs: BucketSpec, tmp_path: Path) -> None:
+    site.export(runs, "a bucket", None, tmp_path)
+    shown = browser.open(tmp_path / f"cases--dora-{0:016x}.html")
+    assert shown.run("document.querySelectorAll('.item').length") == 12
+    assert shown.run("[...document.querySelectorAll('.item')[0].querySelectorAll('h3')].map(h => h.textContent.split(' ')[0])") == [
+        "base",
+        "tuned",
+        "quantized",
+    ]
+    assert shown.run("document.querySelector('.item mark').textContent") == "0 dol"
+    shown.run("(() => { const m = document.querySelector('[data-by=outcome]'); m.value = 'wrong'; m.dispatchEvent(new Event('input', {bubbles: true})); })()")
+    assert shown.run("document.querySelector('.filters output').textContent") == "1 of 12"
+    shown.run("(() => { const m = document.querySelector('[data-by=domain]'); m.value = 'estate'; m.dispatchEvent(new Event('input', {bubbles: true})); })()")
+    assert shown.run("document.querySelectorAll('.item:not([hidden])').length") == 0
+
+
+def test_two_runs_are_chosen_by_keyboard_and_compared(browser: Browser, runs: BucketSpec, tmp_path: Path) -> None:
+    site.export(runs, "a bucket", None, tmp_path)
+    shown = browser.open(tmp_path / "index.html")
+    assert shown.run("document.querySelector('.pick button').disabled")
+    for box in (0, 1):
+        shown.run(f"document.querySelectorAll('[data-pick] input[type=checkbox]')[{box}].focus()")
+        for kind in ("keyDown", "keyUp"):
+            shown.call("Input.dispatchKeyEvent", type=kind, key=" ", code="Space", windowsVirtualKeyCode=32, text=" " if kind == "keyDown" else "")
+    assert not shown.run("document.querySelector('.pick button').disabled")
+    shown.events.clear()
+    shown.run("document.querySelector('.pick button').click()")
+    shown.wait_for("Page.loadEventFired")
+    text = shown.run("document.body.textContent")
+    assert "Runs side by side" in text and "train.rank" in text and "base_model.name" not in text.split("What differs in the spec")[1].split("Losses")[0]
+
+
+def test_one_run_and_none_are_pages_too(browser: Browser, runs: BucketSpec, tmp_path: Path) -> None:
+    found = load(runs, "here")
+    for count in (0, 1):
+        (tmp_path / "index.html").write_text(screens.index(replace(found, runs=found.runs[:count])))
+        assert browser.open(tmp_path / "index.html").faults() == {}
+
+
+def test_the_comparison_names_the_cases_that_differ(runs: BucketSpec) -> None:
+    document = site.render(runs, "here", None, f"compare--dora-{0:016x}--dora-{1:016x}.html")
+    assert document and "McNemar" not in document.split("<main>")[0]
+    rows = document.split('id="case-by-case"')[1]
+    assert "tax-004" in rows and "tax-001" not in rows and "against" in rows
+
+
+@pytest.mark.parametrize(
+    "name", ["../etc/passwd", "run--nobody.html", "data--..%2f..", "compare--dora-1.html", "x" * 5000, "run--", "--", "live.html", "jobs--1"]
+)
+def test_only_pages_that_exist_are_drawn(runs: BucketSpec, name: str) -> None:
+    document = site.render(runs, "here", None, name)
+    assert document is None or (name == "live.html" and "nothing is running" in document)
+
+
+def test_the_server_is_read_only_and_for_this_machine(runs: BucketSpec) -> None:
+    config = uvicorn.Config(server.application(runs, "here"), port=0, log_level="error")  # type: ignore[arg-type]
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.02)
+    url = f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    try:
+        found = httpx.get(url)
+        assert found.status_code == 200 and "good-adapter" in found.text and found.headers["x-content-type-options"] == "nosniff"
+        assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 400
+        assert httpx.get(f"{url}/nothing.html").status_code == 404 and httpx.get(f"{url}/%2e%2e/x").status_code == 404
+        assert {httpx.request(method, url).status_code for method in ("POST", "PUT", "DELETE", "PATCH")} == {405}
+    finally:
+        running.should_exit = True
+        thread.join(20)
+
+
+def test_one_damaged_object_hides_nothing_else(runs: BucketSpec) -> None:
+    storage.write(f"{layout.registry(runs)}broken.json", "[1, 2", generation=0)
+    storage.write(f"{layout.run(runs, 'odd')}/evaluation/results.json", '{"verdict": 3}', generation=0)
+    found = load(runs, "here")
+    assert len(found.runs) == 3 and len(found.problems) == 2
+    document = site.render(runs, "here", None, "index.html")
+    assert document and "What could not be read" in document
+
+
+def test_a_run_that_goes_on_is_followed(runs: BucketSpec, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir(exist_ok=True)
+    rows: list[dict[str, Any]] = [{"time": "2026-11-26T10:00:00", "severity": "INFO", "stage": "run", "message": "stage 3 of 7: train"}]
+    rows += [
+        {
+            "time": "2026-11-26T10:00:00",
+            "stage": "train",
+            "message": "train",
+            "done": n,
+            "total": 30,
+            "unit": "steps",
+            "elapsed_s": 4 * n,
+            "loss": 3 - n / 30,
+            "tokens_per_s": 400.0,
+        }
+        for n in range(1, 11)
+    ]
+    log = "".join(json.dumps(row) + "\n" for row in rows) + '{"torn": '
+    (tmp_path / "work" / "tiny.jsonl").write_text(log + HOSTILE)
+    (tmp_path / "bucket.holder").write_text(json.dumps({"pid": 7, "command": "elson run", "since": "2026-11-26T10:00:00"}))
+    document = site.render(runs, "here", tmp_path, "live.html")
+    assert document and 'http-equiv="refresh"' in document
+    for text in ("3 of 7: train", "10 of 30 steps", "about 1 min 20 s left", "Loss on the answers", "elson run (pid 7)"):
+        assert text in document, text
+    assert "refresh" not in (site.render(runs, "here", tmp_path, "index.html") or "").split("<main>")[0]
+
+
+def test_machines_show_minutes_and_what_would_stop_them() -> None:
+    at = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+    boots = [
+        {"instance": "a", "zone": "z", "started_at": "2026-11-26T11:00:00+00:00"},
+        {"instance": "b", "zone": "z", "started_at": "2026-11-26T11:30:00+00:00"},
+    ]
+    job = {"job_id": "dora-1", "role": "train", "status": "working", "boots": boots, "deadline_at": "2026-11-26T13:00:00+00:00", "max_run_minutes": 150}
+    assert now.billed_minutes(job, at) == 60
+    assert dict(now.next_stops(job, at))["the machine itself"] == "at its deadline, in 60 min"
+    assert dict(now.next_stops(job, at))["the platform (maxRunDuration)"] == "deletes this machine in 120 min"
+    done = job | {"status": "done", "updated_at": "2026-11-26T11:40:00+00:00"}
+    assert now.billed_minutes(done, at) == 40 and len(now.next_stops(done, at)) == 1
+    assert "60" in now.jobs(Bucket("here", (), (job,)), at)
+    odd = {"job_id": 3, "boots": [{"started_at": "yesterday"}], "status": None}
+    assert now.billed_minutes(odd, at) == 0 and now.next_stops(odd, at)
+
+
+def test_tables_for_other_tools(runs: BucketSpec, tmp_path: Path) -> None:
+    files = exports.as_csv(load(runs, "here"), tmp_path / "csv")
+    read = {file.stem: list(csv.DictReader(file.open())) for file in files}
+    assert len(read["runs"]) == 3 and len(read["steps"]) == 60 and len(read["cases"]) == (2 * 3 + 1) * 12, "the base model's answers are every run's"
+    assert read["runs"][0]["spec.train.rank"] and {row["model"] for row in read["cases"]} == {"base", "tuned", "quantized"}
+
+
+def test_a_missing_client_is_one_sentence(runs: BucketSpec) -> None:
+    with pytest.raises(UserError, match="wandb is not installed"):
+        exports.to_tracker(load(runs, "here"), "wandb", "p")
