@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runners.artifacts import layout, registry, storage
-from runners.artifacts.record import Cost, Gate, Phase, Record
+from runners.artifacts.record import Cost, Gate, Phase, Record, manifest_of
 from runners.evaluation.contamination import Contamination
 from runners.evaluation.results import CaseResult, EvaluationResult, Verdict, latency
 from runners.evaluation.verdict import judge_rate
@@ -86,9 +86,10 @@ def runs(buckets: BucketSpec, tmp_path: Path) -> BucketSpec:
     data.mkdir()
     rows = [{"question": f"What is {n}? {HOSTILE}", "answer": f"It is {n}.", "category": "tax", "source": "qa"} for n in range(30)]
     (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    registry.publish(buckets, data, name="corpus-1", stage_id="data-1234", kind="dataset")
+    dataset_id = manifest_of(data).dataset_id
+    registry.publish(buckets, data, name="corpus-1", stage_id=dataset_id, kind="dataset")
     for number, (label, right, text) in enumerate((("good", 9, "Plain."), ("hostile", 3, HOSTILE), ("unmeasured", 0, ""))):
-        parents = {"base_model": "base-1", "dataset": "data-1234"}
+        parents = {"base_model": "base-1", "dataset": dataset_id}
         history = [{"step": step, "loss": 3 - step / 20 - number / 10, "learning_rate": 1e-4, "tokens": 900, "seconds": 2.0} for step in range(1, 21)]
         validation = [{"step": step, "loss": 3.1 - step / 20} for step in (0, 10, 20)]
         losses = {"validation_loss_before": 3.1, "validation_loss_after": 2.1 + number / 10, "steps_done": 20}
