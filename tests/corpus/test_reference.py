@@ -72,7 +72,7 @@ def test_leaks_are_found_refused_and_dropped(result: BuildResult, project: Path,
     assert (leaks["cases"], leaks["cases_verbatim"], leaks["cases_leaked_after"]) == (100, 61, 0)
     near = {row["case"] for row in json.loads((result.folder / "leaks.json").read_text()) if row["jaccard"] >= 0.7}
     assert len(near) == 73
-    with pytest.raises(UserError, match="of 100 benchmark questions stand in the training pairs"):
+    with pytest.raises(UserError, match="of 100 benchmark questions are in the training pairs"):
         build(spec(reference), project, project / "leaky")
 
 
