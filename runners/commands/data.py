@@ -6,12 +6,12 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
-from runners import log
 from runners.commands.cli import CommandGroup, print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
@@ -149,11 +149,13 @@ def _said(facts: dict[str, Any], report: Path) -> list[str]:
 @data.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File for the pairs, one a line. Default: stdout.")
-@click.option("--endpoint", help="OpenAI-compatible endpoint that reads the text too; its answers are held against the text.")
+@click.option("--endpoint", help="OpenAI-compatible endpoint that rewrites and judges; each sentence is held against the text it quotes.")
 @click.option("--model", default="elson", show_default=True, help="Model to ask there.")
 @click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, help="Environment variable with the endpoint's key.")
 def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, model: str, api_key_env: str) -> None:
     """Take question-answer pairs from documents: files or folders at PATHS (md, txt, html, pdf, docx).
+
+    What is not kept is written to rejects.jsonl beside --out, with its reason.
 
     \b
     Examples:
@@ -162,6 +164,7 @@ def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, mod
       elson data extract guide.md --endpoint http://127.0.0.1:8000/v1 --model elson
     """
     from runners.corpus import extract, sources
+    from runners.corpus.refusals import counted
     from runners.corpus.sources import Source
 
     read = [
@@ -170,23 +173,25 @@ def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, mod
         for file in sources.files(Source(name=path.name, kind="documents", path=str(path), licence="unknown"), Path())
     ]
     rows = [raw.value for _, found in read for raw in found if raw.error is None]
-    refused = [f"{raw.file}: {raw.error}" for _, found in read for raw in found if raw.error is not None]
+    refused = [{"file": raw.file, "line": raw.line, "reason": raw.error, "row": raw.value} for _, found in read for raw in found if raw.error is not None]
     if endpoint:
         from runners.corpus import asking
 
+        # What the structure gave are the model's drafts.
+        rows = []
         for file, _ in read:
             answered = asking.pairs(file, endpoint, model, os.environ.get(api_key_env, ""))
             rows += answered.rows
-            refused += answered.refused
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            refused += [{"file": file.name, "line": 0, "reason": reason, "row": None} for reason in answered.refused]
+    text, rejects = ("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in listed) for listed in (rows, refused))
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
+        (out.parent / "rejects.jsonl").write_text(rejects)
     else:
         click.echo(text, nl=False)
-    for line in refused:
-        log.warning("not taken", reason=line)
-    click.echo(f"{len(rows)} pairs from {len(read)} documents, {len(refused)} refused", err=True)
+    reasons = counted(Counter(str(row["reason"]) for row in refused), 8)
+    click.echo(f"{len(rows)} pairs from {len(read)} documents; {len(refused)} refused{f': {reasons}' if refused else ''}", err=True)
 
 
 @data.command()

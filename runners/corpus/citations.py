@@ -45,6 +45,8 @@ def without(text: str, largest: int) -> str:
 def _unglued(match: re.Match[str], largest: int) -> str:
     numbers = [int(number) for number in match.group(2).split(",")]
     before = match.string[max(0, match.start() - 8) : match.end(1)]
-    if max(numbers) > largest or min(numbers) < 1 or _ABBREVIATED.search(before):
+    # After a full stop a new sentence begins: "ASN.1 values" is a name.
+    goes_on = match.group(1)[-1] in ".!?" and re.match(r"\s+[a-z]", match.string[match.end() :])
+    if max(numbers) > largest or min(numbers) < 1 or _ABBREVIATED.search(before) or goes_on:
         return match.group()
     return match.group(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 #: A page of a PDF that holds fewer characters is a picture.
 _SCANNED = 20
+_ANCHORS = ("", "¶", "#", "§", "🔗", "¶§")
 _SKIPPED_TAGS = ("script", "style", "nav", "header", "footer", "aside", "form", "noscript", "svg", "iframe", "template")
 
 
@@ -55,6 +56,10 @@ def from_html(text: str) -> str:
     soup = BeautifulSoup(text, "html.parser")
     for tag in soup(list(_SKIPPED_TAGS)):
         tag.decompose()
+    for link in soup("a"):
+        # Links of a heading to itself, and places that other links point to.
+        if link.get_text().strip() in _ANCHORS and not link.find("img"):
+            link.decompose()
     main = soup.find("main") or soup.find("article") or soup.body or soup
     converted: str = markdownify.markdownify(str(main), heading_style="ATX", bullets="-", strip=["img"])
     return re.sub(r"\n{3,}", "\n\n", converted).strip() + "\n"

@@ -3,48 +3,54 @@
 Every pair carries where it came from: ``origin`` has the file, the path of headings and the span of characters. An answer is made of whole sentences, list
 items and rows as they stand in the document; nothing is cut in the middle and nothing is written that is not there (but the words of the question).
 
+A pair that would not be read with profit is refused by ``runners/corpus/gate.py``, with the reason.
+
 Left out: understanding. What only a reader could tell from running text is for ``--endpoint`` (``runners/corpus/asking.py``), whose answers are held
 against the span they are said to come from.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from runners.corpus import citations, documents, markdown, phrasing
+from runners.corpus import chrome, citations, documents, gate, markdown, phrasing
 from runners.corpus.formats import Raw
 from runners.corpus.markdown import Block, Section
 from runners.corpus.pairs import DOMAINS
 from runners.corpus.sources import Source
 
 #: Words of the shortest definition and of the shortest section that answer something.
-_DEFINITION_WORDS, _SECTION_WORDS = 6, 12
+_DEFINITION_WORDS, _SECTION_WORDS = 6, 18
 #: Whole blocks are added to a section's answer up to this many characters.
 _SECTION_CHARACTERS = 3_000
 _TERM_WORDS = 12
-#: Parts of a document that answer nothing.
-_SKIPPED = re.compile(
-    r"(?:works cited|references|bibliography|further reading|sources|endnotes|footnotes|notes|table of contents|contents|index|about the authors?"
-    r"|acknowledge?ments|disclaimers?|copyright|see also|related (?:links|topics|articles)|navigation)$",
-    re.IGNORECASE,
-)
 _TERM = re.compile(
     r"(?:\*\*|__)(?P<term>[^*\n]{2,120}?)(?P<inside>[:.]?)(?:\*\*|__)(?P<after>\s*(?:\([^)\n]{1,60}\))?\s*(?:[:–—]|-\s|\.\s)?)\s*(?P<text>.*)", re.DOTALL
 )
 #: A section's last paragraph that names its ground: it becomes the reference of the section's pairs and is no part of an answer.
 _GROUND = re.compile(r"\**Sources?:\**\s+(?P<reference>\S.*)", re.DOTALL)
+#: An aside that points to another place of the document.
+_ASIDE = re.compile(
+    r"\s*\((?:see|cf\.|as )?\s*(?:also )?(?:discussed|described|shown|mentioned|explained|below|above|section|chapter|figure|table|appendix)\b[^()\n]{0,60}\)",
+    re.IGNORECASE,
+)
 _PLAIN_TERM = re.compile(r"(?P<term>[A-Z][^:.\n*]{1,80}?)(?::\s+|\s+[–—]\s+)(?P<text>[A-Z0-9\"“].*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A pair as extracted. ``term`` is what it explains; [start, end) the characters of the document it came from; ``reference`` its section's own ground."""
+    """A pair as extracted. ``term`` is what it explains; [start, end) the characters of the document it came from; ``reference`` its section's own ground.
+
+    ``refused`` is why it is not kept, or an empty text.
+    """
 
     question: str
     answer: str
@@ -54,6 +60,7 @@ class Found:
     start: int
     end: int
     reference: str = ""
+    refused: str = ""
 
 
 def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
@@ -71,32 +78,38 @@ def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
     category = facts.get("category") or source.category or _named(path)
     carried = {key: value for key, value in facts.items() if key not in ("category", "subject", "title")}
     count = 0
-    for found in pairs(text, begin, str(facts.get("subject", ""))):
+    for found in judged(text, begin, str(facts.get("subject", ""))):
         count += 1
         origin: dict[str, Any] = {"file": name, "heading": list(found.path), "span": [found.start, found.end]} | ({"converted": True} if converted else {})
         ground = {"reference": found.reference} if found.reference else {}
-        row = {"question": found.question, "answer": found.answer, "origin": origin, **carried, **ground}
-        yield Raw(name, text.count("\n", 0, found.start) + 1, row | {"category": category})
+        row = {"question": found.question, "answer": found.answer, "origin": origin, **carried, **ground, "category": category}
+        yield Raw(name, text.count("\n", 0, found.start) + 1, row, found.refused or None)
     if not count:
         yield Raw(name, 0, error="the document has no headings, terms or tables from which pairs could be made")
 
 
 def pairs(text: str, begin: int = 0, subject: str = "") -> list[Found]:
-    """Every pair in a Markdown text, in the order of their places; no two ask the same."""
+    """Every pair in a Markdown text that is worth keeping, in the order of their places; no two ask the same."""
+    return [found for found in judged(text, begin, subject) if not found.refused]
+
+
+def judged(text: str, begin: int = 0, subject: str = "") -> list[Found]:
+    """Every pair in a Markdown text, those that are refused with their reason; no two of those kept ask the same."""
     largest = citations.largest_citation(text)
-    everything = [found for section in markdown.sections(text, begin) for found in _of_section(section, subject)]
-    return _distinct([cleaned for found in everything if (cleaned := _cleaned(found, largest))])
+    sections = chrome.without(markdown.sections(text, begin))
+    return _distinct([_cleaned(found, largest) for section in sections for found in _of_section(section, subject)])
 
 
 def _of_section(section: Section, subject: str) -> Iterator[Found]:
-    if any(_SKIPPED.match(title) for title in section.path):
+    if any(phrasing.SKIPPED.fullmatch(title.rstrip(":")) for title in section.path):
         return
     last = section.blocks[-1] if section.blocks else None
     if last and last.kind == "paragraph" and (ground := _GROUND.fullmatch(last.text)):
         reference = phrasing.one_line(ground["reference"]).rstrip(".")
         yield from (replace(found, reference=reference) for found in _of_section(replace(section, blocks=section.blocks[:-1]), subject))
         return
-    if section.path and (found := _whole(section, subject)):
+    alone = len(section.blocks) == 1 and section.blocks[0].kind == "item" and _definition(section, 0, subject)
+    if section.path and not alone and (found := _whole(section, subject)):
         yield found
     for place, block in enumerate(section.blocks):
         if block.kind == "table":
@@ -118,7 +131,16 @@ def _whole(section: Section, subject: str) -> Found | None:
     answer = _written(blocks)
     if len(answer.split()) < _SECTION_WORDS:
         return None
-    return Found(phrasing.asked(section, subject), answer, phrasing.subject_of(section.title), "section", section.path, section.start, blocks[-1].end)
+    found = Found("", answer, phrasing.subject_of(section.title), "section", section.path, section.start, blocks[-1].end)
+    return _asking(found, lambda: phrasing.asked(section.path, subject))
+
+
+def _asking(found: Found, question: Callable[[], str]) -> Found:
+    """A pair with its question, or refused when none can be made."""
+    try:
+        return replace(found, question=question())
+    except phrasing.Unclear as reason:
+        return replace(found, question=" > ".join((*found.path, found.term)), refused=str(reason))
 
 
 def _written(blocks: list[Block]) -> str:
@@ -156,7 +178,13 @@ def _definition(section: Section, place: int, subject: str) -> Found | None:
     if len(answer.split()) < _DEFINITION_WORDS or (not below and body.rstrip().endswith(":")):
         return None
     end = below[-1].end if below else block.end
-    return Found(phrasing.about(term, section, subject), _beginning_with(term, answer), term, "definition", section.path, block.start, end)
+    found = Found("", _upper(answer), term, "definition", section.path, block.start, end)
+    return _asking(found, lambda: phrasing.about(term, section.path, subject))
+
+
+def _upper(answer: str) -> str:
+    """An answer with a capital at its beginning: the question names what it defines, so it is not named again."""
+    return answer[:1].upper() + answer[1:]
 
 
 def _reads_on(text: str) -> bool:
@@ -176,14 +204,6 @@ def _below(blocks: list[Block], place: int) -> list[Block]:
     return out
 
 
-def _beginning_with(term: str, answer: str) -> str:
-    """An answer that names what it defines, so that it can be read by itself."""
-    opening = markdown.inline(answer[: len(term) + 40]).lower()
-    if term.lower().split("(")[0].strip() in opening:
-        return answer
-    return f"**{term}**: {answer}" if not answer.startswith("- ") else f"**{term}**:\n\n{answer}"
-
-
 def _of_table(block: Block, section: Section) -> Iterator[Found]:
     """One pair a row: its first cell is the term, the others answer under the names of their columns."""
     header, body = markdown.table_rows(block.text)
@@ -200,41 +220,31 @@ def _of_table(block: Block, section: Section) -> Iterator[Found]:
         end = block.end if line_end < 0 else block.start + line_end
         start = max(block.text.rfind("\n", 0, start - block.start) + 1, 0) + block.start
         position = end
-        wanted = _and([phrasing.lowered(name) for name, _ in values])
-        kind = phrasing.lowered(phrasing.one_line(header[0]).strip("* "))
-        question = phrasing.of_row(term, kind, wanted, several=len(values) > 1) + f"{phrasing.within(section)}?"
-        answer = f"**{term}**\n\n" + "\n".join(f"- {name}: {cell}" for name, cell in values)
-        if len(answer.split()) >= _DEFINITION_WORDS:
-            yield Found(question, answer, term, "row", section.path, start, end)
+        answer = "\n".join(f"- {name}: {cell}" for name, cell in values) if len(values) > 1 else _upper(values[0][1])
+        found = Found("", answer, term, "row", section.path, start, end)
+        yield _asking(found, functools.partial(phrasing.of_row, term, [name for name, _ in values], section.path))
 
 
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _cleaned(found: Found, largest: int) -> Found | None:
-    """Without citation marks; None when the answer does not end, or nothing of it is left."""
-    answer = re.sub(r"[ \t]+$", "", citations.without(found.answer, largest), flags=re.MULTILINE).strip()
-    question = re.sub(r"\s+", " ", citations.without(found.question, largest)).strip()
-    term = citations.without(found.term, largest).strip()
-    if answer.endswith((":", ",", ";")) or len(answer.split()) < _DEFINITION_WORDS or answer.count("```") % 2:
-        return None
-    return replace(found, question=question, answer=answer, term=term)
+def _cleaned(found: Found, largest: int) -> Found:
+    """Without what exports and citations leave, and refused when the gate says so."""
+    answer = re.sub(r"[ \t]+$", "", citations.without(_ASIDE.sub("", chrome.unescaped(found.answer)), largest), flags=re.MULTILINE).strip()
+    question = re.sub(r"\s+", " ", citations.without(chrome.unescaped(found.question), largest)).strip()
+    term = citations.without(chrome.unescaped(found.term), largest).strip()
+    return replace(found, question=question, answer=answer, term=term, refused=found.refused or gate.reason(question, answer))
 
 
 def _distinct(found: list[Found]) -> list[Found]:
-    """A question asked in two places names its section in both; what then still repeats is left out."""
-    times: dict[str, int] = {}
-    for one in found:
-        times[one.question.lower()] = times.get(one.question.lower(), 0) + 1
+    """A question asked in two places names its section in both; what then still repeats is refused."""
+    times = Counter(one.question.lower() for one in found if not one.refused)
     out, seen = [], set[str]()
     for one in found:
-        question = one.question
+        question, refused = one.question, one.refused
         if times[question.lower()] > 1 and one.kind != "section" and one.path and phrasing.subject_of(one.path[-1]).lower() not in question.lower():
             question = f"{question.rstrip('?')} in {phrasing.subject_of(one.path[-1])}?"
-        if question.lower() not in seen:
+        if not refused:
+            refused = "the document asks the same in another place" if question.lower() in seen else ""
             seen.add(question.lower())
-            out.append(replace(one, question=question))
+        out.append(replace(one, question=question, refused=refused))
     return out
 
 

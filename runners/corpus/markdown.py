@@ -23,7 +23,7 @@ _ITEM = re.compile(r"(\s*)(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
 _RULE = re.compile(r"\s*(?:-+|=+)\s*")
 _KINDS: dict[str, Kind] = {"heading_open": "heading", "paragraph_open": "paragraph", "fence": "code", "table_open": "table"}
 _BOLD_LINE = re.compile(r"\*\*([^*]+)\*\*:?\s*$")
-_NUMBERED = re.compile(r"((?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?)\s+", re.IGNORECASE)
+_NUMBERED = re.compile(r"((?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+", re.IGNORECASE)
 _FRONT_MATTER = re.compile(r"\A﻿?---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~>=|$&<])")
 _LINK = re.compile(r"!?\[([^\]]*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)")
@@ -167,7 +167,7 @@ def _level_of(bold: str, depth: int) -> int:
 
 def bare_title(text: str) -> str:
     """A heading's words: no marks, no number; empty when nothing is left."""
-    title = inline(text).strip().strip("*_#: ").strip()
+    title = inline(text).strip().strip("*_#:¶§ ").replace("`", "").strip()
     title = _NUMBERED.sub("", title, count=1) if _NUMBERED.match(title) else title
     return title if re.search(r"[^\W_]", title) else ""
 

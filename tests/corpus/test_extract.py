@@ -40,8 +40,8 @@ Two rates are often confused with each other when people speak of brackets and t
 
 | Form | Used for |
 |---|---|
-| 1040 | Income tax of a person or of a married couple filing together |
-| 4868 | More time to file the income tax return, asked for by April |
+| Form 1040 | Income tax of a person or of a married couple filing together |
+| Form 4868 | More time to file the income tax return, asked for by April |
 
 ### References
 1. Somebody, something, accessed January 1, 2024
@@ -59,12 +59,12 @@ def test_a_guide_gives_its_questions_terms_and_rows(tmp_path: Path) -> None:
     assert {row["question"]: row["answer"].split("\n")[0][:60] for row in rows} == {
         "What is the standard deduction in federal income tax?": "It is a fixed amount that reduces taxable income for those w",
         "What are Bracket terms in federal income tax?": "Two rates are often confused with each other when people spe",
-        "What is Marginal rate in federal income tax?": "**Marginal rate**: the rate on the next dollar of taxable in",
-        "What is Effective rate in federal income tax?": "**Effective rate**: all tax divided by all income, always be",
+        "What is Marginal rate in federal income tax?": "The rate on the next dollar of taxable income, and not on al",
+        "What is Effective rate in federal income tax?": "All tax divided by all income, always below the marginal rat",
         "How do you file late?": "Extension: Form 4868 gives six months more to file, but no m",
-        "What is Extension in federal income tax?": "**Extension**: Form 4868 gives six months more to file, but ",
-        "What is listed under “used for” for 1040 in How to file late?": "**1040**",
-        "What is listed under “used for” for 4868 in How to file late?": "**4868**",
+        "What is Extension in federal income tax?": "Form 4868 gives six months more to file, but no more time to",
+        "What is Form 1040 used for?": "Income tax of a person or of a married couple filing togethe",
+        "What is Form 4868 used for?": "More time to file the income tax return, asked for by April",
     }
     for row in rows:
         assert (row["category"], row["as_of"]) == ("tax", 2025)
@@ -77,7 +77,7 @@ def test_a_guide_gives_its_questions_terms_and_rows(tmp_path: Path) -> None:
 
 
 def test_the_category_comes_from_front_matter_source_or_name(tmp_path: Path) -> None:
-    text = "## What is a will?\nA will says who receives property after a death, and who cares for minor children.\n"
+    text = "## What is a will?\nA will says who receives property after a death, who cares for minor children, and who pays the debts that are left.\n"
     for name, fixed, expected in [("estate.md", None, "estate"), ("estate.md", "tax", "tax"), ("notes.md", None, ""), ("estate/notes.md", None, "estate")]:
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
@@ -98,7 +98,8 @@ def test_the_category_comes_from_front_matter_source_or_name(tmp_path: Path) -> 
         ("since 2008.65", "since 2008."),
         ("A rate of 3.12 percent", "A rate of 3.12 percent"),
         ("See No.5 and Sec.12 there", "See No.5 and Sec.12 there"),
-        ("Version MX.3 of it", "Version MX. of it"),
+        ("Version MX.3 of it", "Version MX.3 of it"),
+        ("ASN.1 values and the limit.4 Next", "ASN.1 values and the limit. Next"),
         ("x² + y³ = z", "x² + y³ = z"),
         ("a [link](https://x.org) and [1](https://y.org)", "a [link](https://x.org) and [1](https://y.org)"),
         ("costs $1,250.75 now", "costs $1,250.75 now"),
@@ -130,7 +131,7 @@ HTML = """<html><head><title>x</title><script>alert(1)</script></head><body><nav
 def test_html_is_read_without_what_surrounds_it(tmp_path: Path) -> None:
     (tmp_path / "bonds.html").write_text(HTML)
     rows = [raw.value for raw in extract.rows(tmp_path / "bonds.html", "bonds.html", source(category="investing"))]
-    assert [row["question"] for row in rows] == ["What is a coupon?", "What is Par?"]
+    assert [row["question"] for row in rows] == ["What is a coupon?", "What is Par in Bonds?"]
     assert all("rights reserved" not in row["answer"] and "alert" not in row["answer"] for row in rows)
     assert all(row["origin"]["converted"] for row in rows)
 
@@ -233,40 +234,55 @@ SECTION = (
 )
 
 
+FUNDED = "A Roth IRA is funded with money that was taxed already."
+
+
 @pytest.mark.parametrize(
-    ("answer", "quote", "reason"),
+    ("sentence", "quote", "reason"),
     [
-        ("A Roth IRA is funded with money taxed already.", "A Roth IRA is funded with money that was taxed already.", ""),
+        ("A Roth IRA is funded with money taxed already.", FUNDED, ""),
         ("The limit in 2025 is $7,000 under 50.", "In 2025 the limit is $7,000 for people under 50.", ""),
-        ("The limit in 2025 is $8,000 under 50.", "In 2025 the limit is $7,000 for people under 50.", "the figure 8,000 does not stand"),
-        ("A Roth IRA is funded with money taxed already.", "Roth accounts are always the best choice for all.", "the quote does not stand"),
-        ("Everybody should buy bitcoin through leveraged offshore accounts.", "A Roth IRA is funded with money that was taxed already.", "only 0 %"),
-        ("Yes.", "A Roth IRA is funded with money that was taxed already.", "the answer says nothing"),
+        ("The limit in 2025 is $8,000 under 50.", "In 2025 the limit is $7,000 for people under 50.", "the figure 8,000 is not in the text it quotes"),
+        ("Money is taxed already, up to $7,000.", FUNDED, "the figure 7,000 is not in the text it quotes"),
+        ("A Roth IRA is not funded with money that was taxed.", FUNDED, "a sentence and its quote differ in a negation"),
+        ("A Roth IRA is funded with money taxed already.", "Roth accounts are always the best choice for all.", "a quote is not in the section"),
+        ("Everybody should buy bitcoin through leveraged offshore accounts.", FUNDED, "only 0 %"),
+        ("Qualified withdrawals are free of tax after five years.", FUNDED, "only "),
+        ("Yes.", FUNDED, "a sentence says nothing"),
     ],
 )
-def test_an_answer_must_be_supported_by_what_it_quotes(answer: str, quote: str, reason: str) -> None:
-    found = asking.unsupported(answer, quote, SECTION)
+def test_a_sentence_must_be_supported_by_what_it_quotes(sentence: str, quote: str, reason: str) -> None:
+    found = asking.unsupported(sentence, quote, SECTION)
     assert found.startswith(reason) if reason else not found
+
+
+def sentence(text: str, quote: str = FUNDED) -> dict[str, str]:
+    return {"text": text, "quote": quote}
 
 
 @pytest.fixture
 def endpoint() -> Any:
-    """A server that speaks just enough of the OpenAI API to read one section: one pair is sound, one invents a figure, one has no quote."""
+    """A server that speaks just enough of the OpenAI API to write and judge the pairs of one section: one is sound, each other has a fault of its own."""
+    limit = "In 2025 the limit is $7,000 for people under 50."
+    sound = sentence("A Roth IRA is funded with money that was taxed already.")
     listed = [
-        {
-            "question": "How is a Roth IRA funded?",
-            "answer": "A Roth IRA is funded with money taxed already.",
-            "quote": "A Roth IRA is funded with money that was taxed already.",
-        },
-        {"question": "What is the limit?", "answer": "In 2025 the limit is $9,999 under 50.", "quote": "In 2025 the limit is $7,000 for people under 50."},
-        {"question": "Anything else?", "answer": "No, there is nothing else to say."},
+        {"question": "How is a Roth IRA funded?", "sentences": [sound, sentence("In 2025 the limit is $7,000 under 50.", limit)]},
+        {"question": "What is the limit of it?", "sentences": [sound, sentence("In 2025 the limit is $9,999 under 50.", limit)]},
+        {"question": "Anything else to say?", "sentences": [{"text": "No, there is nothing else to say."}]},
+        {"question": "What is it that is junk?", "sentences": [sound]},
+        {"question": "Is there no verdict on this?", "sentences": [sound]},
     ]
+    verdicts = {"How is a Roth": '{"verdict": "good", "why": ""}', "What is it": '{"verdict": "junk", "why": "nobody asks this"}', "Is there": "Fine!"}
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert SECTION[:40] in asked["messages"][0]["content"]
-            text = f"Here is the list:\n```json\n{json.dumps(listed)}\n```"
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
+            if asked.startswith("Read the section"):
+                assert SECTION[:40] in asked and '"question": "What is a Roth account?"' in asked
+                text = f"Here is the list:\n```json\n{json.dumps(listed)}\n```"
+            else:
+                assert "quote" not in asked and "Section" not in asked
+                text = next(verdict for question, verdict in verdicts.items() if f"Question: {question}" in asked)
             body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m",
                                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]}).encode()  # fmt: skip
             self.send_response(200)
@@ -284,15 +300,18 @@ def endpoint() -> Any:
     server.shutdown()
 
 
-def test_a_model_reads_too_and_is_checked(tmp_path: Path, endpoint: str) -> None:
-    (tmp_path / "roth.md").write_text(f"# Roth\n\n{SECTION}\n")
+def test_a_model_rewrites_and_judges_and_every_sentence_is_checked(tmp_path: Path, endpoint: str) -> None:
+    (tmp_path / "roth.md").write_text(f"# Roth account\n\n{SECTION}\n".replace("# Roth", "# What is a Roth").replace("account\n", "account?\n", 1))
     answered = asking.pairs(tmp_path / "roth.md", endpoint, "m")
     assert [row["question"] for row in answered.rows] == ["How is a Roth IRA funded?"]
+    assert answered.rows[0]["answer"].count(".") == 2
     start, end = answered.rows[0]["origin"]["span"]
-    assert answered.rows[0]["origin"]["quote"] in f"# Roth\n\n{SECTION}\n"[start:end]
+    assert all(quote in (tmp_path / "roth.md").read_text()[start:end] for quote in answered.rows[0]["origin"]["quotes"])
     assert [reason.split(": ")[1] for reason in answered.refused] == [
-        "the figure 9,999 does not stand in the section",
-        "a pair without question, answer or quote",
+        "the figure 9,999 is not in the text it quotes",
+        "a pair without question, or a sentence without text and quote",
+        "the judge calls it junk (nobody asks this)",
+        "the judge gave no verdict",
     ]
 
 
@@ -309,14 +328,13 @@ def test_the_ground_of_a_section_is_its_last_paragraph_and_no_part_of_its_answer
         "---\ncategory: tax\nreference: the common ground\n---\n# Guide\n\n"
         "## What is a wash sale?\nA sale at a loss with a purchase of the same security within 30 days before or after it.\n\n"
         "Source: Internal Revenue Code section 1091;\nIRS Publication 550.\n\n"
-        "## Terms\n- **Basis**: what was paid for a thing, with later adjustments.\n- **Gain**: what the sale brought above the basis.\n\n"
+        "## Terms\n- **Basis**: what was paid for a thing, with later adjustments.\n- **Gain**: what the sale brought in money above the basis of it.\n\n"
         "**Sources:** IRS Publication 551\n\n"
         "## What is a bracket?\nA layer of income that is taxed at one rate. Source: the sentence goes on in its paragraph.\n"
     )
-    found = {raw.value["question"]: raw.value for raw in extract.rows(file, "guide.md", source())}
+    found = {raw.value["question"]: raw.value for raw in extract.rows(file, "guide.md", source()) if raw.error is None}
     assert {question: row["reference"] for question, row in found.items()} == {
         "What is a wash sale?": "Internal Revenue Code section 1091; IRS Publication 550",
-        "What are the terms of Guide?": "IRS Publication 551",
         "What is Basis?": "IRS Publication 551",
         "What is Gain?": "IRS Publication 551",
         "What is a bracket?": "the common ground",

@@ -1,0 +1,107 @@
+"""The quality gate of extraction: why a pair taken from a document is not kept. Pure; the reasons are written to ``rejects.jsonl``.
+
+It knows what goes wrong mechanically: debris of pasted chats, of citations and of exports, sources and tables of contents taken for knowledge, headings that
+say nothing, answers that say nothing or lean on text that is not there. Its wordings are in ``gate.yaml``. Left out: whether an answer is right, or well
+written; ``--endpoint`` asks a model for that.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from runners.corpus import checks
+
+LEAST_WORDS = 9
+_URL = re.compile(r"\S*(?:https?://|www\.|\w\.(?:com|org|net|gov|edu)/)\S*")
+_SOURCE = re.compile(
+    r"\b(?:accessed|retrieved|last visited)\s+(?:on\s+)?(?:\w+ \d|\d)|\bdoi[:.]|\bISBN\b|\bet al\.|\bpp?\.\s?\d+[-–]\d+|\bVol\.\s?\d", re.IGNORECASE
+)
+_TITLE_AND_AUTHOR = re.compile(r"[\"“][^\"”\n]{8,200}[\"”]\s*(?:\d[\d,\s]{0,8})?(?:\(|(?:and|by) [\"“A-Z]|[,.]? ?[A-Z][\w.’'&-]+.{0,60}(?:19|20)\d\d)")
+_BY_AUTHOR = re.compile(r"[A-Z“\"][^.\n]{3,120}?\bby (?:[A-Z][\w.’'-]+,? ?(?:and |& )?){1,5}(?:[.(,]|$)")
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_MATH = re.compile(r"\$[^$\n]{1,200}\$|\\\(.*?\\\)|\\\[.*?\\\]|```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+#: Marks of code that prose seldom has.
+_SIGNS = re.compile(r"[_{};=<>&|\\@#*]|::|->")
+_NO_SIGNS = re.compile(r"`[^`\n]*`|\*\*|^\s*[*#>]+ |\$[^$\n]+\$|\|[^\n]*\|", re.MULTILINE)
+#: Questions in an answer are what somebody else asks: "What will it cost me?"
+_ASKED = re.compile(r"[^.!?\n]*\?")
+_LETTERS = re.compile(r"[^\W\d_]{2,}")
+_MARKUP = re.compile(r"\*\*|__|…|\.\.\.|https?:|www\.|[#|<>]")
+
+
+def _compiled() -> list[tuple[str, str, re.Pattern[str]]]:
+    """(reason, where it is looked for, pattern), in the order of the file."""
+    found = []
+    for entry in yaml.safe_load((Path(__file__).parent / "gate.yaml").read_text()):
+        for place in ("opening", "anywhere", "question", "as_written"):
+            if place in entry:
+                joined = "|".join(entry[place])
+                flags = re.MULTILINE if place == "as_written" else re.MULTILINE | re.IGNORECASE
+                found.append((entry["reason"], place, re.compile(rf"(?<!\w)(?:{joined})" if place == "anywhere" else rf"(?:{joined})", flags)))
+    return found
+
+
+_WORDINGS = _compiled()
+
+
+def reason(question: str, answer: str) -> str:
+    """Why a pair is not kept, or an empty text."""
+    plain = _MATH.sub(" ", answer)
+    count = len(answer.split())
+    if count < LEAST_WORDS:
+        return f"the answer has {count} words, fewer than {LEAST_WORDS}"
+    return _of_question(question) or _of_wording(question, plain) or _of_form(question, answer, plain)
+
+
+def _of_question(question: str) -> str:
+    if len(_LETTERS.findall(question)) < 3:
+        return "the question is no question"
+    unbalanced = any(question.count(left) != question.count(right) for left, right in ("()", "[]", "{}", "“”"))
+    if unbalanced or question.count('"') % 2 or _MARKUP.search(question):
+        return "the heading is cut or damaged"
+    return "a backslash of an export is left" if "\\" in _MATH.sub(" ", question) else ""
+
+
+def _of_wording(question: str, plain: str) -> str:
+    opening = re.sub(r"^[\s>*_#-]+", "", plain)
+    texts = {"opening": opening, "anywhere": plain, "as_written": _ASKED.sub(" ", plain), "question": question}
+    return next((why for why, place, pattern in _WORDINGS if (pattern.search if place in ("anywhere", "as_written") else pattern.match)(texts[place])), "")
+
+
+def _of_form(question: str, answer: str, plain: str) -> str:
+    tests = (
+        ("\\" in plain, "a backslash of an export is left"),
+        (_is_source(answer), "a source is named and nothing said: an entry of a bibliography"),
+        (_share(_URL.findall(answer), answer) > 0.3, "mostly links"),
+        (_share(_CODE.findall(answer), answer) > 0.5 or _has_signs(answer), "mostly code"),
+        (checks.has_citation(answer), "a citation mark is left"),
+        (checks.is_truncated(answer) or answer.rstrip().endswith((":", ",", ";")), "the answer ends in mid-sentence"),
+        (checks.repeats_question(question, answer), "the answer says no more than the question"),
+        (_is_title_case(plain), "the answer is a list of names or titles"),
+    )
+    return next((text for wrong, text in tests if wrong), "")
+
+
+def _is_source(answer: str) -> bool:
+    """An entry of a bibliography: where to read, not what is written there."""
+    text = re.sub(r"[*_`]", "", answer).strip()
+    return len(text.split()) <= 40 and bool(_TITLE_AND_AUTHOR.match(text) or _BY_AUTHOR.match(text) or _SOURCE.search(text))
+
+
+def _has_signs(answer: str) -> bool:
+    """Whether marks that prose does not have are frequent: code, signatures of functions."""
+    text = _NO_SIGNS.sub(" ", answer)
+    return len(_SIGNS.findall(text)) > 0.015 * len(text)
+
+
+def _is_title_case(plain: str) -> bool:
+    """Whether nearly every longer word of a short text has a capital: names and titles, no sentence."""
+    words = [word for word in re.findall(r"[^\W\d_]+", plain) if len(word) > 3]
+    return 3 <= len(words) <= 30 and sum(word[0].isupper() for word in words) > 0.7 * len(words)
+
+
+def _share(parts: list[str], text: str) -> float:
+    return sum(map(len, parts)) / max(1, len(text))

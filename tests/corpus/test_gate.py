@@ -1,0 +1,187 @@
+"""What extraction must not keep: every mechanical fault that was seen in documents nobody had tuned for, and what it must not be mistaken for."""
+
+from __future__ import annotations
+
+import pytest
+
+from runners.corpus import chrome, extract, gate, phrasing
+
+GOOD = "An index fund holds all the shares of an index at low cost, and follows it without choosing among them."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        GOOD,
+        "Pools of auto loans, credit card receivables or student loans that are sold to investors as bonds.",
+        "The Kelly criterion sizes a bet as $f^* = \\mu / \\sigma^2$, which maximises the growth of capital over time.",
+        "A company reports income by segment. Apple, Microsoft and Nvidia are the largest in the index, as they were last year.",
+        "Also known as arrival price algorithms, they keep the difference between decision and execution small.",
+        "This fund follows an index, and these bonds pay interest twice a year until they mature in 2031.",
+        "- Payment: the buyer pays within 30 days of the invoice.\n- Delivery: the seller ships within a week of the order.",
+        "Section 1031 lets an owner exchange one property for another, and chapter 7 discharges most unsecured debts.",
+        "A client should ask: How are you paid? What will it cost me and my heirs in dollars in this year?",
+        "I bonds pay a fixed rate and a rate that follows inflation, and can be cashed after one year.",
+    ],
+)
+def test_what_a_reader_would_keep_is_kept(answer: str) -> None:
+    assert gate.reason("What is an index fund?", answer) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("Pools of residential or commercial mortgages.", "the answer has 6 words, fewer than 9"),
+        ("The \\Trust Protector\\ may remove a trustee and change where the trust is administered.", "a backslash of an export is left"),
+        ("“Iceberg Orders Explained”, Trading Journal, accessed March 3, 2024, on how large orders are hidden.", "a source is named and nothing said"),
+        ('"Optimal Execution of Portfolio Transactions" (Almgren and Chriss, 2000), on trading large positions.', "a source is named and nothing said"),
+        ("Options, Futures, and Other Derivatives by John Hull, the book that most courses on derivatives use.", "a source is named and nothing said"),
+        ("Smith, J. et al. Journal of Finance, Vol. 12, pp. 30-41, on the pricing of options.", "a source is named and nothing said"),
+        ("Sure! Here is the list of the funds that you asked for, with their costs and their yields.", "a chat assistant speaks"),
+        (f"{GOOD} Would you like me to compare two of them?", "a chat assistant speaks"),
+        (f"{GOOD}\nUser: and what does it cost?", "a chat assistant speaks"),
+        ("Act as a financial adviser and write a plan for a family with two children and a mortgage.", "a prompt to a chat assistant"),
+        ("Please summarize the following article about bonds in five short points for a beginner.", "a prompt to a chat assistant"),
+        ("Bonds . . . . . . 12 and shares . . . . . . 19 and funds of both kinds.", "a line of a table of contents"),
+        ("This chapter describes the bonds that a company may issue and how they are repaid.", "the answer speaks of the document"),
+        ("The following table lists the bonds that a company may issue and how they are repaid.", "the answer speaks of the document"),
+        ("See also the section on bonds, where the ways to repay them are listed one by one.", "the answer speaks of the document"),
+        ("A bond is repaid as shown in Figure 3, with interest twice a year until it matures.", "the answer points to a figure"),
+        ("A bond is repaid in the way described above, with interest twice a year until it matures.", "the answer points to a figure"),
+        ("However, the bond is repaid earlier when the company calls it at a price agreed before.", "the answer leans on a sentence before it"),
+        ("They also pay interest twice a year until they mature, when the last payment is made.", "the answer leans on a sentence before it"),
+        ("When I bought my first bond, I was told that it would pay interest twice a year.", "the writer speaks of himself"),
+        ("See https://www.example.org/a/very/long/address/of/a/page/about/bonds and www.example.org/bonds for bonds of each kind.", "mostly links"),
+        ("int bond_price(struct bond *b, double yield_rate) returns b->price; the struct must be set first.", "mostly code"),
+        (f"{GOOD} It has grown since 1976.[12]", "a citation mark is left"),
+        ("An index fund holds all the shares of an index at low cost, and follows it without", "the answer ends in mid-sentence"),
+        ("An index fund: what is an index fund? It is an index fund.", "the answer says no more than the question"),
+        ("Kernel Bypass, FPGA Acceleration, Solarflare Cards, Xilinx Alveo, Standard Cloud and Premises.", "the answer is a list of names or titles"),
+        ("Copyright © 2020 by the authors. You may redistribute it and modify it under these terms.", "a legal notice"),
+    ],
+)
+def test_each_fault_has_its_reason(answer: str, why: str) -> None:
+    assert gate.reason("What is an index fund?", answer).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("question", "why"),
+    [
+        ("What is Interest (simple?", "the heading is cut or damaged"),
+        ("What is **Interest**?", "the heading is cut or damaged"),
+        ("What is Interest...?", "the heading is cut or damaged"),
+        ("What is 9-12?", "the question is no question"),
+        ("What is the \\Trust?", "a backslash of an export is left"),
+        ("What is ChatGPT said: the rate of interest?", ""),
+        ("User: what is interest?", "a chat assistant speaks"),
+    ],
+)
+def test_a_question_can_be_at_fault_too(question: str, why: str) -> None:
+    assert gate.reason(question, GOOD).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [
+        (("Index funds",), "What are Index funds?"),
+        (("Index funds", "Benefits"), "What are the benefits of Index funds?"),
+        (("Index funds", "Overview"), "What are Index funds?"),
+        (("The Kelly criterion", "How it works"), "How does the Kelly criterion work?"),
+        (("Bonds", "Types", "Examples"), "What is an example of Bonds?"),
+        (("Factor investing", "Value"), "What is Value in Factor investing?"),
+        (("Managing risk in retirement",), "What is involved in managing risk in retirement?"),
+        (("Open an account",), "How do you open an account?"),
+        (("Open interest",), "What is Open interest?"),
+        (("Choose a broker",), "How do you choose a broker?"),
+        (("How to file late",), "How do you file late?"),
+        (("When a package is eligible",), "Can you explain when a package is eligible?"),
+        (("LLMs in Finance",), "What are LLMs in Finance?"),
+        (("The fundamental taxonomy of asset classes",), "What is the fundamental taxonomy of asset classes?"),
+        (("Roth vs traditional accounts",), "How do Roth and traditional accounts differ?"),
+        (("Trading strategies",), "What are Trading strategies?"),
+    ],
+)
+def test_questions_are_made_of_headings_and_completed_from_their_path(path: tuple[str, ...], question: str) -> None:
+    assert phrasing.asked(path, "") == question
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        (("9-12",), "says nothing by itself"),
+        (("Plans", "Step 3"), "says nothing by itself"),
+        (("Plans", "2023"), "says nothing by itself"),
+        (("Plans", "Details"), "says nothing by itself"),
+        (("Benefits",), "no heading above names that"),
+        (("User Guide", "Benefits"), "no heading above names that"),
+        (("Time is the most important factor",), "a statement"),
+        (("Do not sell in a panic",), "a statement"),
+        (("Beyond beta",), "goes on from another"),
+        (("A very long heading that goes on and on and says what the whole section says",), "a sentence, not a subject"),
+    ],
+)
+def test_a_heading_that_makes_no_question_is_refused(path: tuple[str, ...], why: str) -> None:
+    with pytest.raises(phrasing.Unclear, match=why):
+        phrasing.asked(path, "")
+
+
+CHAT = f"""# Retirement
+
+**You said:**
+
+Act as an adviser. What is an index fund, and how is it different from a fund that a manager runs?
+
+**ChatGPT said:**
+
+## What is an index fund?
+
+{GOOD}
+
+Copy code
+
+### You
+
+Thanks. Is there a list of the best funds that somebody of my age should buy in this year?
+
+### Assistant
+
+## Which costs does a fund have?
+
+A fund has a yearly charge that is taken out of its assets, and the cost of the trades that it makes.
+"""
+
+
+def test_the_turns_of_a_pasted_chat_are_told_apart() -> None:
+    found = extract.pairs(CHAT)
+    assert [(one.question, one.answer.split(" ")[0]) for one in found] == [("What is an index fund?", "An"), ("Which costs does a fund have?", "A")]
+    assert not any(word in one.answer for one in extract.judged(CHAT) for word in ("Copy code", "Thanks", "Act as"))
+
+
+def test_a_table_of_contents_and_a_bibliography_give_no_pairs() -> None:
+    text = (
+        "# Bonds\n\n## Overview of the parts\n\n- [What bonds are](#a)\n- [How bonds are priced and sold](#b)\n- [Risk](risk.html)\n\n"
+        "## Pages\n\nWhat bonds are ......... 3\n\nHow bonds are priced and sold to people ......... 9\n\nRisk of many kinds ........ 12\n\n"
+        "## References\n\n- **Iceberg Orders Explained**: Trading Journal, a long article on how large orders are hidden from the market.\n"
+        '## Key Research Papers\n\n- **Deep Hedging**: "Deep Hedging", a long paper of Buehler and others on hedging with neural networks.\n'
+    )
+    assert extract.judged(text) == []
+
+
+def test_what_an_export_leaves_is_taken_out_of_text_and_left_in_formulas() -> None:
+    assert chrome.unescaped("The \\Trust Protector\\ may act\\.") == "The Trust Protector may act."
+    assert chrome.unescaped("Use $\\mu$ and `a\\b`.") == "Use $\\mu$ and `a\\b`."
+
+
+def test_an_answer_does_not_repeat_its_term_and_points_nowhere() -> None:
+    text = "## Orders\n\n- **Iceberg order**: a large order of which only a small part is shown (discussed later) to the market.\n"
+    assert [(one.question, one.answer) for one in extract.pairs(text)] == [
+        ("What is Iceberg order?", "A large order of which only a small part is shown to the market.")
+    ]
+
+
+def test_what_is_refused_is_a_reject_with_its_reason() -> None:
+    text = f"## 9-12\n\n{GOOD}\n\n## What is an index fund?\n\n{GOOD}\n\n## Index\n\n{GOOD}\n"
+    assert [(one.question, one.refused) for one in extract.judged(text)] == [
+        ("9-12 > 9-12", "the heading says nothing by itself"),
+        ("What is an index fund?", ""),
+    ]
