@@ -1,0 +1,170 @@
+"""The pictures and the figures of the README, from a real run on this machine; nothing is drawn or typed by hand.
+
+.venv/bin/python -m tests.pictures .elson        after `make demo`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from runners.pages import page, svg
+from tests.browser import Browser
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = ROOT / ".github" / "pictures"
+COLUMNS = 100
+
+
+def main(home: Path) -> None:
+    """Write every picture and the README's table of a run."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "architecture.svg").write_text(architecture())
+    summaries = sorted((home / "runs").glob("local-*/summary.json"), key=lambda file: file.stat().st_mtime)
+    assert summaries, f"no finished run in {home / 'runs'}: make demo makes one"
+    summary = json.loads(summaries[-1].read_text())
+    elson = str(ROOT / ".venv" / "bin" / "elson")
+    commands = [[elson, "plan", "-s", "train-h100", "--offline"], [elson, "run", "--profile", "local", "--home", str(home)]]
+    (OUT / "terminal.svg").write_text(recording(commands))
+    with Browser() as browser:
+        for dark in (False, True):
+            name = "dark" if dark else "light"
+            _picture(browser, summaries[-1].parent / "report.html", OUT / f"report-{name}.png", dark=dark)
+    readme = ROOT / "README.md"
+    readme.write_text(with_table(readme.read_text(), run_table(summary)))
+
+
+def run_table(summary: dict[str, Any]) -> str:
+    """What a run said, as the README has it."""
+    train, phases = summary["training"], {phase["name"]: phase["seconds"] for phase in summary["phases"]}
+    took = {name: page.duration(seconds) for name, seconds in phases.items()}
+    gates: dict[str, list[str]] = {}
+    for gate in summary["gates"]:
+        gates.setdefault(gate["stage"], []).append(f"{gate['name']} {gate['value']:.3g} ({gate['rule']} {gate['bound']:.3g})")
+    rows = [
+        ("base model made and published, dataset built", page.duration(phases.get("base", 0.0) + phases.get("data", 0.0))),
+        (f"train: {train['examples']} pairs, {train['steps']} steps; validation loss **{train['before']:.3f} → {train['after']:.3f}**", took.get("train")),
+        *((f"{stage}: {'; '.join(said)}", took.get(stage)) for stage, said in gates.items() if stage in ("merge", "quantize")),
+        ("serve: until the first completion", took.get("serve: until the first completion")),
+        (f"evaluate: {summary['evaluation']['line'].removeprefix('elson evaluate: ').replace('|', ';')}", took.get("evaluate")),
+        ("together", page.duration(sum(phases.values()))),
+    ]
+    peak = max(summary["peak_mib"].values(), default=0.0) / 1024
+    lines = ["| stage | time |", "|---|---|", *(f"| {what} | {time or '–'} |" for what, time in rows)]
+    return "\n".join([*lines, "", f"Run of {summary['finished_at'][:10]} on {cpu()}; peak memory {peak:.1f} GiB."])
+
+
+def with_table(text: str, table: str) -> str:
+    """The README with this table between its marks."""
+    return re.sub(r"(<!-- tests\.pictures -->\n).*?(<!-- end -->)", lambda found: f"{found[1]}{table}\n{found[2]}", text, count=1, flags=re.DOTALL)
+
+
+def cpu() -> str:
+    """The processor, its cores, and whether it has bf16 units."""
+    info = Path("/proc/cpuinfo").read_text()
+    name = re.search(r"model name\s*: (.*)", info)
+    flags = set(re.search(r"flags\s*: (.*)", info)[1].split()) if "flags" in info else set()  # type: ignore[index]
+    units = "AMX" if "amx_bf16" in flags else "AVX512_BF16" if "avx512_bf16" in flags else "AVX2"
+    return f"{name[1].strip() if name else 'a processor'} ({os.cpu_count()} cores, {units})"
+
+
+def recording(commands: list[list[str]]) -> str:
+    """A terminal with the last screen of each command, as it really was."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))  # noqa: SIM115 - rich writes until the process ends
+    for command in commands:
+        console.print(Text(f"$ elson {' '.join(argument for argument in command[1:] if not argument.startswith(str(ROOT)))}", style="bold"))
+        for line in _screen(command):
+            console.print(Text.from_ansi(line.replace(f"{ROOT}/", "")), overflow="fold")
+        console.print()
+    drawn = console.export_svg(title="elson")
+    return re.sub(r"<!--.*?-->|@font-face \{.*?\}", "", drawn, flags=re.DOTALL)  # no font is fetched from elsewhere
+
+
+def _screen(command: list[str], rows: int = 24) -> list[str]:
+    """What a terminal shows when the command has ended: lines that were drawn over are gone."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="xterm-256color", COLUMNS=str(COLUMNS), LINES="40")
+        os.execv(command[0], command)
+    text, end = b"", time.monotonic() + 600
+    while time.monotonic() < end:
+        if select.select([terminal], [], [], 1)[0]:
+            try:
+                block = os.read(terminal, 1 << 16)
+            except OSError:
+                break
+            if not block:
+                break
+            text += block
+    os.waitpid(pid, 0)
+    lines: list[str] = []
+    for line in text.decode(errors="replace").replace("\r\n", "\n").split("\n"):
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-HJKfhl]", "", line.split("\r")[-1])
+        if shown.strip():
+            lines.append(shown)
+    return lines[-rows:]
+
+
+def architecture() -> str:
+    """Who does what where, light and dark."""
+    boxes = {
+        "data": (8, 60, 236, 96, "your documents and pairs", "elson data build", "checked, deduplicated, no leaks"),
+        "bucket": (312, 60, 212, 96, "buckets (kept)", "datasets, models, records", "content ids, verified"),
+        "train": (592, 16, 260, 84, "train-h100: one spot H100", "DoRA, merge, AWQ, gates", "deletes itself"),
+        "serve": (592, 116, 260, 84, "serve-l4: one L4", "gateway, vLLM, a key", "deletes itself when idle"),
+        "you": (8, 216, 236, 84, "you", "elson plan, up, status, view", "evaluate, compare, promote"),
+        "guards": (
+            290,
+            216,
+            550,
+            84,
+            "what stops spending, each by itself",
+            "the machine, a timer in it, the platform's limit,",
+            "a watchdog outside, the budget",
+        ),
+    }
+    links = (("data", "bucket"), ("bucket", "train"), ("bucket", "serve"), ("you", "data"), ("you", "guards"), ("guards", "serve"))
+    style = (
+        "svg{--ink:#1a1f26;--soft:#59636e;--line:#9aa5b1;--raised:#f6f7f9}"
+        "@media(prefers-color-scheme:dark){svg{--ink:#e8ecf1;--soft:#a3adb8;--line:#5b6875;--raised:#1b2129}}"
+        "text{font:14px system-ui,sans-serif;fill:var(--ink)}.soft{fill:var(--soft);font-size:13px}.name{font-weight:600}"
+        ".box{fill:var(--raised);stroke:var(--line)}.arrow{fill:none;stroke:var(--line);stroke-width:1.6}"
+    )
+    parts = []
+    for start, end in links:
+        (x1, y1, w1, h1, *_), (x2, y2, w2, h2, *_) = boxes[start], boxes[end]
+        if x1 + w1 <= x2:
+            route, head = f"M{x1 + w1} {y1 + h1 / 2}C{x1 + w1 + 40} {y1 + h1 / 2} {x2 - 46} {y2 + h2 / 2} {x2 - 6} {y2 + h2 / 2}", "m-3 -5l9 5l-9 5"
+        else:
+            middle = x1 + w1 / 2 if start == "you" else x2 + w2 / 2
+            route, head = f"M{middle} {y1}L{middle} {y2 + h2 + 6}", "m-5 3l5 -9l5 9"
+        parts.append(svg.path(route + head, "arrow"))
+    for x, y, width, height, name, first, second in boxes.values():
+        lines = ((y + 26, name, "name"), (y + 48, first, ""), (y + 68, second, "soft"))
+        parts.append(svg.rect(x, y, width, height, "box") + "".join(svg.text(x + 12, line, said, kind=kind) for line, said, kind in lines))
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 316" role="img" aria-label="How elson works: data and models in buckets, '
+        f'one machine that trains, one that serves, and what stops them"><style>{style}</style>{"".join(parts)}</svg>\n'
+    )
+
+
+def _picture(browser: Browser, file: Path, out: Path, *, dark: bool) -> None:
+    """The first screen of a page."""
+    import base64
+
+    browser.open(file, width=1200, height=820, dark=dark)
+    out.write_bytes(base64.b64decode(browser.call("Page.captureScreenshot")["data"]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
