@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from runners.artifacts import local_bucket
 from runners.spec import BucketSpec
 
 ROOT = Path(__file__).resolve().parent.parent
+
+#: Every embedded bucket of the tests, of their child processes too, enforces what the platform enforces.
+os.environ["ELSON_BUCKET_SERVER"] = shlex.join([sys.executable, str(ROOT / "tests" / "storage_proxy.py")])
 
 
 @pytest.fixture

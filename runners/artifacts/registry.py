@@ -180,8 +180,10 @@ def publish_staged(
         format=format,
         rule=identity.RULE,
     )
-    standing = storage.update_json(layout.registry(buckets, name), lambda old: _claimed(old, claim))
-    return _finish(buckets, Entry.model_validate(standing))
+    standing = Entry.model_validate(storage.update_json(layout.registry(buckets, name), lambda old: _claimed(old, claim)))
+    if standing.status != "building":
+        storage.delete(layout.staging(buckets, stage_id, manifest.digest))  # another machine was faster: what was staged is of no use
+    return _finish(buckets, standing)
 
 
 def _claimed(old: dict[str, Any] | None, claim: Entry) -> dict[str, Any] | None:
@@ -194,9 +196,19 @@ def _claimed(old: dict[str, Any] | None, claim: Entry) -> dict[str, Any] | None:
 
 
 def _finish(buckets: BucketSpec, entry: Entry) -> Entry:
-    """Copy what was claimed to its place, then say so. Anyone may do it, any number of times."""
+    """Copy what was claimed to its place, then say so. Anyone may do it, any number of times, and who comes late finds it done."""
     if entry.status == "ready":
         return entry
+    try:
+        return _finished(buckets, entry)
+    except UserError:
+        standing = read(buckets, entry.name)
+        if standing and standing.status == "ready" and (standing.id, standing.manifest) == (entry.id, entry.manifest):
+            return standing
+        raise
+
+
+def _finished(buckets: BucketSpec, entry: Entry) -> Entry:
     source, target = layout.staging(buckets, entry.id, entry.manifest), folder_of(buckets, entry)
     manifest = storage.read_manifest(source)
     if manifest is None:

@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -67,19 +68,10 @@ def read_json(uri: str) -> tuple[Any, int] | None:
 def write(uri: str, data: bytes | str, *, generation: int) -> int:
     """Write an object if its generation is still ``generation`` (0: if it is not there). Returns the new generation.
 
-    Raises Conflict when another content is there by now; the same content means that our own answer was lost, or that another machine wrote what we would.
+    Raises Conflict when another content is there by now. The same content is what was wanted, whoever wrote it.
     """
-    bucket, path = split(uri)
-    kind = "application/json" if path.endswith(".json") else "text/html" if path.endswith(".html") else "application/octet-stream"
-
-    def attempt() -> int:
-        blob = client().bucket(bucket).blob(path)
-        blob.upload_from_string(data, content_type=kind, if_generation_match=generation, checksum="crc32c", retry=None, timeout=wire.SILENT_S)
-        return int(blob.generation)
-
     try:
-        with bucket_there(uri), explained(uri):
-            return patiently(attempt)
+        return _write(uri, data, generation)
     except Conflict:
         found = read(uri)
         if found is None or found[0] != (data.encode() if isinstance(data, str) else data):
@@ -87,13 +79,42 @@ def write(uri: str, data: bytes | str, *, generation: int) -> int:
         return found[1]
 
 
+def _write(uri: str, data: bytes | str, generation: int) -> int:
+    """Write an object under a condition, once: a write whose answer was lost is known by its mark. Raises Conflict."""
+    bucket, path = split(uri)
+    mark = {"elson-write": uuid.uuid4().hex}
+    kind = "application/json" if path.endswith(".json") else "text/html" if path.endswith(".html") else "application/octet-stream"
+
+    def attempt() -> int:
+        blob = client().bucket(bucket).blob(path)
+        blob.metadata = mark
+        blob.upload_from_string(data, content_type=kind, if_generation_match=generation, checksum="crc32c", retry=None, timeout=wire.SILENT_S)
+        return int(blob.generation)
+
+    try:
+        with bucket_there(uri), explained(uri):
+            return patiently(attempt)
+    except Conflict:
+        there = _blob(uri)
+        if there is None or there.metadata != mark:
+            raise
+        return int(there.generation)
+
+
 def write_json(uri: str, value: Any, *, generation: int) -> int:
     """Write a JSON object under the same condition as :func:`write`."""
-    return write(uri, json.dumps(value, indent=1, sort_keys=True), generation=generation)
+    return write(uri, _text(value), generation=generation)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True)
 
 
 def update_json(uri: str, change: Callable[[Any | None], Any | None], patience_s: float = 60) -> Any | None:
-    """Compare-and-swap loop: read, ``change(value or None)``, write; None from ``change`` writes nothing. Returns the value that stands."""
+    """Compare-and-swap loop, so that each change is made exactly once: read, ``change(value or None)``, write.
+
+    None from ``change`` writes nothing. Returns the value that stands.
+    """
     begin, failures = time.monotonic(), 0
     while True:
         found = read_json(uri)
@@ -102,7 +123,7 @@ def update_json(uri: str, change: Callable[[Any | None], Any | None], patience_s
         if wanted is None or wanted == value:
             return value
         try:
-            write_json(uri, wanted, generation=generation)
+            _write(uri, _text(wanted), generation)
         except Conflict:
             failures += 1
             if time.monotonic() - begin > patience_s:
@@ -271,10 +292,14 @@ def _rewrite(source: str, target: str, crc32c: str, there: Stored | None) -> Non
     raise Temporary(f"{target} changes under every attempt to write it", "one writer at a time", "stop the other machines that work on it")
 
 
-def _stat(uri: str) -> Stored | None:
+def _blob(uri: str) -> Any:
     bucket, path = split(uri)
     with explained(uri):
-        blob = patiently(lambda: client().bucket(bucket).get_blob(path, retry=None, timeout=30))
+        return patiently(lambda: client().bucket(bucket).get_blob(path, retry=None, timeout=30))
+
+
+def _stat(uri: str) -> Stored | None:
+    blob, path = _blob(uri), split(uri)[1]
     return Stored(path, int(blob.size), blob.crc32c or "", int(blob.generation or 0)) if blob else None
 
 

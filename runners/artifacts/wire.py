@@ -227,6 +227,9 @@ def send(path: Path, uri: str, generation: int) -> str:
         with path.open("rb") as file:
             file.seek(at[0])
             answer = session().put(place[0], data=file, headers={"Content-Range": f"bytes {at[0]}-{size - 1}/{size}"}, timeout=(CONNECT_S, 600))
+        if answer.status_code in (404, 410):
+            place.clear()
+            raise ConnectionError("the upload session was lost")
         raise_for(answer)
         return str(answer.json()["crc32c"])
 

@@ -72,7 +72,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("dies_at", range(1, 12))
 def test_killed_at_any_write_then_run_again(buckets: BucketSpec, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int) -> None:
     calls = 0
-    originals = {name: getattr(storage, name) for name in ("write", "_send", "copy", "write_manifest", "delete")}
+    originals = {name: getattr(storage, name) for name in ("_write", "_send", "copy", "write_manifest", "delete")}
 
     def dying(name: str):
         def call(*arguments, **keywords):

@@ -140,7 +140,7 @@ def kill_the_bucket(pid: int) -> None:
             text = stat.read_text()
         except OSError:
             continue
-        if int(text.rpartition(")")[2].split()[1]) == pid and "fake-gcs" in text:
+        if int(text.rpartition(")")[2].split()[1]) == pid and b"storage_proxy" in (stat.parent / "cmdline").read_bytes():
             os.kill(int(stat.parent.name), signal.SIGKILL)
 
 
