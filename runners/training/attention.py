@@ -51,7 +51,7 @@ def put(values: Any, device: Any) -> Any:
     """Numbers as a tensor on ``device``. A card gets them from pinned memory: an ordinary copy would wait for everything the card still has to do."""
     import torch
 
-    tensor = torch.tensor(values)
+    tensor = torch.tensor(values, device="cpu")
     return tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
 
 

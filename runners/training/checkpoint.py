@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,30 +38,53 @@ class State:
     validation: list[dict[str, Any]]
 
 
-def save(parent: Path, state: State, model: Any, optimizer: Any, best: dict[str, Any]) -> Path:
-    """Write a checkpoint below ``parent`` and return its folder; older ones but the newest two are removed."""
+@dataclass(frozen=True)
+class Snapshot:
+    """A training's state in main memory, apart from the model that goes on changing."""
+
+    state: State
+    adapter: dict[str, Any]
+    config: Any
+    best: dict[str, Any]
+    moments: dict[str, Any]
+    random_states: dict[str, Any]
+
+
+def snapshot(state: State, model: Any, optimizer: Any, best: dict[str, Any]) -> Snapshot:
+    """Copy what a checkpoint holds."""
     import torch
+
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    steps = {f"{names[index]}|{key}": torch.as_tensor(value) for index, values in optimizer.state_dict()["state"].items() for key, value in values.items()}
+    random_states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random_states |= {f"cuda{index}": one for index, one in enumerate(torch.cuda.get_rng_state_all())}
+    moments = {name: tensor.detach().to("cpu", copy=True) for name, tensor in steps.items()}
+    return Snapshot(state, adapter_state(model), model.peft_config["default"], best, moments, random_states)
+
+
+def adapter_state(model: Any) -> dict[str, Any]:
+    """A copy of the adapter's tensors, on the CPU, under the names of peft's files."""
     from peft import get_peft_model_state_dict
+
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
+
+
+def save(parent: Path, taken: Snapshot) -> Path:
+    """Write a checkpoint below ``parent`` and return its folder; older ones but the newest two are removed."""
     from safetensors.torch import save_file
 
+    state = taken.state
     name = f"step-{state.step:06d}"
     folder, partial = parent / name, parent / f".{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    model.save_pretrained(str(partial / "adapter"), save_embedding_layers=False)
-    (partial / "adapter" / "README.md").unlink(missing_ok=True)
-    if state.best_step not in (state.step, 0):
-        save_file(best, partial / "best.safetensors")
-    elif state.best_step == 0:
-        # Untrained: the adapter before step 1, which no later checkpoint could give back.
-        save_file(best or get_peft_model_state_dict(model), partial / "best.safetensors")
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    moments = {f"{names[index]}|{key}": torch.as_tensor(value) for index, values in optimizer.state_dict()["state"].items() for key, value in values.items()}
-    save_file(moments, partial / "optimizer.safetensors")
-    random_states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random_states |= {f"cuda{index}": one for index, one in enumerate(torch.cuda.get_rng_state_all())}
-    save_file(random_states, partial / "random.safetensors")
+    taken.config.save_pretrained(str(partial / "adapter"))
+    save_file(taken.adapter, partial / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
+    if state.best_step != state.step:
+        save_file(taken.best or taken.adapter, partial / "best.safetensors")
+    save_file(taken.moments, partial / "optimizer.safetensors")
+    save_file(taken.random_states, partial / "random.safetensors")
     (partial / "state.json").write_text(json.dumps(state.__dict__, indent=1))
     (partial / MANIFEST).write_text(manifest_of(partial).model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)
@@ -67,6 +92,34 @@ def save(parent: Path, state: State, model: Any, optimizer: Any, best: dict[str,
     for old in sorted(found(parent))[:-KEEP]:
         shutil.rmtree(parent / f"step-{old:06d}")
     return folder
+
+
+class Writer:
+    """Writes checkpoints while the training goes on: it waits only for the copy, and for the checkpoint before when that is not done.
+
+    Writing 6.6 GB of the 14B's adapter and moments with their checksums takes 13 s on a machine with an H100, copying them 2 s.
+    """
+
+    def __init__(self, parent: Path, written: Callable[[int, Path], None] | None = None) -> None:
+        self.parent, self.written = parent, written
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._last: Future[None] | None = None
+
+    def save(self, state: State, model: Any, optimizer: Any, best: dict[str, Any]) -> None:
+        """Copy now, write behind. Raises what the checkpoint before failed with."""
+        self.wait()
+        self._last = self._pool.submit(self._write, snapshot(state, model, optimizer, best))
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is on the disk. Raises what its writing failed with."""
+        last, self._last = self._last, None
+        if last:
+            last.result()
+
+    def _write(self, taken: Snapshot) -> None:
+        folder = save(self.parent, taken)
+        if self.written:
+            self.written(taken.state.step, folder)
 
 
 def found(parent: Path) -> dict[int, Path]:

@@ -100,8 +100,8 @@ def train(
     else:
         with watch.phase("first evaluation"):
             before = loop.evaluate(held_out, budget)
-        state, best = checkpoint.State(run, 0, 0, before, 0, [], [{"step": 0, "loss": before}]), adapter_state(model)
-    resumed_from = state.step
+        state, best = checkpoint.State(run, 0, 0, before, 0, [], [{"step": 0, "loss": before}]), checkpoint.adapter_state(model)
+    resumed_from, writer = state.step, checkpoint.Writer(work / "checkpoints", save_checkpoint)
 
     with watch.phase("train"), log.progress("train", len(steps), "steps") as progress, _sigterm() as stop:
         progress.advance(state.step)
@@ -111,18 +111,18 @@ def train(
             progress.advance(1, note=f"loss {row['loss']:.3f}", loss=row["loss"], learning_rate=row["learning_rate"])
             if state.step in judged:
                 state = judge(state, loop.evaluate(held_out, budget))
-                best = adapter_state(model) if state.best_step == state.step else best
+                best = checkpoint.adapter_state(model) if state.best_step == state.step else best
             if state.step in judged or stop.is_set():
-                folder = checkpoint.save(work / "checkpoints", state, model, optimizer, best)
-                if save_checkpoint:
-                    save_checkpoint(state.step, folder)
+                writer.save(state, model, optimizer, best)
             if stop.is_set() and state.step < len(steps):
+                writer.wait()
                 raise Stopped(
                     f"SIGTERM after step {state.step} of {len(steps)}; a checkpoint is written", fix="run the same command again: it goes on from there"
                 )
 
     with watch.phase("write adapter"):
         adapter = _write(model, tokenizer, best, work)
+        writer.wait()
     measured = _metrics(state, settings, examples, held_out, resumed_from)
     measured |= {**shown, "precision": settings.precision, "gradient_checkpointing": checkpointing, "masks": _mask_sample(examples[0], tokenizer)}
     log.event("trained", steps=state.step, best_step=state.best_step, validation_before=state.validation[0]["loss"], validation_after=state.best_loss)
@@ -247,13 +247,6 @@ def _card_bytes() -> int:
     import torch
 
     return int(torch.cuda.mem_get_info()[1])
-
-
-def adapter_state(model: Any) -> dict[str, Any]:
-    """A copy of the adapter's tensors, on the CPU, under the names of peft's files."""
-    from peft import get_peft_model_state_dict
-
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
 
 
 @contextmanager

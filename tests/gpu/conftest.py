@@ -15,7 +15,7 @@ import transformers
 from tests.gpu.card import Card, find_card
 from tests.gpu.figures import Table
 
-_TABLE = Table()
+_TABLE = Table(file=Path(place) if (place := os.environ.get("ELSON_GPU_TABLE")) else None)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table below the results."""
     if not _TABLE.figures:
         return
-    text = _TABLE.markdown()
-    terminalreporter.write_line(text)
-    if place := os.environ.get("ELSON_GPU_TABLE"):
-        Path(place).write_text(text)
+    terminalreporter.write_line(_TABLE.markdown())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 #: A figure that is further from the plan than this fails the suite.
 TOLERANCE = 0.15
@@ -36,10 +37,14 @@ class Table:
 
     title: str = ""
     figures: list[Figure] = field(default_factory=list)
+    #: Written after each figure, so that a run that is cut off leaves what it measured.
+    file: Path | None = None
 
     def add(self, name: str, measured: float, unit: str, planned: float | None = None, note: str = "", *, held: bool = True) -> None:
         """Append a figure."""
         self.figures.append(Figure(name, measured, unit, planned, note, held))
+        if self.file:
+            self.file.write_text(self.markdown())
 
     @property
     def wrong(self) -> list[Figure]:

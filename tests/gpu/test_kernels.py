@@ -168,7 +168,7 @@ def test_random_states_come_back(card: Card, tmp_path: Path) -> None:
     optimizer.step()
     torch.manual_seed(3)
     torch.rand(5, device=card.device)
-    folder = checkpoint.save(tmp_path, checkpoint.State("a run", 1, 0, 1.0, 0, [], []), model, optimizer, {})
+    folder = checkpoint.save(tmp_path, checkpoint.snapshot(checkpoint.State("a run", 1, 0, 1.0, 0, [], []), model, optimizer, {}))
     expected = torch.rand(64, device=card.device)
     torch.manual_seed(4)
     before = [parameter.detach().clone() for parameter in cards.trained(model)]
