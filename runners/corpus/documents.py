@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 #: A page of a PDF that holds fewer characters is a picture.
 _SCANNED = 20
 _ANCHORS = ("", "¶", "#", "§", "🔗", "¶§")
+_SURROUNDS = re.compile(r"nav|breadcrumb|toc\b|sidebar|menu|footer|header(?!link)|pagination", re.IGNORECASE)
+_HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6", "dt"]
+#: More text than this is no navigation, whatever its class is called.
+_FURNITURE_CHARACTERS = 1_500
 _SKIPPED_TAGS = ("script", "style", "nav", "header", "footer", "aside", "form", "noscript", "svg", "iframe", "template")
 
 
@@ -45,7 +50,8 @@ def _text(path: Path) -> str:
         raise Unreadable(f"the text is not UTF-8 at byte {error.start}") from None
     if "\x00" in text:
         raise Unreadable("the file is binary")
-    return text.replace("\r\n", "\n")
+    # A space that keeps words together is a space to every pattern; one character for another, so that spans stay true.
+    return text.replace("\r\n", "\n").replace("\xa0", " ")
 
 
 def from_html(text: str) -> str:
@@ -56,13 +62,31 @@ def from_html(text: str) -> str:
     soup = BeautifulSoup(text, "html.parser")
     for tag in soup(list(_SKIPPED_TAGS)):
         tag.decompose()
+    for tag in soup.find_all(class_=_SURROUNDS):
+        has_heading = tag.name in _HEADINGS or tag.find(_HEADINGS)
+        if tag.parent is not None and not has_heading and len(tag.get_text()) < _FURNITURE_CHARACTERS:
+            tag.decompose()
+    for table in soup("table"):
+        # A table without a header or a second column of its own is for looks.
+        if not table.find("th") and len(table.find_all("tr")) <= 2:
+            table.replace_with(*[paragraph for cell in table("td") if (paragraph := _paragraph(soup, cell.get_text(" ").strip()))])
     for link in soup("a"):
         # Links of a heading to itself, and places that other links point to.
         if link.get_text().strip() in _ANCHORS and not link.find("img"):
             link.decompose()
     main = soup.find("main") or soup.find("article") or soup.body or soup
     converted: str = markdownify.markdownify(str(main), heading_style="ATX", bullets="-", strip=["img"])
-    return re.sub(r"\n{3,}", "\n\n", converted).strip() + "\n"
+    without_marks = re.sub(r"\[\]\([^)]*\)", "", converted.replace("\xa0", " "))
+    return re.sub(r"\n{3,}", "\n\n", without_marks).strip() + "\n"
+
+
+def _paragraph(soup: Any, text: str) -> Any:
+    """A paragraph of a text, or None for an empty one."""
+    if not text:
+        return None
+    tag = soup.new_tag("p")
+    tag.string = text
+    return tag
 
 
 def _from_word(path: Path) -> str:

@@ -22,6 +22,7 @@ _SOURCE = re.compile(
 _TITLE_AND_AUTHOR = re.compile(r"[\"“][^\"”\n]{8,200}[\"”]\s*(?:\d[\d,\s]{0,8})?(?:\(|(?:and|by) [\"“A-Z]|[,.]? ?[A-Z][\w.’'&-]+.{0,60}(?:19|20)\d\d)")
 _BY_AUTHOR = re.compile(r"[A-Z“\"][^.\n]{3,120}?\bby (?:[A-Z][\w.’'-]+,? ?(?:and |& )?){1,5}(?:[.(,]|$)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_TABLE = re.compile(r"^\s*\|.*$", re.MULTILINE)
 _MATH = re.compile(r"\$[^$\n]{1,200}\$|\\\(.*?\\\)|\\\[.*?\\\]|```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 #: Marks of code that prose seldom has.
 _SIGNS = re.compile(r"[_{};=<>&|\\@#*]|::|->")
@@ -50,7 +51,7 @@ _WORDINGS = _compiled()
 def reason(question: str, answer: str) -> str:
     """Why a pair is not kept, or an empty text."""
     plain = _MATH.sub(" ", answer)
-    count = len(answer.split())
+    count = len(re.findall(r"\S*\w\S*", plain)) + min(1, answer.count("$"))
     if count < LEAST_WORDS:
         return f"the answer has {count} words, fewer than {LEAST_WORDS}"
     return _of_question(question) or _of_wording(question, plain) or _of_form(question, answer, plain)
@@ -60,7 +61,7 @@ def _of_question(question: str) -> str:
     if len(_LETTERS.findall(question)) < 3:
         return "the question is no question"
     unbalanced = any(question.count(left) != question.count(right) for left, right in ("()", "[]", "{}", "“”"))
-    if unbalanced or question.count('"') % 2 or _MARKUP.search(question):
+    if unbalanced or question.count('"') % 2 or question.count('"') > 4 or question.count(",") > 4 or _MARKUP.search(question):
         return "the heading is cut or damaged"
     return "a backslash of an export is left" if "\\" in _MATH.sub(" ", question) else ""
 
@@ -77,6 +78,7 @@ def _of_form(question: str, answer: str, plain: str) -> str:
         (_is_source(answer), "a source is named and nothing said: an entry of a bibliography"),
         (_share(_URL.findall(answer), answer) > 0.3, "mostly links"),
         (_share(_CODE.findall(answer), answer) > 0.5 or _has_signs(answer), "mostly code"),
+        (_share(_TABLE.findall(answer), answer) > 0.6, "a table without the text around it"),
         (checks.has_citation(answer), "a citation mark is left"),
         (checks.is_truncated(answer) or answer.rstrip().endswith((":", ",", ";")), "the answer ends in mid-sentence"),
         (checks.repeats_question(question, answer), "the answer says no more than the question"),

@@ -23,7 +23,7 @@ _ITEM = re.compile(r"(\s*)(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
 _RULE = re.compile(r"\s*(?:-+|=+)\s*")
 _KINDS: dict[str, Kind] = {"heading_open": "heading", "paragraph_open": "paragraph", "fence": "code", "table_open": "table"}
 _BOLD_LINE = re.compile(r"\*\*([^*]+)\*\*:?\s*$")
-_NUMBERED = re.compile(r"((?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+", re.IGNORECASE)
+_NUMBERED = re.compile(r"((?:[A-Z]\.)?(?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+", re.IGNORECASE)
 _FRONT_MATTER = re.compile(r"\A﻿?---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~>=|$&<])")
 _LINK = re.compile(r"!?\[([^\]]*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)")

@@ -81,8 +81,8 @@ def _made(title: str, above: Sequence[str], subject: str) -> str:
         raise Unclear("the heading goes on from another")
     if rest and (first in _IMPERATIVES or (first in _AMBIGUOUS and rest[0] in _AFTER_A_VERB)):
         return f"How do you {lowered(term)}{_of(subject)}?"
-    if first.endswith("ing") and first not in _GERUND_NOUNS and rest:
-        return f"What is involved in {lowered(term)}{_of(subject)}?"
+    if first.endswith("ing") and first not in _GERUND_NOUNS:
+        return f"What is involved in {lowered(term)}{_of(subject) if rest else _object(above)}?"
     where = _of(subject) or _place(term, above)
     return f"What {'are' if is_plural(term) else 'is'} {_with_article(term)}{where}?"
 
@@ -100,6 +100,13 @@ def _of_parent(question: str, term: str, above: Sequence[str]) -> str:
     plural, many = is_plural(parent), is_plural(term)
     words = {"parent": _with_article(parent), "is": "are" if plural else "is", "does": "do" if plural else "does", "are": "are" if many else "is"}
     return question.format(title=lowered(re.sub(r"^the ", "", term, flags=re.IGNORECASE)), **words)
+
+
+def _object(above: Sequence[str]) -> str:
+    """What a single word on -ing is done to: the heading above. Raises Unclear when that does not say."""
+    if not (parent := next((name for title in reversed(above) if (name := _named_by(title))), "")):
+        raise Unclear("the heading says nothing without what it belongs to, and no heading above names that")
+    return f" {_with_article(parent)}"
 
 
 def _named_by(title: str) -> str:

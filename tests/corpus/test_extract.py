@@ -390,3 +390,16 @@ def test_blocks_are_pieces_of_the_text_in_order(text: str) -> None:
     found = list(markdown.blocks(text))
     assert all(0 <= block.start <= block.end <= len(text) for block in found)
     assert all(a.end <= b.start for a, b in itertools.pairwise(found))
+
+
+def test_navigation_layout_and_marks_of_a_page_are_no_part_of_an_answer() -> None:
+    page = (
+        "<body><div class='navheader'>Next: Chapter 2. Funds</div><h2>What is a bond?<a class='headerlink' href='#b'>¶</a></h2>"
+        "<p>A bond is a loan\xa0to a company that pays interest until it is repaid.<a id='x'></a><a href='#ftn1'></a></p>"
+        "<table><tr><td></td><td>Tip</td></tr><tr><td colspan=2>A ladder of bonds spreads the risk of rates over years.</td></tr></table>"
+        "<table class='navfooter'><tr><td>Prev</td><td>Up</td><td>Next</td></tr></table></body>"
+    )
+    found = extract.pairs(documents.from_html(page))
+    assert [one.question for one in found] == ["What is a bond?"]
+    assert found[0].answer.splitlines()[0] == "A bond is a loan to a company that pays interest until it is repaid."
+    assert found[0].answer.endswith("Tip\n\nA ladder of bonds spreads the risk of rates over years.")
