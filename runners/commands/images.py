@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from runners.cloud.images import ROOT, bases, build_command, write_digests
+from runners.commands import completion
 from runners.commands.cli import CommandGroup, print_json
 from runners.errors import UserError
 from runners.pipeline import IMAGES
@@ -94,7 +95,7 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
 
 
 @images.command()
-@click.option("-s", "--stack", required=True, help="The stack whose containers are baked in.")
+@click.option("-s", "--stack", required=True, shell_complete=completion.stacks, help="The stack whose containers are baked in.")
 @_PROJECT
 @click.option("--zone", default="us-central1-a", show_default=True, help="Where the small VM runs meanwhile.")
 @_DRY

@@ -10,6 +10,7 @@ import click
 
 from runners.artifacts import registry, storage
 from runners.artifacts.record import RECORD
+from runners.commands import completion
 from runners.commands.cli import CommandGroup, print_json
 from runners.commands.places import Place, place_options
 
@@ -65,7 +66,7 @@ def _size(count: int) -> str:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @place_options
 def show(name: str, place: Place) -> None:
     """Show a name's entry and record, as JSON.
@@ -81,7 +82,7 @@ def show(name: str, place: Place) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @place_options
 def promote(name: str, place: Place) -> None:
     """Make NAME what `serve.model: production` means.
@@ -96,7 +97,7 @@ def promote(name: str, place: Place) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @click.option("--reason", required=True, help="Why nobody should use it any more.")
 @click.option("--replacement", help="The name to use instead.")
 @place_options
@@ -113,7 +114,7 @@ def deprecate(name: str, reason: str, replacement: str | None, place: Place) -> 
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @place_options
 def forget(name: str, place: Place) -> None:
     """Free a NAME whose publication was cut off and cannot be finished.
@@ -128,7 +129,7 @@ def forget(name: str, place: Place) -> None:
 
 
 @models.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @click.argument("folder", type=click.Path(path_type=Path))
 @place_options
 def download(name: str, folder: Path, place: Place) -> None:

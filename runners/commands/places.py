@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from runners.artifacts import local_bucket
+from runners.commands import completion
 from runners.errors import UserError
 from runners.spec import BucketSpec
 
@@ -110,7 +111,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--local", is_flag=True, help="Use the embedded bucket of `elson run` instead of Google Cloud.")
     @click.option("--home", type=click.Path(path_type=Path), default=Path(".elson"), show_default=True, help="Folder of the embedded bucket.")
-    @click.option("--stack", help="Stack whose buckets to use. Default: what all stacks agree on.")
+    @click.option("--stack", shell_complete=completion.stacks, help="Stack whose buckets to use. Default: what all stacks agree on.")
     @click.option("--models-bucket", envvar="ELSON_MODELS_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-models.")
     @click.option("--scratch-bucket", envvar="ELSON_SCRATCH_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-scratch.")
     @functools.wraps(command)

@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
+from runners.commands import completion
 from runners.commands.cli import CommandGroup, print_json
 from runners.errors import UserError
 
 
 @click.command()
-@click.option("-s", "--stack", "stack_names", multiple=True, help="Stack to plan; again for more. Left out: every stack with a machine.")
+@click.option(
+    "-s", "--stack", "stack_names", multiple=True, shell_complete=completion.stacks, help="Stack to plan; again for more. Left out: every stack with a machine."
+)
 @click.option("--offline", is_flag=True, help="Do not ask the bucket: plan the 14B base with an assumed corpus.")
 @click.option("--model-format", type=click.Choice(["awq", "bf16"]), default="awq", show_default=True, help="Served model when offline: qdora, or dora/base.")
 @click.option("--whole-logits", is_flag=True, help="Plan for a trainer that keeps a micro-batch's logits whole, as stock ones do.")
@@ -76,7 +79,7 @@ def make(stack: Any, *, offline: bool, model_format: Any, whole_logits: bool = F
 
 
 @click.command()
-@click.option("-s", "--stack", "stack_name", default="train-h100", show_default=True, help="Stack whose needs are checked.")
+@click.option("-s", "--stack", "stack_name", default="train-h100", show_default=True, shell_complete=completion.stacks, help="Stack whose needs are checked.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
 def doctor(stack_name: str, as_json: bool) -> None:
     """Check credentials, APIs, quotas, images, the base model and the key. Exit code 1 when something is missing.

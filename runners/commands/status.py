@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from runners.cloud import jobs
+from runners.commands import completion
 from runners.commands.cli import print_json
 from runners.commands.places import Place, place_options
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option("--log", "log_lines", type=int, default=0, show_default=True, help="Show so many lines of the newest kept log.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
 @place_options
@@ -49,7 +50,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=completion.jobs)
 @place_options
 def retry(place: Place, job: str) -> None:
     """Let a job that failed, or passed its deadline, begin again: its attempts are forgotten, its checkpoints and results are not.

@@ -141,3 +141,23 @@ def test_memory_is_that_of_the_process_and_its_children() -> None:
         finally:
             os.killpg(parent.pid, 9)
     assert resident_mib(parent.pid) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("elson plan -s tr", {"train-h100"}),
+        ("elson models show --home HOME my", {"my-model"}),
+        ("elson status --home HOME do", {"dora-1"}),
+        ("elson run --profile lo", {"local"}),
+        ("elson mo", {"models"}),
+    ],
+)
+def test_the_shell_completes_stacks_models_jobs_and_profiles(tmp_path: Path, words: str, found: set[str]) -> None:
+    for file in ("models/registry/my-model.json", "models/registry/other.json", "scratch/jobs/dora-1/state.json"):
+        (tmp_path / "bucket" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bucket" / file).write_text("{}")
+    typed = words.replace("HOME", str(tmp_path))
+    done = elson(_ELSON_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=str(len(typed.split()) - 1))
+    assert {line.removeprefix("plain,") for line in done.stdout.splitlines()} >= found, done.stderr
+    assert "other" not in done.stdout
