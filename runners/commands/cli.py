@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from runners import __version__, environments, log, processes
-from runners.errors import UserError, did_you_mean
+from runners.errors import Temporary, UserError, did_you_mean
 
 #: command -> (module, attribute, one line of help)
 COMMANDS = {
@@ -154,7 +154,7 @@ def main() -> None:
         # The tokenizers and safetensors packages report a full disk in their own words, not as an OSError.
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             log.failure(str(UserError(f"the disk is full: {error}", "room for the stage's files", "free space or pass another folder, then run it again")))
-            sys.exit(1)
+            sys.exit(Temporary.exit_code)
         log.bug()
         sys.exit(70)
 

@@ -16,6 +16,10 @@ from runners import pipeline
 OVER = ("done", "failed", "deadline")
 #: Exit codes of a runner that a second try would only repeat: a refused spec, a failed gate (1), a benchmark that can't be measured or a wrong option (2).
 FINAL_EXIT_CODES = (1, 2)
+#: A bucket that does not answer, a full disk (EX_TEMPFAIL): no fault of the job, so it is tried again without using up an attempt.
+TEMPORARY_EXIT_CODE = 75
+#: In a row; with the pauses of ``pause_s`` about an hour, if the deadline leaves that long.
+_MOST_TROUBLES = 15
 _KEPT_BOOTS = 20
 
 Action = Literal["work", "next", "retry", "reboot", "leave", "stop"]
@@ -53,6 +57,7 @@ class Job:
     updated_at: str = ""
     boots: tuple[Boot, ...] = ()
     progress: dict[str, Any] = field(default_factory=dict)
+    troubles: int = 0
     version: int = 1
 
     @staticmethod
@@ -104,11 +109,19 @@ def after_stage(job: Job, stage: str, exit_code: int, interruption: str, limits:
         stages = pipeline.stages_of(job.role)
         following = stages[stages.index(stage) + 1 :]
         if following:
-            return Decision("next", replace(job, stage=following[0], progress={}, updated_at=_iso(now)))
+            return Decision("next", replace(job, stage=following[0], progress={}, troubles=0, updated_at=_iso(now)))
         return Decision("stop", _end(job, "done", f"{stage} finished", now))
     if exit_code in FINAL_EXIT_CODES:
         return Decision("stop", _end(job, "failed", f"{stage} refused to go on (exit code {exit_code}); its last lines are in the logs", now))
-    return _another_try(job, f"{stage} ended with exit code {exit_code}{_signal(exit_code)}", limits, now, "retry")
+    reason = f"{stage} ended with exit code {exit_code}{_signal(exit_code)}"
+    if exit_code == TEMPORARY_EXIT_CODE and job.troubles < _MOST_TROUBLES and not past_deadline(job, limits, now):
+        return Decision("retry", replace(job, status="retrying", reason=f"{reason} (temporary trouble)", troubles=job.troubles + 1, updated_at=_iso(now)))
+    return _another_try(job, reason, limits, now, "retry")
+
+
+def pause_s(job: Job) -> float:
+    """Seconds before the next try: longer after each temporary trouble in a row."""
+    return min(300.0, 5.0 * 2 ** min(job.troubles, 10))
 
 
 def after_unit_failure(job: Job, unit: str, interruption: str, limits: Limits, now: datetime) -> Decision:

@@ -113,7 +113,7 @@ def train() -> int:
             _keep_logs(context)
             return 0
         stage = decision.job.stage or stage
-        time.sleep(5 if decision.action == "retry" else 0)
+        time.sleep(decide.pause_s(decision.job) if decision.action == "retry" else 0)
 
 
 def container(stage: str) -> int:
@@ -254,8 +254,7 @@ def key_matcher(keys: list[str]) -> str:
             "20 or more of A-Z a-z 0-9 - _ on each line",
             "add a version to the secret, see infra/README.md",
         )
-    accepted = "".join(f'\theader Authorization "Bearer {key}"\n' for key in keys)
-    return f"@authorized {{\n{accepted}}}\n"
+    return f"@authorized header_regexp Authorization `^(?i:bearer) +({'|'.join(keys)})$`\n"
 
 
 def _keep_logs(context: Context) -> None:

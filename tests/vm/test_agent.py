@@ -91,7 +91,7 @@ def test_a_server_has_no_deadline_and_a_training_has() -> None:
 
 
 def test_keys_become_a_matcher_and_odd_ones_are_refused_unseen() -> None:
-    assert steps.key_matcher(["a" * 40, "b" * 40]).count("header Authorization") == 2
+    assert f"({'a' * 40}|{'b' * 40})" in steps.key_matcher(["a" * 40, "b" * 40])
     for bad in ([], ["sh0rt"], ['x" *\nrespond 200 # ' + "y" * 30], ["é" * 40]):
         with pytest.raises(UserError) as refusal:
             steps.key_matcher(bad)
@@ -104,7 +104,7 @@ def test_no_key_can_write_anything_but_itself_into_the_gateways_configuration(ke
         text = steps.key_matcher([key])
     except UserError:
         return
-    assert text == f'@authorized {{\n\theader Authorization "Bearer {key}"\n}}\n' and not set(key) & set('"\n\\{} ')
+    assert text == f"@authorized header_regexp Authorization `^(?i:bearer) +({key})$`\n" and not set(key) & set('"\n\\{}()[]|.*+?^$` ')
 
 
 def test_vllms_counters_are_summed_over_their_labels() -> None:

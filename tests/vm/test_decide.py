@@ -168,3 +168,16 @@ def test_only_requests_that_are_not_ours_count_as_use() -> None:
     assert decide.observe(quiet, 5, 1, 5, 200).last_used_s == 200, "a long answer in flight is use"
     assert decide.observe(quiet, 0, 0, 5, 200) == Activity(0, 5, 100), "a restarted server's counters are a new start"
     assert decide.idle_for_s(quiet, 160) == 60
+
+
+def test_temporary_trouble_is_tried_again_without_an_attempt_and_within_the_deadline() -> None:
+    job = running(attempts=3)
+    for trouble in range(1, 16):
+        decision = decide.after_stage(job, "train", 75, "", TRAIN, at(30))
+        job = decision.job
+        assert (decision.action, job.attempts, job.troubles, job.status) == ("retry", 3, trouble, "retrying")
+        assert 5 <= decide.pause_s(job) <= 300
+    assert decide.after_stage(job, "train", 75, "", TRAIN, at(30)).action == "stop", "trouble that does not pass ends, too"
+    assert decide.after_stage(running(), "train", 75, "", TRAIN, at(121)).job.status == "deadline"
+    assert decide.after_stage(running(troubles=9), "train", 0, "", TRAIN, at(30)).job.troubles == 0
+    assert sum(decide.pause_s(running(troubles=n)) for n in range(1, 16)) > 30 * 60, "a long outage is waited for"

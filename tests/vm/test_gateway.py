@@ -6,7 +6,7 @@ import http.client
 import http.server
 import json
 import os
-import shutil
+import re
 import socket
 import subprocess
 import threading
@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runners.vm import steps
-from tests.vm.simulation import golden
+from tests import caddy as tests_caddy
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND, INNER = "k" * 40, "s" * 40, "inner-key-of-this-boot-0123456789"
@@ -56,20 +57,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def caddy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Caddy's binary: this machine's, or Debian's package unpacked into a temporary folder."""
-    if found := shutil.which("caddy"):
-        return Path(found)
-    folder = tmp_path_factory.mktemp("caddy")
-    debs = list(golden.DEBS.glob("caddy_*.deb"))
-    if not debs and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "download", "-qq", "caddy"], cwd=folder, capture_output=True, check=False)
-        debs = list(folder.glob("caddy_*.deb"))
-    if not debs:
-        reason = "Debian's caddy package cannot be downloaded here"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    subprocess.run(["dpkg-deb", "--extract", str(debs[0]), str(folder)], check=True)
-    return folder / "usr/bin/caddy"
+def caddy() -> Path:
+    """The version that the gateway's image ships."""
+    return tests_caddy.binary()
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +84,8 @@ def gateway(caddy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length)
+            # As a server does: nothing is answered before the body is there.
+            body = self.chunks() if self.headers.get("Transfer-Encoding") else self.rfile.read(int(self.headers.get("Content-Length") or 0))
             made.seen.append((self.command, self.path, self.headers.get("Authorization")))
             if b"hold" in body:
                 made.hold.wait(20)
@@ -105,6 +95,14 @@ def gateway(caddy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def chunks(self) -> bytes:
+            parts = []
+            while size := int(self.rfile.readline(), 16):  # a body that is cut off raises, and the connection ends
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
 
         do_GET = do_POST
 
@@ -218,6 +216,95 @@ def test_more_requests_at_once_than_allowed_are_told_to_wait(gateway: Gateway) -
         assert [each.result()[0] for each in held] == [200] * IN_FLIGHT
     assert status == 429 and headers["retry-after"] == "2"
     assert gateway.ask("POST", "/v1/completions")[0] == 200, "room again"
+
+
+def raw(gateway: Gateway, request: bytes, pause_s: float = 0) -> bytes:
+    """The answer to bytes as they are."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=40) as connection:
+        connection.sendall(request)
+        if pause_s:
+            time.sleep(pause_s)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while block := connection.recv(65536):
+                answer += block
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+def head(*lines: str) -> bytes:
+    return "\r\n".join(["POST /v1/completions HTTP/1.1", "Host: x", f"Authorization: Bearer {FIRST}", *lines, "", ""]).encode()
+
+
+def test_chunked_bodies_that_are_too_large_or_malformed_are_the_clients_fault(gateway: Gateway) -> None:
+    before = len(gateway.seen)
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    large = raw(gateway, head("Transfer-Encoding: chunked") + chunk * 20 + b"0\r\n\r\n")
+    assert large.startswith(b"HTTP/1.1 413 "), large[:300]
+    malformed = raw(gateway, head("Transfer-Encoding: chunked") + b"zz\r\nhello\r\n0\r\n\r\n")
+    assert malformed.startswith(b"HTTP/1.1 400 ") and b"Retry-After" not in malformed, malformed[:300]
+    for unfinished in (head("Transfer-Encoding: chunked") + b"5\r\nhel", head("Content-Length: 50") + b"{}"):
+        answer = raw(gateway, unfinished)  # 499: the client closed its side
+        assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 499 ")) and b"Retry-After" not in answer, answer[:300]
+    assert len(gateway.seen) == before
+    assert raw(gateway, head("Transfer-Encoding: chunked", "Connection: close") + b"2\r\n{}\r\n0\r\n\r\n", 1.0).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
+def test_the_scheme_is_not_case_sensitive_and_the_key_is(gateway: Gateway, scheme: str) -> None:
+    assert gateway.ask("GET", "/v1/models", None, headers={"Authorization": f"{scheme} {FIRST}"})[0] == 200
+    assert gateway.ask("GET", "/v1/models", None, headers={"Authorization": f"{scheme} {FIRST.upper()}"})[0] == 401
+    assert gateway.ask("GET", "/v1/models", None, headers={"Authorization": f"{scheme}{FIRST}"})[0] == 401
+
+
+def test_no_answer_names_the_server(gateway: Gateway) -> None:
+    answers = [
+        raw(gateway, head("Content-Length: 2") + b"{}"),
+        raw(gateway, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"),
+        raw(gateway, b"GET / HTTP/1.0\r\n\r\n"),
+    ]
+    answers += [raw(gateway, head("Content-Length: 2000000")), raw(gateway, head("Transfer-Encoding: chunked") + b"zz\r\n"), raw(gateway, b"nonsense\r\n\r\n")]
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.") and not {b"\nserver:", b"\nvia:", b"caddy"} & set(re.findall(rb"\n(?:server|via):|caddy", answer.lower())), answer[
+            :300
+        ]
+
+
+def test_slow_bodies_of_one_client_hold_no_place(gateway: Gateway) -> None:
+    """64 connections that send a byte and wait: others are answered meanwhile."""
+    slow = [socket.create_connection(("127.0.0.1", gateway.port), timeout=40) for _ in range(64)]
+    try:
+        for connection in slow:
+            connection.sendall(head("Content-Length: 1000") + b"{")
+        time.sleep(0.5)
+        for _ in range(5):
+            begin = time.monotonic()
+            assert gateway.ask("POST", "/v1/completions", SECOND)[0] == 200
+            assert time.monotonic() - begin < 5
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_the_list_of_models_is_answered_while_every_place_is_taken(gateway: Gateway) -> None:
+    gateway.hold.clear()
+    before = len(gateway.seen)
+    with ThreadPoolExecutor(8) as pool:
+        held = [pool.submit(gateway.ask, "POST", "/v1/completions", FIRST, b"hold") for _ in range(IN_FLIGHT)]
+        end = time.monotonic() + 10
+        while len(gateway.seen) - before < IN_FLIGHT and time.monotonic() < end:
+            time.sleep(0.05)
+        assert gateway.ask("GET", "/v1/models")[0] == 200
+        assert gateway.ask("POST", "/v1/completions")[0] == 429
+        gateway.hold.set()
+        assert [each.result()[0] for each in held] == [200] * IN_FLIGHT
+
+
+def test_what_is_tested_is_what_is_shipped() -> None:
+    tag = yaml.safe_load((ROOT / "images/bases.yaml").read_text())["caddy"]["tag"]
+    assert tag.split("-")[0] == tests_caddy.version()
 
 
 def test_health_is_a_file_that_the_watcher_keeps(gateway: Gateway) -> None:

@@ -75,7 +75,7 @@ def prepare() -> None:
     for folder in (UPPER, PKI, APT):
         shutil.rmtree(folder, ignore_errors=True)
     DEBS.mkdir(parents=True, exist_ok=True)
-    for package in ("google-guest-agent", "caddy"):
+    for package in ("google-guest-agent",):
         if not list(DEBS.glob(f"{package}_*.deb")):
             subprocess.run(["apt-get", "download", "-qq", package], cwd=DEBS, check=True, capture_output=True)
     pki.certificates(PKI)

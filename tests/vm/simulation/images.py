@@ -22,6 +22,7 @@ from pathlib import Path
 from runners.cloud import images as project
 from runners.pipeline import IMAGES
 from runners.processes import bound
+from tests import caddy
 from tests.vm.simulation import golden
 from tests.vm.simulation.world import REGISTRY_FILES
 
@@ -106,8 +107,7 @@ def _bases() -> None:
         _image(f"localhost/base-{stage}", "localhost/base", extra)
     shutil.rmtree(files)
     _root(files, python=False)
-    golden.unpack("caddy", files)
-    _copy_libraries(_libraries(files / "usr/bin/caddy"), files)
+    shutil.copy2(caddy.binary(), files / "usr/bin/caddy")  # static: it needs no libraries
     _image("localhost/base-gateway", None, files)
     shutil.rmtree(files)
     mark.write_text(stamp)
