@@ -38,27 +38,24 @@ _TENS = {word: 10 * value for value, word in enumerate(re.split(" ", "twenty thi
 _SCALES = {"hundred": 100.0, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _SUFFIXES = {"k": 1e3, "m": 1e6, "mm": 1e6, "mn": 1e6, "mil": 1e6, "b": 1e9, "bn": 1e9, "t": 1e12, "tn": 1e12} | _SCALES
 _FRACTIONS = {"½": 0.5, "¼": 0.25, "¾": 0.75, "⅓": 1 / 3, "⅔": 2 / 3, "⅛": 0.125, "⅜": 0.375, "⅝": 0.625, "⅞": 0.875}
-_PARTS = {
-    "half": 1 / 2,
-    "third": 1 / 3,
-    "thirds": 1 / 3,
-    "quarter": 1 / 4,
-    "quarters": 1 / 4,
-    "fourth": 1 / 4,
-    "fourths": 1 / 4,
-    "fifth": 1 / 5,
-    "fifths": 1 / 5,
-}
+_SHARES = ("half", "third", "quarter", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_PARTS = {"halve": 0.5} | {share: 1 / number for share, number in zip(_SHARES, (2, 3, 4, 4, 5, 6, 7, 8, 9, 10), strict=True)}
 
 _WORD = "|".join([*_ONES, *_TENS, *_SCALES])
 # "a" and "and" only inside ("a hundred and five"); a bare "one" is mostly a pronoun and is left to the caller to ignore.
-_WORDS = rf"(?:(?:{_WORD}|an?(?=[ -](?:hundred|thousand|million|billion|trillion)\b))(?:(?:[ -]|[ -]and[ -])(?:{_WORD}))*)"
+_DIGIT_WORD = "zero|one|two|three|four|five|six|seven|eight|nine"
+_SHARE = "half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth"
+# "seventeen and a half", "six and six tenths", "two thirds", "four point three", "one point nine three".
+_WORDS = (
+    rf"(?:(?:{_WORD}|an?(?=[ -](?:hundred|thousand|million|billion|trillion)\b))(?:(?:[ -]|[ -]and[ -])(?:{_WORD}))*"
+    rf"(?:[ -]point(?:[ -](?:{_DIGIT_WORD}))+|[ -](?:and[ -](?:an?|{_DIGIT_WORD})[ -])?(?:{_SHARE})s?\b)?)"
+)
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _QUANTITY = re.compile(
     rf"""(?P<before>(?:US\$|USD\s?|U\.S\.\s?\$|\$)\s?)?
     (?P<sign>(?<![\w)\]])[-−–](?=[\d$.]))?(?P<before2>\$\s?)?
     (?:(?P<digits>{_DIGITS})
-       (?:(?P<half>\s?[½¼¾⅓⅔⅛⅜⅝⅞]|[ -]1/2\b)|/(?P<over>\d+)(?![/\d])|:(?P<to>\d+(?:\.\d+)?)(?![:\d]))?
+       (?:(?P<half>\s?[½¼¾⅓⅔⅛⅜⅝⅞]|[ -]1/2\b|\sand\sa\s(?:half|quarter|third)\b)|/(?P<over>\d+)(?![/\d]|[,.]\d)|:(?P<to>\d+(?:\.\d+)?)(?![:\d]))?
        (?:(?:\s?(?P<scale>thousand|million|billion|trillion|hundred|mil|mn|bn|tn)\b)|(?P<letter>(?:[kKMBT]|mm|MM|bn|m|b)(?![\w%])))?
      |(?P<part>[½¼¾⅓⅔⅛⅜⅝⅞])
      |\b(?P<words>{_WORDS})\b(?!-?(?:digit|way|fold)))
@@ -66,7 +63,9 @@ _QUANTITY = re.compile(
        \s?(?:%|percent(?:age\s+points?)?\b|per\s?cent\b|pct\b|percentage\s+points?\b)
       |\s?(?:basis\s+points?|bps|bp)\b
       |(?:\s|-|\s?-\s?)?(?:(?:calendar|business|trading|working|full|consecutive)[ -])?(?:years?|yrs?|months?|weeks?|days?|hours?)\b(?:[ -]olds?\b)?
-      |\s?(?:US\s)?(?:dollars?|USD|bucks)\b
+      |\s?(?:US\s)?(?:dollars?|USD|bucks)\b|\s?\$(?![\d\s]*\d)
+      |\s?(?:cents?\b|¢)
+      |\s?to\s(?:1|one)\b(?![.,]?\d)
       |\s?(?:x|×)(?![\w])|\s?times\b|-?fold\b
     )?""",
     re.VERBOSE | re.IGNORECASE,
@@ -97,7 +96,24 @@ def quantities(text: str) -> list[Quantity]:
         value = _value(match)
         if value is not None:
             found.append(Quantity(*_with_unit(match, value), match.start(), match.end(), value))
-    return _ranges(text, found)
+    return _ranges(text, _with_cents(text, found))
+
+
+def _with_cents(text: str, found: list[Quantity]) -> list[Quantity]:
+    """"Four dollars and 42 cents" and "one dollar sixty-one" are one amount."""
+    joined: list[Quantity] = []
+    for second in found:
+        first = joined[-1] if joined else None
+        between = text[first.end : second.start].strip(" ,") if first else ""
+        cents = re.search(r"cents?$|¢$", text[second.start : second.end], re.IGNORECASE)
+        words = second.unit == "none" and second.written == int(second.written) and text[second.start].isalpha()
+        if first and first.unit == "usd" and re.search(r"dollars?$", text[first.start : first.end], re.IGNORECASE) and second.written < 100:
+            if (cents and between in ("", "and")) or (words and not between):
+                value = first.value + second.written / 100
+                joined[-1] = replace(first, value=value, written=value, end=second.end)
+                continue
+        joined.append(second)
+    return joined
 
 
 def _inside_a_word(text: str, match: re.Match[str]) -> bool:
@@ -120,7 +136,7 @@ def _value(match: re.Match[str]) -> float | None:
         return _FRACTIONS[match["part"]]
     value = float(re.sub(r"[, \u00a0\u202f]", "", match["digits"]))
     if match["half"]:
-        value += _FRACTIONS.get(match["half"].strip(), 0.5)
+        value += _FRACTIONS.get(match["half"].strip(), next((part for name, part in _PARTS.items() if name in match["half"]), 0.5))
     if match["over"]:
         if float(match["over"]) == 0:
             return None
@@ -139,7 +155,9 @@ def _with_unit(match: re.Match[str], value: float) -> tuple[float, Unit]:
         return value / 100, "percent"
     if after.startswith(("%", "per", "pct")):
         return value, "percent"
-    if match["before"] or match["before2"] or after.startswith(("us", "dollar", "buck")):
+    if after.startswith(("cent", "¢")):
+        return value / 100, "usd"
+    if match["before"] or match["before2"] or after.startswith(("us", "dollar", "buck", "$")):
         return value, "usd"
     for name, factor, unit in (
         ("year", 1.0, "years"),
@@ -151,7 +169,7 @@ def _with_unit(match: re.Match[str], value: float) -> tuple[float, Unit]:
     ):
         if re.search(rf"\b{name}", after):
             return value * factor, "years" if unit == "years" else "days"
-    if after in ("x", "×", "times", "fold") or match["to"]:
+    if after in ("x", "×", "times", "fold", "to 1", "to one") or match["to"]:
         return value, "ratio"
     return value, "none"
 
@@ -159,7 +177,17 @@ def _with_unit(match: re.Match[str], value: float) -> tuple[float, Unit]:
 def words_to_number(words: str) -> float | None:
     """``twenty-three thousand`` -> 23000.0; None for what is no number ("three two")."""
     total, group, last = 0.0, 0.0, 1e30
-    for word in re.split(r"[ -]+", words.lower()):
+    written = re.split(r"[ -]+", words.lower())
+    share = written[-1].removesuffix("s")
+    if len(written) > 1 and share in _PARTS:
+        count = 1 if written[-2] in ("a", "an") else _ONES.get(written[-2])
+        before = words_to_number(" ".join(written[: written.index("and")])) if written[-3:-2] == ["and"] else 0.0 if len(written) == 2 else None
+        return None if count is None or before is None else before + count * _PARTS[share]
+    if "point" in written:
+        point = written.index("point")
+        before = words_to_number(" ".join(written[:point]))
+        return None if before is None else before + float("0." + "".join(str(_ONES[digit]) for digit in written[point + 1 :]))
+    for word in written:
         if word == "and":
             continue
         if word in ("a", "an"):

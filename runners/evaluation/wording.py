@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from runners.evaluation.numbers import Quantity, quantities
+from runners.evaluation.plain import plain
 
 #: Words that carry no claim; "not" is never one of them, nor are directions such as "over" and "under".
 _LIGHT = frozenset(
@@ -73,21 +74,34 @@ class Mention:
 
 
 class Text:
-    """A text that was taken apart once, to be searched many times. Offsets are those of the original."""
+    """A text that was taken apart once, to be searched many times. Offsets are those of ``plain``; ``place`` and ``quote`` lead back to the original."""
 
     def __init__(self, original: str) -> None:
         self.original = original
-        self.plain = _plain(original)
+        self.plain, self._places = plain(original)
         self.quantities = quantities(self.plain)
         self._sentences = [match.start() for match in _SENTENCE_END.finditer(self.plain)]
         self._clauses = [match.start() for match in _CLAUSE_END.finditer(self.plain)]
         self.tokens = _tokens(self.plain, self.quantities, self._sentences, self._clauses)
 
-    def sentence(self, position: int) -> str:
-        """The sentence around a position, with its closing mark."""
+    def place(self, start: int, end: int) -> tuple[int, int]:
+        """Where a stretch of the plain text stands in the original."""
+        return self._places[start], self._places[end - 1] + 1 if end > start else self._places[start]
+
+    def quote(self, start: int, end: int) -> str:
+        """A stretch of the plain text as the original has it, in quotes."""
+        first, last = self.place(start, end)
+        return f"“{self.original[first:last].strip()}”"
+
+    def bounds(self, position: int) -> tuple[int, int]:
+        """Beginning and end of the sentence around a position, with its closing mark."""
         index = bisect_right(self._sentences, position)
         start = self._sentences[index - 1] + 1 if index else 0
-        end = self._sentences[index] + 1 if index < len(self._sentences) else len(self.plain)
+        return start, self._sentences[index] + 1 if index < len(self._sentences) else len(self.plain)
+
+    def sentence(self, position: int) -> str:
+        """The sentence around a position, with its closing mark."""
+        start, end = self.bounds(position)
         return self.plain[start:end]
 
     def not_asserted(self, position: int) -> str:
@@ -182,20 +196,14 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
 
 
-def _plain(original: str) -> str:
-    """The text in the same length with typographic variants and markup made plain, so that offsets keep their meaning."""
-    table = {ord(a): b for a, b in zip("’‘ʼ“”\u00a0\u202f\u2009\u2011\u2010*`\\_{}", "'''\"\"   --      ", strict=True)}
-    return original.translate(table)
-
-
-def _tokens(plain: str, found: list[Quantity], sentences: list[int], clauses: list[int]) -> list[Token]:
+def _tokens(text: str, found: list[Quantity], sentences: list[int], clauses: list[int]) -> list[Token]:
     tokens: list[Token] = []
 
     def add(key: str, start: int, end: int, light: bool = False) -> None:
         tokens.append(Token(key, start, end, bisect_right(sentences, start), bisect_right(clauses, start), light))
 
     def add_words(start: int, end: int) -> None:
-        for match in _TOKEN.finditer(plain, start, end):
+        for match in _TOKEN.finditer(text, start, end):
             for key in _keys(match[0]):
                 add(key, match.start(), match.end(), key in _LIGHT)
 
@@ -204,7 +212,7 @@ def _tokens(plain: str, found: list[Quantity], sentences: list[int], clauses: li
         add_words(position, quantity.start)
         add(_quantity_key(quantity), quantity.start, quantity.end)
         position = quantity.end
-    add_words(position, len(plain))
+    add_words(position, len(text))
     return tokens
 
 
@@ -240,8 +248,8 @@ def _same(found: str, wanted: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _cached_wording(wording: str) -> tuple[str, ...]:
-    plain = _plain(wording)
-    tokens = _tokens(plain, quantities(plain), [], [])
+    text, _ = plain(wording)
+    tokens = _tokens(text, quantities(text), [], [])
     return tuple(token.key for token in tokens if not token.light) or tuple(token.key for token in tokens)
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runners.evaluation.cases import Case
-from runners.evaluation.scoring import chosen_letters, score
-from runners.evaluation.wording import Text
+from runners.evaluation.choices import chosen
+from runners.evaluation.scoring import score
 
 
 def case(*checks: dict[str, Any], **more: Any) -> Case:
@@ -169,7 +169,7 @@ CHOSEN = [
 
 @pytest.mark.parametrize(("answer", "letters"), CHOSEN)
 def test_the_letter_an_answer_settles_on(answer: str, letters: str) -> None:
-    assert chosen_letters(answer, CHOICES) == set(letters)
+    assert chosen(answer, CHOICES) == set(letters)
 
 
 def test_a_letter_with_the_words_of_another_choice_is_no_answer() -> None:
@@ -218,7 +218,7 @@ def test_a_changed_digit_fails(value: int, place: int, add: int, form: str, sent
 
 words = st.sampled_from(["beneficiary", "trust", "deduction", "dividend", "penalty", "withdrawal", "deadline", "surrender", "premium", "audit"])
 wordings = st.lists(words, min_size=2, max_size=4, unique=True)
-between = st.sampled_from([" ", " the ", " of your ", ", ", "-", "  ", "\u00a0", " *"])
+between = st.sampled_from([" ", " the ", " of your ", "-", "  ", "\u00a0", " *"])
 
 
 @given(wordings, st.lists(between, min_size=3, max_size=3), st.sampled_from([str.upper, str.title, str.lower]), st.booleans())
@@ -236,7 +236,6 @@ def test_any_answer_is_scored_and_spans_lie_inside_it(answer: str) -> None:
     held = case({"number": 5, "unit": "percent"}, {"fact": "f", "accepted": ["stay put", "age 73"]}, {"forbidden": "x", "wordings": ["sell all"]})
     for result in score(held, answer).checks:
         assert all(0 <= start <= end <= len(answer) for start, end in result.spans)
-    assert len(Text(answer).plain) == len(answer)
 
 
 @given(st.text(alphabet=st.characters(categories=["L", "P", "Z"]), max_size=120))
