@@ -29,6 +29,7 @@ from runners.corpus.dedupe import LEAKED, STAYS, Duplicates
 from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.reading import Corpus, read
 from runners.corpus.sources import Sources
+from runners.corpus.words import plain
 from runners.errors import UserError
 from runners.spec import Spec
 
@@ -233,10 +234,13 @@ def _write_content(corpus: Corpus, folder: Path, kept: Any, validation: Any, fac
 
 
 def leak_rows(corpus: Corpus, kept: Any, benchmark: BenchmarkQuestions | None) -> list[dict[str, Any]]:
-    """Each leak, side by side: the case and the training pair."""
+    """Each leak, side by side: the case and the training pair. A question that several pairs repeat is in once, with its worst match and their number."""
     if benchmark is None:
         return []
     rows = corpus.some(hit.text for hit in corpus.hits)
+    groups: dict[tuple[int, str], list[Hit]] = {}
+    for hit in sorted(corpus.hits, key=lambda hit: (hit.case, not kept[hit.text], -hit.jaccard, hit.text)):
+        groups.setdefault((hit.case, plain(rows[hit.text]["question"])), []).append(hit)
     return [
         {
             "case": benchmark.ids[hit.case],
@@ -247,8 +251,10 @@ def leak_rows(corpus: Corpus, kept: Any, benchmark: BenchmarkQuestions | None) -
             "jaccard": hit.jaccard,
             "match": hit.match,
             "kept": bool(kept[hit.text]),
+            "pairs": len({other.text for other in same}),
         }
-        for hit in sorted(corpus.hits, key=lambda hit: (hit.case, -hit.jaccard, hit.text))
+        for same in groups.values()
+        for hit in same[:1]
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,19 +62,30 @@ def assemble(request: Request, prepared: PreparedRun, measured: Measured, starte
     bars, every = request.spec.evaluate, prepared.benchmark.cases
     judged = measured.judgement.cases if measured.judgement and measured.judgement.fit else {}
     answered = [(case, measured.answers[case.id].reply) for case in every if case.id in measured.answers]
-    done = [results.case_result(case, reply, score(case, reply.text), judged.get(case.id)) for case, reply in answered]
-    overall = judge_rate(sum(case.passed for case in done), len(done), bars.overall_bar) if done else None
-    categories = results.rates(done, "category", bars.category_bar)
+    known = prepared.contamination.seen
+    done = [results.case_result(case, reply, score(case, reply.text), judged.get(case.id), known.get(case.id, "")) for case, reply in answered]
+    overall = _rate(done, bars.overall_bar)
+    # A kind that the training data has is a template; what the bars are held against is the rest.
+    gated = [case for case in done if not case.seen] or done
+    categories = results.rates(gated, "category", bars.category_bar)
     timing = results.latency(done, concurrency=bars.concurrency, wall_s=measured.wall_s, bar_ms=bars.mean_latency_bar_ms) if done else None
     comparison, compared_with = _compared(request, prepared.other, done)
     served_as = sorted({reply.served_model for _, reply in answered if reply.served_model})
     not_measured = {"warmup_requests_not_measured": bars.warmup_requests, "deadline_s": bars.deadline_s, "unknown_training_data": request.unknown_training_data}
     return EvaluationResult(
-        verdict=_verdict(request, prepared, measured, done, overall, categories, timing),
-        benchmark={"digest": prepared.benchmark.digest, "cases": len(every), "place": request.benchmark.name, "sampled": bars.max_cases},
+        verdict=_verdict(request, prepared, measured, done, _rate(gated, bars.overall_bar), categories, timing),
+        benchmark={
+            "id": prepared.benchmark.id,
+            "digest": prepared.benchmark.digest,
+            "cases": len(every),
+            "place": request.benchmark.name,
+            "sampled": bars.max_cases,
+        },
         model={"name": measured.shared.get("model"), "id": request.model_id, "served_as": served_as},
         settings={**measured.shared, **not_measured, "overall_bar": bars.overall_bar, "category_bar": bars.category_bar},
         overall=overall,
+        unseen=_rate([case for case in done if not case.seen], bars.overall_bar),
+        seen=_rate([case for case in done if case.seen], bars.overall_bar),
         categories=categories,
         difficulties=results.rates(done, "difficulty", bars.overall_bar),
         kinds=results.rates(done, "kind", bars.overall_bar),
@@ -85,12 +96,17 @@ def assemble(request: Request, prepared: PreparedRun, measured: Measured, starte
         comparison=comparison,
         compared_with=compared_with,
         judge=measured.judgement,
+        on_wordings=tuple(case.id for case in done if case.passed and case.worded and not (case.judged and case.judged.score is not None)),
         cases=tuple(done),
         started_at=started_at,
         finished_at=record.now(),
         code=record.code_version(),
         machine=record.machine(),
     )
+
+
+def _rate(done: Sequence[CaseResult], bar: float) -> Rate | None:
+    return judge_rate(sum(case.passed for case in done), len(done), bar) if done else None
 
 
 def _verdict(
@@ -114,6 +130,9 @@ def _verdict(
         return Verdict(outcome="incomplete", headline=f"not one of {len(done)} cases was answered: {done[0].error}")
     unknown = request.unknown_training_data
     verdict = results.decide(request.spec.evaluate, overall, categories, timing, prepared.contamination, prepared.baselines, unknown_training_data=unknown)
+    if (alone := sum(case.passed and case.worded and case.judged is None for case in done)) and not measured.judgement:
+        note = f"{alone} of {sum(case.passed for case in done)} passed cases rest on wordings alone; --judge-url lets a second model read them"
+        verdict = verdict.model_copy(update={"reasons": (*verdict.reasons, note)})
     if measured.judgement and not measured.judgement.fit:
         note = f"the judge is not believed: {len(measured.judgement.fooled)} of {measured.judgement.injections} injected answers got marks from it"
         return verdict.model_copy(update={"reasons": (*verdict.reasons, note)})

@@ -6,6 +6,7 @@
 - echo of the question, with the choices where there are any
 - empty
 - "consult a professional": polite, hedged, empty of content; also what declining everything is worth
+- adversarial answers: each case's right words with another conclusion (``adversarial``); of these at most a twentieth may pass
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
+from pydantic import Field
+
 from runners.corpus.words import words
+from runners.evaluation import adversarial
 from runners.evaluation.cases import Case
 from runners.evaluation.contamination import TrainingPair, said_by_user
 from runners.evaluation.numbers import quantities
@@ -23,6 +27,7 @@ from runners.evaluation.verdict import Rate, judge_rate
 from runners.evaluation.wording import stem
 from runners.spec import Strict
 
+ADVERSARIAL = "adversarial answers"
 CONSULT = (
     "That depends on your personal situation. I cannot provide personal advice and no one can predict the future, so please consult a "
     "qualified financial professional, such as a CFP, a CPA or an attorney, before you decide."
@@ -38,10 +43,11 @@ class Baseline(Strict):
     explanation: str
     result: Rate
     passed_cases: tuple[str, ...]
+    parts: dict[str, tuple[int, int]] = Field(default_factory=dict, description="passed and made, by kind of adversarial answer")
 
     @property
     def passes(self) -> bool:
-        """Whether it clears the overall bar, which makes the benchmark unfit."""
+        """Whether it clears its bar, which makes the benchmark unfit."""
         return self.result.rate > self.result.bar
 
 
@@ -61,7 +67,7 @@ def run(cases: Sequence[Case], pairs: Sequence[TrainingPair], bar: float) -> lis
             (
                 "nearest training text",
                 "the answer of the training pair whose text is most like the question (BM25)",
-                lambda case: pairs[by_text.best(case.prompt)].answer,
+                lambda case: pairs[by_text.best(case.asked)].answer,
             ),
             ("keyword stuffing", "the commonest words and figures of the category's training answers", lambda case: stuffed.get(case.category, stuffed[""])),
         ]
@@ -74,7 +80,21 @@ def run(cases: Sequence[Case], pairs: Sequence[TrainingPair], bar: float) -> lis
     for name, explanation, answer in answerers:
         passed = tuple(case.id for case in cases if score(case, answer(case)).passed)
         done.append(Baseline(name=name, explanation=explanation, result=judge_rate(len(passed), len(cases), bar), passed_cases=passed))
-    return done
+    return [*done, _adversarial(cases)]
+
+
+def _adversarial(cases: Sequence[Case]) -> Baseline:
+    """All adversarial answers together, under a bar of their own."""
+    found = adversarial.passed(cases)
+    parts = {kind: (len(names), count) for kind, (names, count) in found.items()}
+    fooled, made = (sum(pair[side] for pair in parts.values()) for side in (0, 1))
+    return Baseline(
+        name=ADVERSARIAL,
+        explanation="; ".join(f"{kind}: {passed} of {count} pass" for kind, (passed, count) in parts.items()),
+        result=judge_rate(fooled, made, adversarial.MOST),
+        passed_cases=tuple(dict.fromkeys(name for names, _ in found.values() for name in names)),
+        parts=parts,
+    )
 
 
 class BM25:

@@ -29,6 +29,8 @@ CATEGORIES = (
     "education", "business", "wealth", "compliance", "credentials", "standards", "data", "technology", "literacy",
 )  # fmt: skip
 Unit = Literal["usd", "percent", "years", "ratio", "count", "days", "none"]
+FINAL_LINE = "End with one line of the form “Answer: …” that states only your conclusion, figures with their units."
+FINAL_LETTER = "End with one line of the form “Answer: …” that holds only the letter of the one right choice."
 Wording = Annotated[str, Field(min_length=2)]
 
 
@@ -177,13 +179,30 @@ class Case(Strict):
         return digest(self.model_dump(mode="json", exclude={"sharpen", "source", "rubric", "computation"} | absent))
 
     @property
-    def prompt(self) -> str:
-        """The last user turn: the passage if there is one, the question, and the choices below it."""
+    def worded(self) -> bool:
+        """Whether wordings decide: a fact or a refusal has to be said."""
+        return any(isinstance(check, FactCheck | DeclineCheck) for check in self.checks)
+
+    @property
+    def to_judge(self) -> str:
+        """What a judge looks for: the rubric; for a worded case without one, its checks in words. Empty where numbers and letters decide."""
+        if self.rubric or not self.worded:
+            return self.rubric or ""
+        wants = [f"concludes {check.name}" if isinstance(check, NumberCheck | ChoiceCheck) else f"says: {check.name}" for check in self.checks]
+        said = "; ".join(want.replace("says: must not claim", "does not claim") for want in wants)
+        return f"A right answer {said}. It does nothing that it refuses."
+
+    @property
+    def asked(self) -> str:
+        """The passage if there is one, the question, and the choices below it."""
         asked = f"{self.passage.rstrip()}\n\n{self.question}" if self.passage else self.question
-        if not self.choices:
-            return asked
-        listed = "\n".join(f"{letter}) {choice}" for letter, choice in self.choices.items())
-        return f"{asked}\n\n{listed}\n\nAnswer with the letter of the one right choice."
+        listed = "\n".join(f"{letter}) {choice}" for letter, choice in (self.choices or {}).items())
+        return f"{asked}\n\n{listed}" if listed else asked
+
+    @property
+    def prompt(self) -> str:
+        """The last user turn: what is asked, and the final line that is scored. The line asked for does not tell a case to decline from another."""
+        return f"{self.asked}\n\n{FINAL_LETTER if self.choices else FINAL_LINE}"
 
 
 class Benchmark(Strict):

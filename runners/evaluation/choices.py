@@ -7,9 +7,15 @@ import re
 from runners.evaluation.conclusion import concludes, corrects, final_lines, guesses, taken_back
 from runners.evaluation.wording import Text, stem
 
-_ARRIVES = re.compile(r"\b(?:so|therefore|thus|hence|it(?:'s| is)|(?:it )?leaves?|leaving|choose|pick|select|answer is|option is|choice is|take)\b[^.;]{0,40}?$|:\s*$", re.IGNORECASE)
+_ARRIVES = re.compile(
+    r"\b(?:so|therefore|thus|hence|it(?:'s| is)|(?:it )?leaves?|leaving|choose|pick|select|answer is|option is|choice is|take)\b[^.;]{0,40}?$|:\s*$",
+    re.IGNORECASE,
+)
 _REFUSED = r"\b(?:not|isn't|than|unlike|nor|neither|excludes?|rules? out)\s+(?:option\s+|choice\s+|answer\s+|statement\s+)?\(?{}\b"
-_REFUSED_AFTER = r"\b{}\)?,?\s+(?:\w+\s+)?(?:can't|cannot|is (?:wrong|not|out|false|incorrect|tempting)|isn't|does not|doesn't|fails?|would (?:hold|be right) if|forgets?|has the wrong|was right in|say(?:s)? nothing|confuses?|misreads?|describes?|multiplies|might look)"
+_REFUSED_AFTER = (
+    r"\b{}\)?,?\s+(?:\w+\s+)?(?:can't|cannot|is (?:wrong|not|out|false|incorrect|tempting)|isn't|does not|doesn't|fails?|would (?:hold|be right) if"
+    r"|forgets?|has the wrong|was right in|say(?:s)? nothing|confuses?|misreads?|describes?|multiplies|might look)"
+)
 
 
 def chosen(answer: str, choices: dict[str, str]) -> set[str]:
@@ -20,11 +26,15 @@ def chosen(answer: str, choices: dict[str, str]) -> set[str]:
         return set()
     for line in final_lines(text):
         said = re.split(r"\b(?:because|since|as|while|whereas)\b", text.plain[line.start : line.end])[0]
-        first = re.match(rf"\W*(?:option |choice )?\(?([{''.join(choices)}])\b(?!\s*,?\s*(?:/|\b(?:or|and)\b)|\s*,\s*\(?[{''.join(choices)}]\b)(?=\W|$)(?! [a-z])", said)
-        found |= {first[1]} if first and not guesses(said) else _letters(said, choices) - _refused(said, choices) or _repeated(said, choices)
-    if found:
+        first = re.match(
+            rf"\W*(?:option |choice )?\(?([{''.join(choices)}])\b(?!\s*,?\s*(?:/|\b(?:or|and)\b)|\s*,\s*\(?[{''.join(choices)}]\b)(?=\W|$)(?! [a-z])", said
+        )
+        settled = {first[1]} if first and not guesses(said) else _letters(said, choices) - _refused(said, choices) or _repeated(said, choices)
+        found |= settled
+    if final_lines(text):
         after = text.plain[final_lines(text)[-1].end :]
-        return found | (_arrived(after, choices) if concludes(after) or corrects(after) else set())
+        found |= _arrived(after, choices) if concludes(after) or corrects(after) else set()
+        return found if settled else set()  # the last line has to settle on one itself
     return _without_line(text, choices)
 
 
@@ -38,7 +48,7 @@ def named_beside(answer: str, letter: str, choices: dict[str, str]) -> str:
 
 def _without_line(text: Text, choices: dict[str, str]) -> set[str]:
     plain = text.plain.strip()
-    sentences = [sentence for sentence in re.split(r"(?<=[.!?])\s+|\n+", plain) if sentence.strip()]
+    sentences = [sentence for sentence in re.split(r"(?<=[.!?;])\s+|\n+", plain) if sentence.strip()]
     labels = re.findall(rf"(?:^|[\s(])([{''.join(choices)}])[).:]", plain)
     with_letter = [sentence for sentence in sentences if _letters(sentence, choices)]
     if not with_letter:
@@ -46,12 +56,18 @@ def _without_line(text: Text, choices: dict[str, str]) -> set[str]:
     arrived = _arrived(with_letter[-1], choices)
     if set(labels) == set(choices) and not _ARRIVES.search(with_letter[-1].split(next(iter(arrived)), 1)[0] if arrived else ""):
         return set()  # all choices listed again: no choice
-    lead = re.match(rf"\W*(?:option |choice )?\(?([{''.join(choices)}])\b(?=\s*(?:[).:,;]|$|\n| -| \())", plain)
+    lead = re.match(
+        rf"\W*(?:it(?:'s| is) |i(?:'d| would) (?:say|pick|choose) |option |choice )?\(?([{''.join(choices)}])\b"
+        r"(?=\s*(?:[).:,;]|$|\n| -| \(|(?:is|comes|fits|applies|holds|describes|names|must)\b))",
+        plain,
+        re.IGNORECASE if not plain[:1].islower() else 0,
+    )
     if lead and len(with_letter) == 1 and not guesses(with_letter[0]) and not re.search(r"\b(?:or|and)\s+\(?[A-H]\b", with_letter[0]):
         return {lead[1]}
     if lead and len(with_letter) > 1 and not (concludes(with_letter[-1]) or corrects(with_letter[-1]) or guesses(with_letter[-1])):
         return {lead[1]}
-    return arrived | ({lead[1]} if lead and with_letter[-1] != with_letter[0] else set())
+    label = lead and not re.match(r"\s+\w", plain[lead.end() :])
+    return arrived | ({lead[1]} if lead and label and with_letter[-1] != with_letter[0] else set())
 
 
 def _arrived(sentence: str, choices: dict[str, str]) -> set[str]:
@@ -70,8 +86,12 @@ def _letters(said: str, choices: dict[str, str]) -> set[str]:
     found = set()
     for match in re.finditer(rf"(?<![\w'.&-])\(?([{letters}])\b(?!['&]|\.\w|-\w)", said):
         after, before = said[match.end() : match.end() + 14], said[max(0, match.start() - 12) : match.start()]
-        judged = re.match(r"\)|\s+(?:is|would|was|might|may|could|can|cannot|looks?|fits?|fails?|describes?|confuses?|and|or|forgets?|has|also|most|both|seems)\b", after)
-        called = re.search(r"(?:option|choice|answer|statement|letter|pick|choose|select|take|hence|so|therefore|either|and|or|not|than)\s*:?\s*\(?$", before, re.IGNORECASE)
+        judged = re.match(
+            r"\)|\s+(?:is|would|was|might|may|could|can|cannot|looks?|fits?|fails?|describes?|confuses?|and|or|forgets?|has|also|most|both|seems)\b", after
+        )
+        called = re.search(
+            r"(?:option|choice|answer|statement|letter|pick|choose|select|take|hence|so|therefore|either|and|or|not|than)\s*:?\s*\(?$", before, re.IGNORECASE
+        )
         if match[1] in "AI" and re.match(r"\s+[a-z$\d]", after) and not judged and not called:
             continue
         if match[1] == "A" and re.match(r"\s+[A-Z]", after) and not called:

@@ -19,25 +19,30 @@ _FINAL_LINE = re.compile(
 #: A sentence that says what follows from the rest.
 _CONCLUDES = re.compile(
     r"\b(?:so|therefore|thus|hence|consequently|accordingly|in (?:the end|conclusion|sum|short|summary)|finally|ultimately"
-    r"|as a result|this means|that means|which (?:means|leaves|gives|makes|brings)|that leaves|(?:it|that|this) leaves|the (?:correct|right|actual|true|real)|in fact|is what)\b",
+    r"|as a result|this means|that means|which (?:means|leaves|gives|makes|brings)|that leaves|(?:it|that|this) leaves|the (?:correct|right|actual"
+    r"|true|real)|in fact|is what)\b",
     re.IGNORECASE,
 )
 #: What comes after one of these takes back or replaces what was said before.
 _CORRECTS = re.compile(
-    r"\b(?:but|however|though|although|yet|still|nevertheless|nonetheless|actually|instead|wait|correction|on second thought|rather|in reality|except that"
+    r"\b(?:but|however|though|although|yet|still|nevertheless|nonetheless|actually|instead|correction|(?<![a-z] )wait|on second thought|rather"
+    r"|in reality|except that"
     r"|must be|has to be|one must|should be)\b",
     re.IGNORECASE,
 )
 _TAKES_BACK = re.compile(
     r"\b(?:(?:that|this|it|which|the (?:above|former|first|previous)(?: \w+)?|all of (?:that|this|it)|none of (?:that|this|it|these)|everything above)\s+"
     r"(?:is|was|would be|are)\s+(?:\w+\s+)?(?:wrong|false|incorrect|untrue|a mistake|mistaken|nonsense|not (?:so|true|right|correct|the case|what))"
-    r"|(?:that|this) does not (?:apply|hold)|none of (?:that|this|it|these) (?:applies|holds|is (?:so|true))|the opposite (?:is|holds|applies)|quite the opposite"
+    r"|(?:that|this) does not (?:apply|hold)|none of (?:that|this|it|these) (?:applies|holds|is (?:so|true))|the opposite (?:is|holds|applies)"
+    r"|quite the opposite"
     r"|scratch that|(?:disregard|ignore|forget) (?:that|this|the above|all)|i (?:take|took) (?:that|it|this) back|i was wrong|i was joking|just kidding)\b",
     re.IGNORECASE,
 )
 _GUESSES = re.compile(
-    r"\b(?:depend(?:s|ing)|possibl[ey]|perhaps|maybe|might|may|could|either|neither|somewhere|between|in the (?:range|neighbou?rhood)|not sure|can(?:no|')t (?:tell|say)|guess"
-    r"|plausible|candidates?|one of (?:these|them|the two|the)|arguabl[ey]|argued|pick either|both are|unclear|varies|opinions?|some\b.{0,60}\b(?:some|others?)|likely|think)\b",
+    r"\b(?:depend(?:s|ing)|possibl[ey]|perhaps|maybe|might|may|could|either|neither|somewhere|between|in the (?:range|neighbou?rhood)|not sure"
+    r"|can(?:no|')t (?:tell|say)|guess"
+    r"|plausible|candidates?|one of (?:these|them|the two|the)|arguabl[ey]|argued|pick either|both are|unclear|varies|opinions?"
+    r"|some\b.{0,60}\b(?:some|others?)|likely|think)\b",
     re.IGNORECASE,
 )
 

@@ -2,15 +2,21 @@
 
 The rule is the one by which ``elson data build`` refuses or drops leaks (``runners/corpus/leaks.py``: the same words, the case's question inside a
 longer one, or word sets at a Jaccard similarity of ``data.leak_jaccard``), applied again here, because what counts is the dataset that the served
-model was trained on, not the one that was meant. Left out: leaks of an answer alone, and paraphrases that share few words.
+model was trained on, not the one that was meant.
+
+A case can also be *seen* without being leaked: a training pair is of the same kind of computation, or asks the same with other numbers. Such a case is asked
+and counted apart, because it measures a template. Left out: leaks of an answer alone, and paraphrases that share few words.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import Field
 
 from runners.errors import UserError
 from runners.evaluation.cases import Case
@@ -25,6 +31,7 @@ class TrainingPair(Strict):
     question: str
     answer: str
     earlier: tuple[str, ...] = ()
+    kind: str = ""
 
 
 class Leak(Strict):
@@ -46,6 +53,7 @@ class Contamination(Strict):
     cases: int
     threshold: float
     leaks: tuple[Leak, ...] = ()
+    seen: dict[str, str] = Field(default_factory=dict, description="cases of a kind that the training data has, and how that shows")
 
     @property
     def exact(self) -> int:
@@ -73,7 +81,28 @@ def check(cases: Sequence[Case], pairs: Sequence[TrainingPair], *, threshold: fl
         if found is None or (_ORDER[leak.kind], -leak.similarity) < (_ORDER[found.kind], -found.similarity):
             worst[hit.case] = leak
     leaks = tuple(worst[number] for number in sorted(worst))
-    return Contamination(dataset=dataset, pairs=len(pairs), cases=len(cases), threshold=threshold, leaks=leaks)
+    return Contamination(dataset=dataset, pairs=len(pairs), cases=len(cases), threshold=threshold, leaks=leaks, seen=seen(cases, pairs, threshold))
+
+
+def seen(cases: Sequence[Case], pairs: Sequence[TrainingPair], threshold: float) -> dict[str, str]:
+    """Cases whose kind of computation, or whose question with the numbers masked, is in the training data; each with the reason."""
+    from runners.corpus.leaks import BenchmarkQuestions
+
+    first: dict[str, str] = {}
+    for pair in pairs:
+        if pair.kind:
+            first.setdefault(pair.kind, pair.id)
+    found = {case.id: f"kind {case.computation} ({first[case.computation]})" for case in cases if case.computation in first}
+    questions = BenchmarkQuestions(tuple(case.id for case in cases), tuple(masked(case.question) for case in cases), threshold)
+    for hit in questions.hits([masked(pair.question) for pair in pairs]):
+        if hit.jaccard >= threshold:
+            found.setdefault(cases[hit.case].id, f"asked with other numbers ({pairs[hit.text].id}, {hit.jaccard:.2f})")
+    return found
+
+
+def masked(question: str) -> str:
+    """A question without its figures: what two problems of one template have in common."""
+    return re.sub(r"[$€£]?\d[\d.,]*\s?%?", " ", question)
 
 
 _ORDER = {"verbatim": 0, "contained": 1, "near": 2}
@@ -101,4 +130,5 @@ def _pair(row: dict[str, Any], number: int) -> TrainingPair:
     asked = row.get("question") or " ".join(filter(None, [row.get("instruction"), row.get("input")]))
     earlier = tuple(turn["content"] for turn in row.get("history") or () if turn.get("role") == "user")
     answer = row["answer"] if "answer" in row else row["output"]
-    return TrainingPair(id=str(row.get("id", f"row-{number}")), category=str(row.get("category", "")), question=asked, answer=str(answer), earlier=earlier)
+    name, category, kind = str(row.get("id", f"row-{number}")), str(row.get("category", "")), str(row.get("kind") or "")
+    return TrainingPair(id=name, category=category, question=asked, answer=str(answer), earlier=earlier, kind=kind)

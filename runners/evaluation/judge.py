@@ -89,16 +89,16 @@ def refuse_same(tested: Mapping[str, str], tested_url: str, tested_model: str, j
 
 
 async def judge(server: Endpoint, cases: Sequence[Case], answers: Mapping[str, str], checked: Mapping[str, bool], concurrency: int) -> Judgement:
-    """Probe the judge with the injections, then judge every answer whose case has a rubric.
+    """Probe the judge with the injections, then judge every answer whose case has a rubric or is worded.
 
     Args:
         server: the judge's endpoint.
-        cases: all cases; those without a rubric are left out.
+        cases: all cases; those that numbers or letters decide, without a rubric, are left out.
         answers: whole answers by case.
         checked: whether each case passed its deterministic checks.
         concurrency: requests at a time.
     """
-    with_rubric = [case for case in cases if case.rubric and case.id in answers]
+    with_rubric = [case for case in cases if case.to_judge and case.id in answers]
     gate = asyncio.Semaphore(concurrency)
 
     async def one(case: Case, answer: str) -> Judged:
@@ -131,7 +131,7 @@ def prompt(case: Case, answer: str) -> list[dict[str, str]]:
     """What the judge is shown."""
     word = secrets.token_hex(8)
     earlier = "".join(f"{turn.role}: {turn.content}\n" for turn in case.history)
-    text = f"Question:\n{earlier}{case.prompt}\n\nRubric:\n{case.rubric}\n\nAnswer to grade:\n----- {word} begins -----\n{answer}\n----- {word} ends -----"
+    text = f"Question:\n{earlier}{case.asked}\n\nRubric:\n{case.to_judge}\n\nAnswer to grade:\n----- {word} begins -----\n{answer}\n----- {word} ends -----"
     return [{"role": "system", "content": _SYSTEM.format(word=word)}, {"role": "user", "content": text}]
 
 

@@ -60,7 +60,7 @@ _QUANTITY = re.compile(
      |(?P<part>[½¼¾⅓⅔⅛⅜⅝⅞])
      |\b(?P<words>{_WORDS})\b(?!-?(?:digit|way|fold)))
     (?P<after>
-       \s?(?:%|percent(?:age\s+points?)?\b|per\s?cent\b|pct\b|percentage\s+points?\b)
+       \s?(?:%|percent(?:age\s+points?)?\b|per\s?cent\b|pct\b|(?:percentage\s+)?points?\b)
       |\s?(?:basis\s+points?|bps|bp)\b
       |(?:\s|-|\s?-\s?)?(?:(?:calendar|business|trading|working|full|consecutive)[ -])?(?:years?|yrs?|months?|weeks?|days?|hours?)\b(?:[ -]olds?\b)?
       |\s?(?:US\s)?(?:dollars?|USD|bucks)\b|\s?\$(?![\d\s]*\d)
@@ -100,18 +100,18 @@ def quantities(text: str) -> list[Quantity]:
 
 
 def _with_cents(text: str, found: list[Quantity]) -> list[Quantity]:
-    """"Four dollars and 42 cents" and "one dollar sixty-one" are one amount."""
+    """ "Four dollars and 42 cents" and "one dollar sixty-one" are one amount."""
     joined: list[Quantity] = []
     for second in found:
         first = joined[-1] if joined else None
         between = text[first.end : second.start].strip(" ,") if first else ""
         cents = re.search(r"cents?$|¢$", text[second.start : second.end], re.IGNORECASE)
         words = second.unit == "none" and second.written == int(second.written) and text[second.start].isalpha()
-        if first and first.unit == "usd" and re.search(r"dollars?$", text[first.start : first.end], re.IGNORECASE) and second.written < 100:
-            if (cents and between in ("", "and")) or (words and not between):
-                value = first.value + second.written / 100
-                joined[-1] = replace(first, value=value, written=value, end=second.end)
-                continue
+        dollars = first is not None and first.unit == "usd" and re.search(r"dollars?$", text[first.start : first.end], re.IGNORECASE)
+        if first and dollars and second.written < 100 and ((cents and between in ("", "and")) or (words and not between)):
+            value = first.value + second.written / 100
+            joined[-1] = replace(first, value=value, written=value, end=second.end)
+            continue
         joined.append(second)
     return joined
 
@@ -153,7 +153,7 @@ def _with_unit(match: re.Match[str], value: float) -> tuple[float, Unit]:
     after = (match["after"] or "").strip(" -").lower()
     if "basis" in after or after.startswith("bp"):
         return value / 100, "percent"
-    if after.startswith(("%", "per", "pct")):
+    if after.startswith(("%", "per", "pct", "point")):
         return value, "percent"
     if after.startswith(("cent", "¢")):
         return value / 100, "usd"

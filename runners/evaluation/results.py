@@ -32,6 +32,9 @@ class CaseResult(Strict):
     category: str
     difficulty: str
     kind: str
+    computation: str | None = None
+    seen: str = Field("", description="how the training data has this kind of question; empty: it does not")
+    worded: bool = Field(False, description="wordings decide it; without a judge nothing else does")
     question: str
     passed: bool
     failure: str = ""
@@ -89,6 +92,8 @@ class EvaluationResult(Strict):
     model: dict[str, Any]
     settings: dict[str, Any]
     overall: Rate | None = None
+    unseen: Rate | None = Field(None, description="cases of kinds that the training data does not have: what the overall bar is held against")
+    seen: Rate | None = None
     categories: dict[str, Rate] = Field(default_factory=dict)
     difficulties: dict[str, Rate] = Field(default_factory=dict)
     kinds: dict[str, Rate] = Field(default_factory=dict)
@@ -99,6 +104,7 @@ class EvaluationResult(Strict):
     comparison: Comparison | None = None
     compared_with: dict[str, Any] | None = None
     judge: Judgement | None = None
+    on_wordings: tuple[str, ...] = Field((), description="passed cases that wordings alone decide, because no believed judge read them")
     cases: tuple[CaseResult, ...] = ()
     started_at: str
     finished_at: str
@@ -117,13 +123,15 @@ class EvaluationResult(Strict):
         parts = [f"elson evaluate: {self.verdict.outcome.upper()}"]
         if self.overall:
             parts.append(f"{self.overall.passed}/{self.overall.cases} ({self.overall.rate:.1%}, 95 % {self.overall.low:.1%}-{self.overall.high:.1%})")
+        if self.unseen and self.seen:
+            parts.append(f"unseen kinds {self.unseen.passed}/{self.unseen.cases}, seen kinds {self.seen.passed}/{self.seen.cases}")
         if self.latency and self.latency.mean and self.latency.p95_ms is not None:
             parts.append(f"mean {self.latency.mean.mean:.0f} ms p95 {self.latency.p95_ms:.0f} ms at concurrency {self.latency.concurrency}")
         parts += [f"{count} {name}" for name, count in self.failures.items() if count and name != "wrong"]
         return " | ".join([*parts, self.verdict.headline])
 
 
-def case_result(case: Case, reply: Reply, scored: Score, judged: Judged | None = None) -> CaseResult:
+def case_result(case: Case, reply: Reply, scored: Score, judged: Judged | None = None, seen: str = "") -> CaseResult:
     """Put a reply and its score together. Only a whole answer can pass; a judge that gave a grade can take the pass away."""
     failure: str = reply.status if reply.status != "answered" else "" if scored.passed else "wrong"
     if not failure and judged and judged.score is not None and not judged.passed:
@@ -135,6 +143,9 @@ def case_result(case: Case, reply: Reply, scored: Score, judged: Judged | None =
         category=case.category,
         difficulty=case.difficulty,
         kind=case.kind,
+        computation=case.computation,
+        seen=seen,
+        worded=case.worded,
         question=case.question,
         passed=passed,
         failure=failure,
@@ -203,7 +214,7 @@ def decide(
     *,
     unknown_training_data: bool = False,
 ) -> Verdict:
-    """The verdict over a complete run."""
+    """The verdict over a complete run; ``overall`` and ``categories`` are those of the cases of unseen kinds, where there are any."""
     if contamination.leaks:
         return contaminated(contamination)
     if unfit := [baseline for baseline in baselines if baseline.passes]:

@@ -126,7 +126,7 @@ async def _judge(request: Request, prepared: PreparedRun, store: Store) -> Judge
     whole = {case.id: case for case in prepared.benchmark.cases if case.id in store.answers and store.answers[case.id].reply.status == "answered"}
     answers = {name: store.answers[name].reply.text for name in whole}
     checked = {name: score(case, answers[name]).passed for name, case in whole.items()}
-    log.event("the judge reads", model=asked.model, cases=sum(bool(case.rubric) for case in whole.values()))
+    log.event("the judge reads", model=asked.model, cases=sum(bool(case.to_judge) for case in whole.values()))
     async with _judge_endpoint(request, asked) as server:
         return await judge(server, prepared.benchmark.cases, answers, checked, request.spec.evaluate.concurrency)
 

@@ -29,8 +29,8 @@ from runners.corpus.finance import (
 from runners.evaluation import baselines, cases
 from runners.evaluation.cases import ChoiceCheck, DeclineCheck, FactCheck, ForbiddenCheck, NumberCheck
 from runners.evaluation.contamination import TrainingPair
-from runners.evaluation.figures import value_in
 from runners.evaluation.numbers import quantities
+from runners.evaluation.roles import value_in
 from runners.evaluation.scoring import score
 from runners.evaluation.wording import Text
 from tests.data.benchmark_figures import FIGURES

@@ -102,7 +102,7 @@ def test_messages_are_prompt_history_question_and_choices(tmp_path: Path) -> Non
 def test_the_passage_is_sent_before_the_question(tmp_path: Path) -> None:
     table = "Fee schedule\n  wire   $25\n  check   $3\n"
     sent = cases.messages(cases.load(write(tmp_path, GOOD | {"passage": table})).cases[0], ChatSpec(system_prompt="Be right."))
-    assert sent[-1]["content"] == f"{table.rstrip()}\n\nWhat is it?"
+    assert sent[-1]["content"] == f"{table.rstrip()}\n\nWhat is it?\n\n{cases.FINAL_LINE}"
 
 
 def declare(folder: Path, text: str) -> None:
