@@ -56,7 +56,8 @@ RIGHT = yaml.safe_load((Path(__file__).parents[1] / "data" / "benchmark_answers.
 
 @pytest.mark.parametrize("ending", ["Final answer: 17", "Answer: none of the above", "**Answer:** E", "Answer: I was wrong; it is 17.", "\\boxed{17}"])
 def test_a_server_whose_answers_all_end_wrong_passes_nothing(ending):
-    numbers = BENCHMARK.cases
+    # "None of the above" is a way to go on declining.
+    numbers = [case for case in BENCHMARK.cases if case.kind != "decline" or "none" not in ending]
     passed = [case.id for case in numbers if score(case, f"{RIGHT[case.id]['right']}\n\n{ending}").passed]
     assert len(passed) <= 0.02 * len(numbers), passed
 
