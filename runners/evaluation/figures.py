@@ -25,7 +25,7 @@ _NOTHING = re.compile(r"\b(?:nothing|none|nil|zero|no (?:tax|loss|gain|penalty|p
 
 
 @dataclass(frozen=True)
-class Finding:
+class FigureFinding:
     """How one number check came out; the place is in the plain text."""
 
     passed: bool
@@ -36,30 +36,30 @@ class Finding:
 class Figures(Order):
     """The number checks of one case held against one answer."""
 
-    def findings(self) -> dict[int, Finding]:
+    def findings(self) -> dict[int, FigureFinding]:
         """By the position of the check among the case's number checks."""
         found = {number: self._finding(check) for number, check in enumerate(self.checks)}
         if all(finding.passed for finding in found.values()) and len(self.checks) > 1 and (swapped := self._swapped()):
-            found[0] = Finding(False, swapped, found[0].place)
+            found[0] = FigureFinding(False, swapped, found[0].place)
         return found
 
-    def _finding(self, check: NumberCheck) -> Finding:
+    def _finding(self, check: NumberCheck) -> FigureFinding:
         stated = [(index, quantity) for index, quantity in enumerate(self.text.quantities) if matches(check, quantity)]
         if not stated:
             return self._missing(check)
         reasons = {index: self._no_claim(index) for index, _ in stated}
         if all(reasons.values()):
             index, quantity = stated[0]
-            return Finding(False, f"{self._quote(quantity)} {reasons[index]}", (quantity.start, quantity.end))
+            return FigureFinding(False, f"{self._quote(quantity)} {reasons[index]}", (quantity.start, quantity.end))
         if taken_back(self.text, stated[-1][1].end):
-            return Finding(False, "is taken back", (stated[-1][1].start, stated[-1][1].end))
+            return FigureFinding(False, "is taken back", (stated[-1][1].start, stated[-1][1].end))
         if self.lines:
             return self._by_line(check)
         return self._by_statements(check, [index for index, _ in stated if not reasons[index]])
 
     # -- with a final line -------------------------------------------------------------------------------------------------------------------
 
-    def _by_line(self, check: NumberCheck) -> Finding:
+    def _by_line(self, check: NumberCheck) -> FigureFinding:
         """The last final line decides; earlier ones and what comes after it must not conclude something else."""
         last = self.lines[-1]
         inside = self._inside(last.start, last.end)
@@ -72,21 +72,23 @@ class Figures(Order):
         said = self.text.plain[last.start : last.end].strip()
         if rivals:
             rival = self.text.quantities[rivals[0]]
-            return Finding(False, f"the final answer says {self._quote(rival)}", (rival.start, rival.end))
+            return FigureFinding(False, f"the final answer says {self._quote(rival)}", (rival.start, rival.end))
         if not good:
-            return Finding(False, f"the final answer is “{said[:80]}”", (last.start, last.end))
+            return FigureFinding(False, f"the final answer is “{said[:80]}”", (last.start, last.end))
         chosen = self.text.quantities[good[0]]
         for line in self.lines[:-1]:
             others = self._inside(line.start, line.end)
             if not any(matches(check, self.text.quantities[index]) for index in others):
                 for index in others:
                     if self._rival(check, index) and not self._excused_in_line(index, line):
-                        return Finding(False, f"concludes {self._quote(self.text.quantities[index])} and {self._quote(chosen)}", (chosen.start, chosen.end))
+                        return FigureFinding(
+                            False, f"concludes {self._quote(self.text.quantities[index])} and {self._quote(chosen)}", (chosen.start, chosen.end)
+                        )
         for index in self._inside(last.end, len(self.text.plain)):
             said = self.text.sentence(self.text.quantities[index].start)
             if self._rival(check, index) and not self._excuse(index) and (concludes(said) or corrects(said)):
-                return Finding(False, f"concludes {self._quote(chosen)} and then {self._quote(self.text.quantities[index])}", (chosen.start, chosen.end))
-        return Finding(True, f"concludes {self._quote(chosen)}", (chosen.start, chosen.end))
+                return FigureFinding(False, f"concludes {self._quote(chosen)} and then {self._quote(self.text.quantities[index])}", (chosen.start, chosen.end))
+        return FigureFinding(True, f"concludes {self._quote(chosen)}", (chosen.start, chosen.end))
 
     def _excused_in_line(self, index: int, line: FinalLine) -> bool:
         """Figures beside the answer in its line: denied, compared with, in brackets, part of a sum, or repeated from the question."""
@@ -99,16 +101,16 @@ class Figures(Order):
 
     # -- without one -------------------------------------------------------------------------------------------------------------------------
 
-    def _by_statements(self, check: NumberCheck, good: Sequence[int]) -> Finding:
+    def _by_statements(self, check: NumberCheck, good: Sequence[int]) -> FigureFinding:
         if not good:
             return self._missing(check)
         target = self.text.quantities[good[-1]]
         place = (target.start, target.end)
         bounds = [self.text.bounds(self.text.quantities[index].start) for index in good]
         if all(guesses(self.text.plain[start:end]) and self._other_claims(check, start, end) for start, end in bounds):
-            return Finding(False, f"{self._quote(target)} is one of several offered", place)
+            return FigureFinding(False, f"{self._quote(target)} is one of several offered", place)
         if self._within_a_range(check, target):
-            return Finding(False, f"{self._quote(target)} lies in a range that is offered", place)
+            return FigureFinding(False, f"{self._quote(target)} lies in a range that is offered", place)
         after = [index for index in self._inside(target.end, len(self.text.plain)) if self._rival(check, index) and not self._excuse(index)]
         first = next(
             (i for i in range(len(self.text.quantities)) if not self._no_claim(i) and (i in good or (self._rival(check, i) and not self._excuse(i)))), -1
@@ -116,7 +118,7 @@ class Figures(Order):
         leads = first in good
         nothing = _NOTHING.search(self.text.plain, target.end) if abs(check.number) > check.margin else None
         if nothing and concludes(self._clause_before(nothing.start())) and self.text.sentence(nothing.start()) != self.text.sentence(target.start):
-            return Finding(False, f"concludes {self._quote(target)} and then “{nothing[0]}”", place)
+            return FigureFinding(False, f"concludes {self._quote(target)} and then “{nothing[0]}”", place)
         explained = leads or concludes(self._clause_before(target.start))
         related, proof = (self._related(target), self._proof(target)) if after else (set(), set())
         for index in after:
@@ -125,10 +127,10 @@ class Figures(Order):
             turned = concludes(said) or corrects(self.text.sentence(rival.start)) or guesses(said)
             explains = index in related or self._is_a_limit(rival) or (same and self._after_equals(index))
             if not explained or turned or not (explains or index in proof) or (self._answers(rival) and not same and index not in proof):
-                return Finding(False, f"says {self._quote(target)}, but then {self._quote(rival)}", place)
+                return FigureFinding(False, f"says {self._quote(target)}, but then {self._quote(rival)}", place)
         if before := self._before(check, good[-1]):
-            return Finding(False, f"says {self._quote(before)}, and {self._quote(target)} only beside it", place)
-        return Finding(True, f"says {self._quote(target)}", place)
+            return FigureFinding(False, f"says {self._quote(before)}, and {self._quote(target)} only beside it", place)
+        return FigureFinding(True, f"says {self._quote(target)}", place)
 
     def _before(self, check: NumberCheck, index: int) -> Quantity | None:
         """A rival that was stated as the answer before the wanted figure is mentioned: "$510, though some get $360"."""
@@ -189,13 +191,13 @@ class Figures(Order):
             for index in (a, b)
         }
 
-    def _missing(self, check: NumberCheck) -> Finding:
+    def _missing(self, check: NumberCheck) -> FigureFinding:
         fitting = [(quantity, value) for quantity in self.text.quantities if (value := value_in(check, quantity)) is not None and not matches(check, quantity)]
         if not fitting:
-            return Finding(False, "no such number in the answer")
+            return FigureFinding(False, "no such number in the answer")
         # What a reader would compare with: a figure of the same unit before a bare one, then the closest.
         quantity, _ = min(fitting, key=lambda pair: (pair[0].unit != check.unit, abs(pair[1] - check.number)))
-        return Finding(False, f"not stated; the nearest is {self._quote(quantity)}", (quantity.start, quantity.end))
+        return FigureFinding(False, f"not stated; the nearest is {self._quote(quantity)}", (quantity.start, quantity.end))
 
 
 def _one_step(one: float, result: float, others: Sequence[float]) -> bool:
