@@ -29,6 +29,7 @@ COMMANDS = {
     "quantize": ("runners.commands.stages", "quantize", "Quantize the merged model to 4 bits, past the quality gate."),
     "serve": ("runners.commands.serve", "serve", "Serve a published model with vLLM."),
     "evaluate": ("runners.commands.evaluate", "evaluate", "Measure a served model on the benchmark."),
+    "compare": ("runners.commands.compare", "compare", "Hold runs of several models against each other: better, not shown, or worse."),
     "view": ("runners.commands.view", "view", "Look at runs in a browser: side by side, case by case, live."),
     "models": ("runners.commands.models", "models", "List, show, promote and deprecate published models."),
     "plan": ("runners.commands.plan", "plan", "Memory, time, cost and latency of a stack, before any money is spent."),

@@ -115,6 +115,8 @@ def _evaluate(place: Place, **options: Any) -> int:
     benchmark = options["benchmark"] or Path(spec.evaluate.benchmark)
     try:
         dataset, model_id, unknown = _dataset(place, options["dataset"], options["registered"])
+        if options["dataset"] and options["registered"] != "production":
+            model_id = _registered(place, options["registered"])
     except UserError as error:
         if options["dataset"] or not options["dry_run"]:
             ways = "" if options["dataset"] else "; or --dataset DIR; or --dataset none, to measure without the contamination check"
@@ -187,6 +189,14 @@ def _dataset(place: Place, named: str | None, registered: str) -> tuple[Path | N
         folder = Path(".elson") / "evaluations" / "datasets" / dataset
         registry.download_dataset(buckets, dataset, folder)
     return folder, model_id, False
+
+
+def _registered(place: Place, registered: str) -> str:
+    """The id of a published name."""
+    from runners.artifacts import registry
+
+    with place.open(reads_only=True) as buckets:
+        return registry.usable(buckets, registered).id
 
 
 def _folder(spec: Spec, url: str, benchmark: Path, model: str | None) -> Path:

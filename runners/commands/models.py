@@ -13,6 +13,7 @@ from runners.artifacts.record import RECORD
 from runners.commands import completion
 from runners.commands.cli import CommandGroup, print_json
 from runners.commands.places import Place, place_options
+from runners.errors import UserError
 
 
 @click.group(cls=CommandGroup)
@@ -83,17 +84,37 @@ def show(name: str, place: Place) -> None:
 
 @models.command()
 @click.argument("name", shell_complete=completion.models)
+@click.option("--compared", nargs=2, type=click.Path(exists=True, path_type=Path), metavar="BASE RUN", help="Runs of its base model and of NAME.")
+@click.option("--anyway", is_flag=True, help="Promote it although it is not shown better than its base.")
 @place_options
-def promote(name: str, place: Place) -> None:
+def promote(name: str, compared: tuple[Path, Path] | None, anyway: bool, place: Place) -> None:
     """Make NAME what `serve.model: production` means.
+
+    A model with a base model has to be shown better than it: by two runs of `elson evaluate` on the same cases.
 
     \b
     Examples:
-      elson models promote elson-finance-trading-wealth-14b-q4-v2
+      elson models promote elson-finance-trading-wealth-14b-q4-v2 --compared .elson/evaluations/BASE-1 .elson/evaluations/TUNED-1
+      elson models promote elson-finance-trading-wealth-14b-q4-v2 --anyway
     """
     with place.open() as buckets:
+        entry = registry.usable(buckets, name)
+        if entry.parents.get("base_model") and not anyway:
+            click.echo(_shown_better(entry, compared), err=True)
         entry = registry.promote(buckets, name)
     click.echo(f"{entry.name} ({entry.id}) is in production; running servers change at the next `pulumi up -s serve-l4`", err=True)
+
+
+def _shown_better(entry: registry.Entry, compared: tuple[Path, Path] | None) -> str:
+    """One line on how much better a model is than its base. Raises UserError where that is not shown."""
+    from runners.evaluation.comparing import shown_better
+    from runners.evaluation.run import read
+
+    if compared is None:
+        ways = "elson evaluate both, then pass --compared BASE RUN; or --anyway"
+        raise UserError(f"{entry.name} is not shown better than its base model", "two runs of `elson evaluate` on the same cases", ways)
+    base, tuned = (read(run) for run in compared)
+    return shown_better(entry, base, tuned).sentence
 
 
 @models.command()
