@@ -164,7 +164,43 @@ def key() -> None:
     \b
     Examples:
       elson key rotate
+      elson key ls
+      elson key revoke 3f2a9c0d1e4b
     """
+
+
+@key.command("ls")
+@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
+@click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+def list_keys(project: str, secret: str) -> None:
+    """Show the marks of the accepted keys, newest first: the beginning of each key's SHA-256, never the key.
+
+    \b
+    Examples:
+      elson key ls
+      printf %s "$LEAKED" | sha256sum | cut -c1-12     the mark of a key
+    """
+    from runners.cloud import api_key
+
+    for mark in api_key.marks(project, secret):
+        click.echo(mark)
+
+
+@key.command()
+@click.argument("mark")
+@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
+@click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+def revoke(mark: str, project: str, secret: str) -> None:
+    """Refuse the key with this MARK from now on: servers that run read the keys again within a minute.
+
+    \b
+    Examples:
+      elson key revoke 3f2a9c0d1e4b
+    """
+    from runners.cloud import api_key
+
+    version, _ = api_key.revoke(project, secret, mark)
+    click.echo(f"{version} is without it; running VMs refuse it within a minute. If it was the last key, a new one was made.", err=True)
 
 
 @key.command()
@@ -183,4 +219,4 @@ def rotate(project: str, secret: str, keep: int) -> None:
     from runners.cloud import api_key
 
     version, disabled = api_key.rotate(project, secret, keep)
-    click.echo(f"{version} holds the new key; {len(disabled)} older versions disabled. Servers read it at their next start.", err=True)
+    click.echo(f"{version} holds the new key; {len(disabled)} older versions disabled. Running VMs accept it within a minute.", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,10 @@ from runners.vm.state import Context
 STOPPED = 10
 _PULL_TRIES = 8
 _PATIENCE_S = 600
+#: A revoked key is refused within a minute: at most this, one call and a reload.
+KEYS_S = 20.0
+#: The gateway's matcher when no key is valid: a header that no request can hold.
+NOBODY = "@authorized header_regexp Authorization `^$a`\n"
 
 
 def check() -> int:
@@ -120,7 +125,7 @@ def container(stage: str) -> int:
     """Run a container of a server until it ends; systemd starts it again. The gateway gets the keys it accepts as a file in memory."""
     context = Context.load()
     if stage == "gateway":
-        _write_keys(context)
+        threading.Thread(target=follow_keys, args=(context, _write_keys(context)), daemon=True).start()
     code = containers.run(stage, containers.run_arguments(stage, context.facts, context.spec), lambda _: None, _terminated)
     return 0 if state.interruption() else code or 1
 
@@ -228,10 +233,33 @@ def _terminated() -> None:
     state.interrupt("preempted" if preempted.strip() == b"TRUE" else "stopped")
 
 
-def _write_keys(context: Context) -> None:
+def _write_keys(context: Context) -> list[str]:
     keys = context.cloud.secret(context.facts.secret).split()
     _give(RUN / "secrets" / "keys.caddy", key_matcher(keys))
     _give(RUN / "secrets" / "upstream.caddy", f'header_up Authorization "Bearer {(RUN / "vllm" / "key").read_text()}"\n')
+    return keys
+
+
+def follow_keys(context: Context, known: list[str], rounds: int = 1 << 62) -> None:
+    """Read the keys again every KEYS_S; when they changed, the gateway reloads its configuration and requests on their way go on.
+
+    A secret without a usable version locks everybody out; one that cannot be read for a moment changes nothing.
+    """
+    for _ in range(rounds):
+        time.sleep(KEYS_S)
+        try:
+            keys = context.cloud.secret(context.facts.secret).split()
+            text = key_matcher(keys)
+        except (CloudError, UserError) as error:
+            if isinstance(error, CloudError) and error.code not in (400, 404):
+                log.warning("the keys could not be read again", problem=str(error)[:200])
+                continue
+            keys, text = [], NOBODY
+        if keys != known:
+            _give(RUN / "secrets" / "keys.caddy", text)
+            subprocess.run(["docker", "kill", "--signal", "USR1", containers.name("gateway")], capture_output=True, check=False)
+            log.warning("the accepted keys changed", number=len(keys))
+            known = keys
 
 
 def _give(file: Path, text: str) -> None:

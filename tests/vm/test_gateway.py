@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -16,11 +17,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
 from runners.vm import steps
+from runners.vm.cloud import CloudError
 from tests import caddy as tests_caddy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +40,7 @@ class Gateway:
     data: Path
     seen: list[tuple[str, str, str | None]] = field(default_factory=list)
     hold: threading.Event = field(default_factory=threading.Event)
+    process: Any = None
 
     def ask(
         self, method: str, path: str, key: str | None = FIRST, body: bytes = b"{}", headers: dict[str, str] | None = None
@@ -115,7 +120,7 @@ def gateway(caddy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     command = [str(caddy), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
     environment = {**os.environ, **values, "XDG_DATA_HOME": str(folder / "data"), "XDG_CONFIG_HOME": "/proc/none"}
     with made.log.open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        made.process = server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         for _ in range(200):
             try:
@@ -300,6 +305,49 @@ def test_the_list_of_models_is_answered_while_every_place_is_taken(gateway: Gate
         assert gateway.ask("POST", "/v1/completions")[0] == 429
         gateway.hold.set()
         assert [each.result()[0] for each in held] == [200] * IN_FLIGHT
+
+
+def test_a_revoked_key_is_refused_on_a_running_server_and_a_stream_on_its_way_ends_well(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's own loop, with the secret and docker's signal replaced."""
+    keys = [[SECOND], CloudError(503, "away"), CloudError(400, "no enabled version"), [FIRST, SECOND]]
+    secrets = gateway.health.parent / "secrets"
+
+    def secret(_: str) -> str:
+        found = keys.pop(0)
+        if isinstance(found, CloudError):
+            raise found
+        return "\n".join(found)
+
+    monkeypatch.setattr(steps, "KEYS_S", 0.0)
+    monkeypatch.setattr(steps, "RUN", gateway.health.parent)
+    monkeypatch.setattr(steps, "_give", lambda file, text: (secrets / file.name).write_text(text))
+    monkeypatch.setattr(steps.subprocess, "run", lambda command, **_: gateway.process.send_signal(signal.SIGUSR1) if "USR1" in command else None)
+    context = SimpleNamespace(cloud=SimpleNamespace(secret=secret), facts=SimpleNamespace(secret="s"))
+
+    def until(key: str, wanted: int) -> None:
+        end = time.monotonic() + 20
+        while gateway.ask("GET", "/v1/models", key)[0] != wanted:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    gateway.hold.clear()
+    before = len(gateway.seen)
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(gateway.ask, "POST", "/v1/completions", FIRST, b"hold")
+        while len(gateway.seen) == before:
+            time.sleep(0.05)
+        steps.follow_keys(context, [FIRST, SECOND], rounds=1)
+        until(FIRST, 401)
+        assert gateway.ask("GET", "/v1/models", SECOND)[0] == 200
+        gateway.hold.set()
+        assert held.result()[0] == 200
+    steps.follow_keys(context, [SECOND], rounds=1)
+    assert gateway.ask("GET", "/v1/models", SECOND)[0] == 200, "a service that is away for a moment locks nobody out"
+    steps.follow_keys(context, [SECOND], rounds=1)
+    until(SECOND, 401)
+    assert gateway.ask("GET", "/v1/models", "")[0] == 401
+    steps.follow_keys(context, [], rounds=1)
+    until(FIRST, 200)
 
 
 def test_what_is_tested_is_what_is_shipped() -> None:
