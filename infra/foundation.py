@@ -17,6 +17,7 @@ from infra.components.network import Network
 from infra.components.secrets import Secrets
 from infra.components.services import Services
 from infra.components.stop import Stop
+from infra.components.watchdog import Watchdog
 from runners.planning.stacks import Stack
 
 
@@ -25,19 +26,20 @@ def build(stack: Stack) -> dict[str, Any]:
     spec = stack.spec.foundation
     assert spec is not None  # noqa: S101 - from_config saw it
     services = Services(billing=spec.billing_account is not None)
-    number = gcp.organizations.get_project_output(project_id=stack.project).number
+    project = gcp.organizations.get_project_output(project_id=stack.project, opts=pulumi.InvokeOutputOptions(depends_on=[services.known]))
     buckets = Buckets(stack.spec.buckets, spec, after=services)
     images = Images(spec, after=services)
     secrets = Secrets(after=services)
     identities = Identities(stack.project, spec.region, buckets, images, secrets, after=services)
     network = Network(stack.project, spec, identities.server, after=services)
-    stop = Stop(stack.project, number, spec, buckets, identities, after=services)
+    stop = Stop(stack.project, spec, buckets, identities, after=services)
+    Watchdog(stack.project, spec, buckets, identities, after=services)
     alerts = Alerts(stack.project, spec, after=services)
     if not spec.billing_account:
-        pulumi.log.warn("no foundation.billing_account: there is no budget, so the last of the three stops is missing (gcloud billing accounts list)")
+        pulumi.log.warn("no foundation.billing_account: there is no budget, so the last of the five stops is missing (gcloud billing accounts list)")
     else:
-        Budget(spec, spec.billing_account, number, stop.topic, alerts.channels)
-    Dashboard(stack.project)
+        Budget(stack.project, spec, spec.billing_account, project.number, stop.topic, alerts.channels, after=services)
+    Dashboard(stack.project, after=services)
     return {
         "project": stack.project,
         "region": spec.region,

@@ -16,13 +16,12 @@ from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan
 from runners.planning.stacks import ResolvedStack
 from runners.spec import MachineSpec, Spec, spec_digest
+from runners.vm.containers import HEALTH_PORT
 
 #: Google's health checkers, and the range IAP connects from.
 HEALTH_CHECK_RANGES = ("35.191.0.0/16", "130.211.0.0/22")
 IAP_RANGE = "35.235.240.0/20"
 HTTPS_PORT = 443
-#: Where the gateway tells the health checkers, and nobody else, whether completions come back (images/gateway/Caddyfile).
-HEALTH_PORT = 8081
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,14 @@ class Access:
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What stops a job from outside its own code: the dead man's switch counts the minutes of its VM, the watchdog those of all VMs, and the VMs."""
+
+    minutes: int
+    vms: int
+
+
+@dataclass(frozen=True)
 class GroupPlan:
     """A regional group of one VM."""
 
@@ -82,6 +89,7 @@ class GroupPlan:
     repair: Repair
     access: Access | None
     spec: Spec
+    bounds: Bounds
     labels: tuple[tuple[str, str], ...]
     needs_nat: bool
 
@@ -107,6 +115,8 @@ class GroupPlan:
             "elson-region": self.region,
             "elson-spec-uri": f"{scratch or self.spec.buckets.scratch}/{self.spec_name}",
             "elson-images": json.dumps(images, sort_keys=True),
+            "elson-max-minutes": str(self.bounds.minutes),
+            "elson-max-vms": str(self.bounds.vms),
             "enable-guest-attributes": "TRUE",
             "enable-oslogin": "TRUE",
             "block-project-ssh-keys": "TRUE",
@@ -139,6 +149,7 @@ def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan | None
         repair=plan_repair(wanted, spec),
         access=plan_access(spec) if wanted.role == "serve" else None,
         spec=spec,
+        bounds=plan_bounds(wanted),
         labels=(("elson-stack", stack), ("elson-role", wanted.role), ("elson-job", found.job_id)),
         # A baked image fetches nothing but what private Google access reaches.
         needs_nat=not wanted.image_is_baked and not (wanted.role == "serve" and plan_access(spec).is_open),
@@ -175,6 +186,16 @@ def plan_repair(wanted: MachineSpec, spec: Spec) -> Repair:
         # At most an hour by the API; a server that is not ready by then has counted its own attempts.
         initial_delay_s=min(3600, spec.serve.ready_timeout_s + boot_s) if serving else None,
     )
+
+
+def plan_bounds(wanted: MachineSpec) -> Bounds:
+    """A little more than the job allows itself, so that it ends by itself when it can: half an hour over the deadline, two VMs over the attempts.
+
+    A server has no deadline: its VMs together live no longer than one may, and a spot server may be taken often while it is in use.
+    """
+    if wanted.role == "train":
+        return Bounds(wanted.deadline_minutes + 30, wanted.max_attempts + 2)
+    return Bounds(wanted.max_run_minutes + 15, 3 * wanted.max_attempts + 2)
 
 
 def plan_access(spec: Spec) -> Access:

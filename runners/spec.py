@@ -254,7 +254,7 @@ class FoundationSpec(Strict):
 
     region: str = "us-central1"
     billing_account: str | None = Field(None, description="012345-6789AB-CDEF01; without it there is no budget, and the plan says so")
-    budget_usd_per_month: float = Field(50.0, gt=0)
+    budget_per_month: float = Field(50.0, gt=0, description="in the billing account's currency")
     budget_alert_fractions: tuple[Fraction, ...] = (0.5, 0.9, 1.0)
     stop_at_budget_fraction: Fraction = Field(1.0, description="the function resizes every group to 0 when the month's cost reaches this share")
     alert_emails: tuple[str, ...] = ()

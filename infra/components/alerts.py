@@ -1,4 +1,4 @@
-"""Mails about what a VM wrote into Cloud Logging: preempted, failed, past its deadline, and a VM that could not be stopped."""
+"""Mails about what a VM wrote into Cloud Logging (preempted, failed, past its deadline, cannot be stopped), and about what the watchdog stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pulumi_gcp as gcp
 from infra.components.services import Services
 from runners.spec import FoundationSpec
 
-#: name -> (title, filter on the VM agent's lines, what to do). The agent logs every decision with the status it leads to (runners/vm/state.py).
+#: name -> (title, filter, what to do). The agent logs every decision that ends or changes a job with the status it leads to (runners/vm/state.py).
 EVENTS = {
     "preempted": ("a VM was preempted", 'jsonPayload.status="preempted"', "Nothing: the group makes another VM, which resumes from the last checkpoint."),
     "failed": (
@@ -26,6 +26,11 @@ EVENTS = {
         'jsonPayload.message:"could not end this VM"',
         "Set the group to 0 by hand: `pulumi destroy -s STACK`. Then look at the roles of its service account.",
     ),
+    "watchdog": (
+        "the watchdog stopped a group",
+        'jsonPayload.message:"group resized to 0"',
+        "Its VM did not end by itself: read the reason in the log, then `elson status JOB --log 200`, and `elson retry JOB` when that is fixed.",
+    ),
 }
 
 
@@ -41,7 +46,8 @@ class Alerts(pulumi.ComponentResource):
         ]
         self.channels = [channel.name for channel in made]
         for name, (title, condition, what_to_do) in EVENTS.items():
-            selected = f'logName="projects/{project}/logs/elson" AND {condition}'
+            source = "run.googleapis.com%2Fstdout" if name == "watchdog" else "elson"
+            selected = f'logName="projects/{project}/logs/{source}" AND {condition}'
             gcp.logging.Metric(
                 f"count-{name}",
                 name=f"elson/{name}",

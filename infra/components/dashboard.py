@@ -9,14 +9,16 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.alerts import EVENTS
+from infra.components.services import Services
 
 
 class Dashboard(pulumi.ComponentResource):
     """The dashboard; its content is data."""
 
-    def __init__(self, project: str) -> None:
+    def __init__(self, project: str, after: Services) -> None:
         super().__init__("elson:infra:Dashboard", "dashboard")
-        gcp.monitoring.Dashboard("dashboard", dashboard_json=json.dumps(content(project), sort_keys=True), opts=pulumi.ResourceOptions(parent=self))
+        first = pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self))
+        gcp.monitoring.Dashboard("dashboard", dashboard_json=json.dumps(content(project), sort_keys=True), opts=first)
         self.register_outputs({})
 
 
@@ -34,7 +36,7 @@ def content(project: str) -> dict[str, Any]:
             [f'metric.type="compute.googleapis.com/instance/network/{way}_bytes_count" {vm}' for way in ("received", "sent")],
             "ALIGN_RATE",
         ),
-        _chart("Events", [f'metric.type="logging.googleapis.com/user/elson/{name}" resource.type="gce_instance"' for name in EVENTS], "ALIGN_DELTA"),
+        _chart("Events", [f'metric.type="logging.googleapis.com/user/elson/{name}"' for name in EVENTS], "ALIGN_DELTA"),
     ]
     logs = {"title": "What the machines say", "logsPanel": {"filter": f'logName="projects/{project}/logs/elson"', "resourceNames": [f"projects/{project}"]}}
     tiles = [{"xPos": 24 * (n % 2), "yPos": 16 * (n // 2), "width": 24, "height": 16, "widget": chart} for n, chart in enumerate(charts)]

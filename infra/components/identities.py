@@ -12,10 +12,13 @@ import pulumi_gcp as gcp
 
 from infra.components.buckets import Buckets
 from infra.components.images import Images
+from infra.components.pause import Pause
 from infra.components.secrets import Secrets
 from infra.components.services import Services
 from runners.pipeline import QUANTIZED
 
+#: Seconds until a grant is known everywhere: usually two minutes (cloud.google.com/iam/docs/access-change-propagation).
+_GRANTED_AFTER_S = 180
 #: deleteInstances and resize of a group; the group's own agent does the rest.
 STOP_PERMISSIONS = (
     "compute.instanceGroupManagers.get",
@@ -23,6 +26,7 @@ STOP_PERMISSIONS = (
     "compute.instanceGroupManagers.update",
     "compute.instances.get",
     "compute.instances.delete",
+    "compute.instanceTemplates.get",
 )
 
 
@@ -32,6 +36,7 @@ class Identities(pulumi.ComponentResource):
     def __init__(self, project: str, region: str, buckets: Buckets, images: Images, secrets: Secrets, after: Services) -> None:
         super().__init__("elson:infra:Identities", "identities")
         self._project, self._mine = project, pulumi.ResourceOptions(parent=self)
+        self._grants: list[pulumi.Resource] = []
         first = pulumi.ResourceOptions.merge(after.first, self._mine)
         self.trainer, self.server, self.builder, self.stopper = (
             gcp.serviceaccount.Account(role, account_id=f"elson-{role}", display_name=text, opts=first)
@@ -39,7 +44,7 @@ class Identities(pulumi.ComponentResource):
                 ("train", "elson: trains and publishes"),
                 ("serve", "elson: serves"),
                 ("build", "elson: builds images"),
-                ("stop", "elson: stops every group when the budget is used up"),
+                ("stop", "elson: stops groups from outside their VMs"),
             )
         )
         stop_role = gcp.projects.IAMCustomRole(
@@ -65,10 +70,16 @@ class Identities(pulumi.ComponentResource):
             self._vm(name, account, images, stop_role.name)
             self._on_bucket(f"{name}-lists-scratch", account, buckets.scratch, list_role.name)
         self._on_project("stop-stop", self.stopper, stop_role.name)
+        self._on_bucket("stop-lists-scratch", self.stopper, buckets.scratch, list_role.name)
+        self._on_bucket("stop-reads-jobs", self.stopper, buckets.scratch, "roles/storage.objectViewer", prefixes=("jobs/",))
+        self._on_bucket("stop-remembers", self.stopper, buckets.scratch, "roles/storage.objectUser", prefixes=("watchdog/",))
         self._on_project("build-logs", self.builder, "roles/logging.logWriter")
         self._training(buckets)
         self._serving(buckets, secrets)
         self._building(buckets, images, region)
+        self.stop_member = _member(self.stopper)
+        #: What acts as one of these accounts in this very `pulumi up` depends on it: grants take effect later than they are made.
+        self.granted = Pause("grants-known", _GRANTED_AFTER_S, self._grants, self)
         self.emails = pulumi.Output.all(train=self.trainer.email, serve=self.server.email, build=self.builder.email)
         self.register_outputs({"emails": self.emails})
 
@@ -104,17 +115,19 @@ class Identities(pulumi.ComponentResource):
             ("build-writes-functions", "roles/artifactregistry.writer", f"projects/{self._project}/locations/{region}/repositories/gcf-artifacts"),
         ):
             only = gcp.projects.IAMMemberConditionArgs(title="only Cloud Functions", expression=f'resource.name.startsWith("{place}")')
-            gcp.projects.IAMMember(name, project=self._project, role=role, member=_member(self.builder), condition=only, opts=self._mine)
+            granted = gcp.projects.IAMMember(name, project=self._project, role=role, member=_member(self.builder), condition=only, opts=self._mine)
+            self._grants.append(granted)
         self._on_bucket("build-uses-scratch", self.builder, buckets.scratch, "roles/storage.objectUser", prefixes=("builds/", "functions/"))
 
     def _on_project(self, name: str, account: gcp.serviceaccount.Account, role: pulumi.Input[str]) -> None:
-        gcp.projects.IAMMember(name, project=self._project, role=role, member=_member(account), opts=self._mine)
+        self._grants.append(gcp.projects.IAMMember(name, project=self._project, role=role, member=_member(account), opts=self._mine))
 
     def _on_images(self, name: str, account: gcp.serviceaccount.Account, images: Images, role: str) -> None:
         there = images.repository
-        gcp.artifactregistry.RepositoryIamMember(
+        granted = gcp.artifactregistry.RepositoryIamMember(
             name, project=self._project, location=there.location, repository=there.name, role=role, member=_member(account), opts=self._mine
         )
+        self._grants.append(granted)
 
     def _on_bucket(
         self,
@@ -132,7 +145,7 @@ class Identities(pulumi.ComponentResource):
                 lambda there: join.join(f'{sign}resource.name.startsWith("projects/_/buckets/{there}/objects/{prefix}")' for prefix in tested)
             )
             condition = gcp.storage.BucketIAMMemberConditionArgs(title=f"{word} {', '.join(tested)}"[:100], expression=tests)
-        gcp.storage.BucketIAMMember(name, bucket=bucket.name, role=role, member=_member(account), condition=condition, opts=self._mine)
+        self._grants.append(gcp.storage.BucketIAMMember(name, bucket=bucket.name, role=role, member=_member(account), condition=condition, opts=self._mine))
 
 
 def _member(account: gcp.serviceaccount.Account) -> pulumi.Output[str]:

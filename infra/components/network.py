@@ -9,8 +9,9 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.services import Services
-from infra.plan import HEALTH_CHECK_RANGES, HEALTH_PORT, HTTPS_PORT, IAP_RANGE
+from infra.plan import HEALTH_CHECK_RANGES, HTTPS_PORT, IAP_RANGE
 from runners.spec import FoundationSpec
+from runners.vm.containers import HEALTH_PORT
 
 
 class Network(pulumi.ComponentResource):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pulumi
 import pulumi_gcp as gcp
 
+from infra.components.pause import Pause
+
 SERVICES = (
-    "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "compute", "eventarc", "iam", "iap", "logging", "monitoring", "pubsub", "run",
-    "secretmanager", "serviceusage", "storage",
+    "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "compute", "iam", "iap", "logging", "monitoring", "pubsub",
+    "run", "secretmanager", "serviceusage", "storage",
 )  # fmt: skip
+#: Seconds until an API that was switched on answers everywhere.
+_KNOWN_AFTER_S = 60
 
 
 class Services(pulumi.ComponentResource):
@@ -20,9 +24,10 @@ class Services(pulumi.ComponentResource):
         self.enabled = [
             gcp.projects.Service(name, service=f"{name}.googleapis.com", disable_on_destroy=False, opts=pulumi.ResourceOptions(parent=self)) for name in names
         ]
+        self.known = Pause("services-known", _KNOWN_AFTER_S, self.enabled, self)
         self.register_outputs({})
 
     @property
     def first(self) -> pulumi.ResourceOptions:
         """Options of whatever needs the APIs."""
-        return pulumi.ResourceOptions(depends_on=list(self.enabled))
+        return pulumi.ResourceOptions(depends_on=[*self.enabled, self.known])

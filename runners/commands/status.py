@@ -69,8 +69,8 @@ def _show(found: dict[str, Any]) -> None:
     click.echo(f"status    {found['status']}{': ' + found['reason'] if found.get('reason') else ''}")
     click.echo(f"stage     {found.get('stage') or '-'}")
     click.echo(f"attempts  {found['attempts']} of {found.get('max_attempts', '?')}")
-    if found.get("deadline_at"):
-        click.echo(f"deadline  {found['deadline_at'][:19]} UTC")
+    if found.get("minutes_left") is not None:
+        click.echo(f"deadline  after {found['minutes_left']:g} more minutes of a VM (as of {found.get('updated_at', '')[:19]})")
     if progress := found.get("progress"):
         click.echo(f"progress  {_progress(progress)} (as of {found.get('updated_at', '')[:19]})")
     for boot in found.get("boots", []):

@@ -103,15 +103,15 @@ class Cloud:
         condition = "" if generation is None else f"&ifGenerationMatch={generation}"
         self._authorized("POST", f"{_STORAGE}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}{condition}", content, kind)
 
-    def update(self, uri: str, change: Callable[[dict[str, Any] | None], dict[str, Any] | None]) -> None:
+    def update(self, uri: str, change: Callable[[bytes | None], dict[str, Any] | None]) -> None:
         """Compare-and-swap a JSON object; ``change`` gets the content (None if there is none) and returns what to write (None: leave it)."""
         for _ in range(10):
             body, generation = self.read(uri)
-            wanted = change(json.loads(body) if body else None)
-            if wanted is None:
+            changed = change(body)
+            if changed is None:
                 return
             try:
-                self.write(uri, json.dumps(wanted, indent=1).encode(), generation)
+                self.write(uri, json.dumps(changed, indent=1).encode(), generation)
             except CloudError as error:
                 if error.code != 412:
                     raise

@@ -21,6 +21,8 @@ WORK = Path("/var/lib/elson/work")
 CONTAINER_USER = 10001
 #: vLLM's port, on loopback; the gateway's is the spec's.
 VLLM_PORT = 8001
+#: Where the gateway tells the health checkers whether completions come back (images/gateway/Caddyfile).
+HEALTH_PORT = 8081
 #: Seconds a training gets to write its checkpoint: what a preemption notice of 120 s leaves after noticing and uploading. The others have nothing to save:
 #: a server that is still loading ignores the signal, and would only hold up the VM's end.
 STOP_S = {"train": 100}

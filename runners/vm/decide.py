@@ -1,19 +1,24 @@
 """What a VM does next: pure functions over plain data.
 
-A job's state outlives its VMs in ``state.json``. Two rules keep money from leaking: every boot with the intent to work counts as an attempt, preempted ones too
-(a spot VM can be taken within a minute of its boot, again and again), and a deadline runs from the first attempt's start, whoever was working meanwhile.
+A job's state outlives its VMs in ``state.json``. Three rules keep money from leaking. Every boot with the intent to work counts as an attempt,
+preempted ones too: a spot VM can be taken within a minute of its boot, again and again. The deadline counts the minutes that the job's VMs have lived,
+so waiting for capacity, which is free, uses up nothing. A state that cannot be read ends the job, since nobody knows how many attempts are behind it.
+Lifetimes are measured by each VM's own uptime: a wall clock that jumps changes nothing.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from runners import pipeline
 
-#: A training job in one of these states is over: a VM that finds it stops at once.
+#: A job in one of these states is over: a VM that finds it stops at once.
 OVER = ("done", "failed", "deadline")
+#: Minutes that a server must have been ready before the attempts behind it are forgotten: one that fails right after it is ready must not boot for ever.
+STEADY_MINUTES = 30
 #: Exit codes of a runner that a second try would only repeat: a refused spec, a failed gate (1), a benchmark that can't be measured or a wrong option (2).
 FINAL_EXIT_CODES = (1, 2)
 #: A bucket that does not answer, a full disk (EX_TEMPFAIL): no fault of the job, so it is tried again without using up an attempt.
@@ -41,11 +46,13 @@ class Boot:
     instance: str
     zone: str
     started_at: str
+    lived_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is known of a job across its VMs. Times are ISO 8601 in UTC."""
+    """What is known of a job across its VMs. Times are ISO 8601 in UTC. ``earlier_s`` is how long the VMs before the newest one lived,
+    ``idle_s`` how long a server has been ready and unused."""
 
     job_id: str
     role: str
@@ -58,18 +65,45 @@ class Job:
     boots: tuple[Boot, ...] = ()
     progress: dict[str, Any] = field(default_factory=dict)
     troubles: int = 0
+    earlier_s: float = 0.0
+    idle_s: float = 0.0
     version: int = 1
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> Job:
-        """Read a state file; keys of a newer version are left aside."""
-        known = {item.name for item in fields(Job)}
-        kept = {key: value for key, value in values.items() if key in known}
-        return Job(**{**kept, "boots": tuple(Boot(**boot) for boot in values.get("boots", ()))})
+    def from_json(values: Any) -> Job:
+        """Read a state file; keys of a newer version are left aside. Raises ValueError for another shape."""
+        kept = _fields_of(Job, values)
+        boots = kept.get("boots") or ()
+        if not isinstance(boots, list | tuple):
+            raise ValueError(f"boots is {boots!r}")
+        job = Job(**{**kept, "boots": tuple(Boot(**_fields_of(Boot, boot)) for boot in boots)})
+        if job.stage not in ("", *pipeline.stages_of(job.role)):
+            raise ValueError(f"{job.role} has no stage {job.stage[:80]!r}")
+        return job
 
     def to_json(self) -> dict[str, Any]:
         """The state file's content."""
         return asdict(self)
+
+
+def _fields_of(kind: type, values: Any) -> dict[str, Any]:
+    """The known fields of a JSON object, each of its type. Raises ValueError."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{str(values)[:80]!r} is no object")
+    kinds: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "str | None": (str, type(None)), "dict[str, Any]": dict}
+    kept = {}
+    for item in fields(kind):
+        expected = kinds.get(str(item.type))
+        if item.name not in values:
+            continue
+        value = values[item.name]
+        number = isinstance(value, int | float)
+        if expected and (not isinstance(value, expected) or isinstance(value, bool) or (number and not (math.isfinite(value) and value >= 0))):
+            raise ValueError(f"{item.name} is {str(value)[:80]!r}")
+        kept[item.name] = value
+    if missing := {"job_id", "role", "id", "instance", "zone", "started_at"} & {item.name for item in fields(kind)} - kept.keys():
+        raise ValueError(f"{', '.join(sorted(missing))} is missing")
+    return kept
 
 
 @dataclass(frozen=True)
@@ -80,6 +114,23 @@ class Decision:
     job: Job
 
 
+def unreadable(job_id: str, role: str, why: str, now: datetime) -> Job:
+    """What a state becomes that is not JSON or has another shape: the end, since nobody knows how many attempts and minutes are behind it."""
+    return _end(Job(job_id, role), "failed", f"the job's state could not be read ({why[:200]}); `elson retry {job_id}` begins again", now)
+
+
+def live(job: Job, boot_id: str, lived_s: float) -> Job:
+    """The job with the newest age of the VM that is working on it. An older reading changes nothing."""
+    if not job.boots or job.boots[-1].id != boot_id or lived_s <= job.boots[-1].lived_s:
+        return job
+    return replace(job, boots=(*job.boots[:-1], replace(job.boots[-1], lived_s=lived_s)))
+
+
+def lived_s(job: Job) -> float:
+    """How long the job's VMs have lived, together."""
+    return job.earlier_s + (job.boots[-1].lived_s if job.boots else 0.0)
+
+
 def at_boot(job: Job, boot: Boot, limits: Limits, now: datetime) -> Decision:
     """Work (and count an attempt), or stop at once because the job is over, past its deadline or out of attempts."""
     if job.status in OVER:
@@ -87,18 +138,22 @@ def at_boot(job: Job, boot: Boot, limits: Limits, now: datetime) -> Decision:
     if job.boots and job.boots[-1].id == boot.id:
         return Decision("work", job)  # the startup script ran twice in one boot
     if job.status == "idle":
-        job = replace(job, attempts=0, first_started_at=None)  # a server that stopped itself was asked for again
-    if past_deadline(job, limits, now):
+        job = begin_again(job)  # a server that stopped itself was asked for again
+    if past_deadline(job, limits):
         return Decision("stop", _end(job, "deadline", _deadline_text(job, limits), now))
     if job.attempts >= limits.max_attempts:
         return Decision("stop", _end(job, "failed", f"attempts used up ({job.attempts} of {limits.max_attempts}); last: {job.reason or job.status}", now))
     # Another instance has an empty disk: stages whose results are published end in seconds, what was only on the old disk is made again.
     stage = job.stage if job.boots and job.boots[-1].instance == boot.instance else ""
-    boots = (*job.boots, boot)[-_KEPT_BOOTS:]
+    counted = replace(job, attempts=job.attempts + 1, earlier_s=lived_s(job), boots=(*job.boots, boot)[-_KEPT_BOOTS:])
     started = job.first_started_at or boot.started_at
-    return Decision(
-        "work", replace(job, status="starting", reason="", stage=stage, attempts=job.attempts + 1, first_started_at=started, boots=boots, updated_at=_iso(now))
-    )
+    return Decision("work", replace(counted, status="starting", reason="", stage=stage, first_started_at=started, updated_at=_iso(now)))
+
+
+def begin_again(job: Job) -> Job:
+    """The job without attempts, minutes and idling behind it; the boots stay, for the eye."""
+    boots = tuple(replace(boot, lived_s=0.0) for boot in job.boots)
+    return replace(job, attempts=0, first_started_at=None, stage="", earlier_s=0.0, idle_s=0.0, boots=boots, progress={})
 
 
 def after_stage(job: Job, stage: str, exit_code: int, interruption: str, limits: Limits, now: datetime) -> Decision:
@@ -114,21 +169,21 @@ def after_stage(job: Job, stage: str, exit_code: int, interruption: str, limits:
     if exit_code in FINAL_EXIT_CODES:
         return Decision("stop", _end(job, "failed", f"{stage} refused to go on (exit code {exit_code}); its last lines are in the logs", now))
     reason = f"{stage} ended with exit code {exit_code}{_signal(exit_code)}"
-    if exit_code == TEMPORARY_EXIT_CODE and job.troubles < _MOST_TROUBLES and not past_deadline(job, limits, now):
+    if exit_code == TEMPORARY_EXIT_CODE and job.troubles < _MOST_TROUBLES and not past_deadline(job, limits):
         return Decision("retry", replace(job, status="retrying", reason=f"{reason} (temporary trouble)", troubles=job.troubles + 1, updated_at=_iso(now)))
     return _another_try(job, reason, limits, now, "retry")
 
 
 def pause_s(job: Job) -> float:
     """Seconds before the next try: longer after each temporary trouble in a row."""
-    return min(300.0, 5.0 * 2 ** min(job.troubles, 10))
+    return float(min(300.0, 5.0 * 2.0 ** min(job.troubles, 10)))
 
 
 def after_unit_failure(job: Job, unit: str, interruption: str, limits: Limits, now: datetime) -> Decision:
     """What follows a unit that systemd gave up on: a fresh boot while attempts are left (counted there), else the end."""
     if interruption or job.status in OVER:
         return Decision("leave", job)
-    if past_deadline(job, limits, now):
+    if past_deadline(job, limits):
         return Decision("stop", _end(job, "deadline", _deadline_text(job, limits), now))
     reason = f"unit {unit} failed"
     if job.attempts >= limits.max_attempts:
@@ -137,15 +192,19 @@ def after_unit_failure(job: Job, unit: str, interruption: str, limits: Limits, n
 
 
 def at_deadline(job: Job, limits: Limits, now: datetime) -> Decision:
-    """Stop when the deadline has passed and the job is not over yet."""
-    if job.status in OVER or not past_deadline(job, limits, now):
+    """Stop when the deadline has passed. A job that is over stops, too: whoever wrote that may not have come to end this VM."""
+    if job.status in OVER:
+        return Decision("stop", job)
+    if not past_deadline(job, limits):
         return Decision("leave", job)
     return Decision("stop", _end(job, "deadline", _deadline_text(job, limits), now))
 
 
-def when_ready(job: Job, now: datetime) -> Job:
-    """A server that answers: the attempts behind it are forgotten, so that a preemption a week later has its own."""
-    return replace(job, status="ready", reason="", attempts=0, updated_at=_iso(now))
+def when_ready(job: Job, ready_s: float, idle_s: float, now: datetime) -> Job:
+    """A server that answers, ready for ``ready_s`` in this boot. When that has lasted, the attempts behind it are forgotten, so that a preemption a week
+    later has its own. The idle time goes into the state: another boot goes on counting."""
+    attempts = 0 if ready_s >= 60 * STEADY_MINUTES else job.attempts
+    return replace(job, status="ready", reason="", attempts=attempts, idle_s=round(idle_s, 1), updated_at=_iso(now))
 
 
 def when_idle(job: Job, minutes: float, now: datetime) -> Job:
@@ -153,17 +212,14 @@ def when_idle(job: Job, minutes: float, now: datetime) -> Job:
     return _end(job, "idle", f"no request for {minutes:.0f} minutes", now)
 
 
-def past_deadline(job: Job, limits: Limits, now: datetime) -> bool:
-    """Whether the time since the first attempt's start is used up."""
-    end = deadline(job, limits)
-    return end is not None and now >= end
+def past_deadline(job: Job, limits: Limits) -> bool:
+    """Whether the job's VMs have lived for as long as they may."""
+    return limits.deadline_minutes is not None and lived_s(job) >= 60 * limits.deadline_minutes
 
 
-def deadline(job: Job, limits: Limits) -> datetime | None:
-    """When the job must be over, or None."""
-    if limits.deadline_minutes is None or job.first_started_at is None:
-        return None
-    return datetime.fromisoformat(job.first_started_at) + timedelta(minutes=limits.deadline_minutes)
+def left_s(job: Job, limits: Limits) -> float | None:
+    """Seconds of VM that the job may still use, or None where it has no deadline."""
+    return None if limits.deadline_minutes is None else max(0.0, 60 * limits.deadline_minutes - lived_s(job))
 
 
 @dataclass(frozen=True)
@@ -188,7 +244,7 @@ def idle_for_s(activity: Activity, now_s: float) -> float:
 
 
 def _another_try(job: Job, reason: str, limits: Limits, now: datetime, action: Action) -> Decision:
-    if past_deadline(job, limits, now):
+    if past_deadline(job, limits):
         return Decision("stop", _end(job, "deadline", f"{reason}; {_deadline_text(job, limits)}", now))
     if job.attempts >= limits.max_attempts:
         return Decision("stop", _end(job, "failed", f"attempts used up ({job.attempts} of {limits.max_attempts}); last: {reason}", now))
@@ -200,7 +256,7 @@ def _end(job: Job, status: str, reason: str, now: datetime) -> Job:
 
 
 def _deadline_text(job: Job, limits: Limits) -> str:
-    return f"deadline of {limits.deadline_minutes} minutes after the first start at {job.first_started_at}"
+    return f"deadline: its VMs have lived {lived_s(job) / 60:.0f} minutes, {limits.deadline_minutes} are allowed"
 
 
 def _signal(exit_code: int) -> str:

@@ -23,6 +23,10 @@ from runners.vm.decide import Decision, Job, Limits
 from runners.vm.facts import Facts, limits
 
 _INTERRUPTION, _ENDED = RUN / "interruption", RUN / "ended"
+#: Age that is written although nothing else changed: what tells the watchdog that this VM works, and what a lost VM's lifetime is short by at most.
+_HEARTBEAT_S = 60
+#: Rounds of asking the group to end this VM: about ten minutes of a Compute API in trouble, and one minute of one that says no.
+_ROUNDS, _ROUNDS_WHEN_REFUSED = 16, 5
 
 
 class Context:
@@ -45,49 +49,70 @@ class Context:
         return f"{self.folder}/state.json"
 
     def job(self) -> Job:
-        """The state as the bucket has it; a new one when there is none. Raises CloudError."""
-        body, _ = self.cloud.read(self.state_uri)
-        return self._parse(json.loads(body) if body else None)
+        """The state as the bucket has it; a new one when there is none, a failed one when it cannot be read. Raises CloudError."""
+        return self._parse(self.cloud.read(self.state_uri)[0])[0]
 
     def settle(self, decision_of: Callable[[Job], Decision]) -> Decision:
-        """Decide on the state in the bucket and write what follows, as one compare-and-swap. Raises CloudError."""
-        decided: list[Decision] = []
+        """Decide on the state in the bucket and write what follows, as one compare-and-swap. Raises CloudError.
 
-        def change(values: dict[str, Any] | None) -> dict[str, Any] | None:
-            job = self._parse(values)
-            decided[:] = [decision_of(job)]
-            return None if decided[0].job == job else self._document(decided[0].job)
+        A state that cannot be read is replaced by one that says so, and the decision is to stop.
+        """
+        decided: list[tuple[Job, Decision]] = []
+
+        def change(body: bytes | None) -> dict[str, Any] | None:
+            found, is_readable = self._parse(body)
+            job = decide.live(found, boot_id(), alive_s())
+            decision = decision_of(job) if is_readable else Decision("stop", job)
+            decided[:] = [(found, decision)]
+            grown = decide.lived_s(decision.job) - decide.lived_s(found)
+            return self._document(decision.job) if not is_readable or decision.job != job or grown >= _HEARTBEAT_S else None
 
         self.cloud.update(self.state_uri, change)
-        decision = decided[0]
+        before, decision = decided[0]
         (RUN / "job.json").write_text(json.dumps(decision.job.to_json()))
-        if decision.action == "leave":
-            return decision
-        log.event("decided", action=decision.action, status=decision.job.status, reason=decision.job.reason, attempts=decision.job.attempts)
-        guest_attribute(
-            "state", json.dumps({"status": decision.job.status, "stage": decision.job.stage, "reason": decision.job.reason, "attempts": decision.job.attempts})
-        )
+        if decision.action != "leave" or decision.job.status != before.status:
+            self._tell(decision)
         return decision
 
-    def _parse(self, values: dict[str, Any] | None) -> Job:
-        return Job.from_json(values) if values else Job(self.facts.job_id, self.facts.role)
+    def _tell(self, decision: Decision) -> None:
+        job = decision.job
+        log.event("decided", action=decision.action, status=job.status, reason=job.reason, attempts=job.attempts)
+        guest_attribute("state", json.dumps({"status": job.status, "stage": job.stage, "reason": job.reason, "attempts": job.attempts}))
+
+    def _parse(self, body: bytes | None) -> tuple[Job, bool]:
+        """The state, and whether it could be read."""
+        if body is None:
+            return Job(self.facts.job_id, self.facts.role), True
+        try:
+            job = Job.from_json(json.loads(body))
+            if job.role != self.facts.role:
+                raise ValueError(f"its role is {job.role}")
+        except (ValueError, RecursionError) as error:
+            return decide.unreadable(self.facts.job_id, self.facts.role, str(error), now()), False
+        return job, True
 
     def _document(self, job: Job) -> dict[str, Any]:
         # What `elson status` needs to find the machine without a stack at hand.
         where = {"project": self.facts.project, "region": self.facts.region, "group": self.facts.group}
-        end = decide.deadline(job, self.limits)
+        left = decide.left_s(job, self.limits)
         return {
             **job.to_json(),
             "machine": where,
             "spec_uri": self.facts.spec_uri,
             "max_attempts": self.limits.max_attempts,
-            "deadline_at": end.isoformat() if end else None,
+            "minutes_left": None if left is None else round(left / 60, 1),
         }
 
 
 def now() -> datetime:
     """The time in UTC."""
     return datetime.now(UTC)
+
+
+def alive_s() -> float:
+    """Seconds since this system started, by a clock that nobody can set."""
+    started = int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return round(float(Path("/proc/uptime").read_text().split()[0]) - started, 1)
 
 
 def boot_id() -> str:
@@ -109,27 +134,31 @@ def interruption() -> str:
 def end(context: Context | None, facts: Facts) -> None:
     """Save the logs, then delete this VM through its group; once, whoever asks first.
 
-    The group is emptied if the instance cannot be taken out of it. If neither is granted for ten minutes, the VM is switched off:
-    a running GPU is the worst way to wait.
+    The group is emptied if the instance cannot be taken out of it. If neither works for ten minutes, or both are refused for one, the VM is switched off:
+    a running GPU is the worst way to wait, and the group makes another one, which the watchdog outside counts.
     """
     with _once() as first:
         if not first:
             return
         interrupt("ended")
         if context:
-            with contextlib.suppress(CloudError):
+            with contextlib.suppress(Exception):  # no log is worth a VM that stays
                 logs.upload(context.cloud, context.folder, facts)
         cloud = context.cloud if context else Cloud()
-        for attempt in range(1, 17):
+        refusals = 0
+        for attempt in range(1, _ROUNDS + 1):
             for remove in (cloud.delete_instance, cloud.empty_group):
                 try:
                     remove(facts)
                 except CloudError as error:
+                    refusals += error.code == 403
                     log.error("could not end this VM", how=remove.__name__, attempt=attempt, problem=str(error)[:500])
                 else:
                     log.event("this VM is being deleted", how=remove.__name__)
                     _ENDED.touch()
                     return
+            if refusals >= 2 * _ROUNDS_WHEN_REFUSED:
+                break
             time.sleep(min(60, 5 * attempt))
         log.error(
             "switching off: the group could not be told to delete this VM",

@@ -37,7 +37,7 @@ def check() -> int:
     found.save(RUN / "facts.json")
     try:
         context, decision = _first_decision(found)
-    except (CloudError, UserError, KeyError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is: a VM that goes on without its job's state is one that nobody ends
         log.error("this VM cannot learn what it is for, so it ends", problem=repr(error)[:600])
         guest_attribute("state", json.dumps({"status": "failed", "reason": str(error)[:400]}))
         state.end(None, found)
@@ -106,7 +106,10 @@ def train() -> int:
     while True:
         if stage_pull := subprocess.run(["systemctl", "start", f"elson-pull@{image_of(stage)}.service"], check=False).returncode:
             return stage_pull  # the pull unit's own failure is being dealt with
-        if context.settle(partial(_running, stage)).action == "leave":
+        beginning = context.settle(partial(_running, stage))
+        if beginning.action == "stop":
+            state.end(context, context.facts)
+        if beginning.action != "work":
             return 0
         with progress.Publisher(context, stage) as publisher:
             code = containers.run(stage, containers.run_arguments(stage, context.facts, context.spec), publisher.line, _terminated)
@@ -131,13 +134,14 @@ def container(stage: str) -> int:
 
 
 def deadline() -> int:
-    """Stop everything when the job's deadline has passed. Runs twice a minute, so a clock that jumps after the boot does no harm."""
+    """Write down how long this VM has lived; stop everything when the job's deadline has passed, or when it is over. Runs twice a minute."""
     context = Context.load()
     try:
         decision = context.settle(lambda job: decide.at_deadline(job, context.limits, state.now()))
     except CloudError as error:
         log.warning("bucket not reachable: the deadline is judged by this VM's own copy", problem=str(error)[:300])
-        decision = decide.at_deadline(Job.from_json(json.loads((RUN / "job.json").read_text())), context.limits, state.now())
+        job = decide.live(Job.from_json(json.loads((RUN / "job.json").read_text())), state.boot_id(), state.alive_s())
+        decision = decide.at_deadline(job, context.limits, state.now())
     if decision.action != "stop":
         return 0
     state.interrupt("deadline")
@@ -190,16 +194,12 @@ def failed(unit: str) -> int:
     shown = subprocess.run(["systemctl", "show", "--property=ActiveState", "--value", unit], capture_output=True, text=True, check=False).stdout.strip()
     if shown not in ("failed", ""):
         return 0
-    if not (RUN / "spec.json").exists():
-        found = Facts.load(RUN / "facts.json") if (RUN / "facts.json").exists() else facts.parse(json.loads(metadata(recursive="true")))
-        state.end(None, found)
-        return 0
-    context = Context.load()
     try:
+        context = Context.load()
         decision = context.settle(lambda job: decide.after_unit_failure(job, unit, state.interruption(), context.limits, state.now()))
-    except CloudError as error:
-        log.error("the bucket cannot be reached any more, so this VM ends", problem=str(error)[:300])
-        state.end(context, context.facts)
+    except Exception as error:  # noqa: BLE001 - no spec, no bucket, no facts: nothing is left to try
+        log.error("this VM cannot learn what to do about a failed unit, so it ends", unit=unit, problem=repr(error)[:600])
+        _end_without_a_job()
         return 0
     if decision.action == "stop":
         state.end(context, context.facts)
@@ -208,6 +208,17 @@ def failed(unit: str) -> int:
         state.interrupt("retrying")
         subprocess.run(["systemctl", "reboot"], check=False)
     return 0
+
+
+def _end_without_a_job() -> None:
+    try:
+        found = Facts.load(RUN / "facts.json") if (RUN / "facts.json").exists() else facts.parse(json.loads(metadata(recursive="true")))
+        context = Context.load() if (RUN / "spec.json").exists() else None
+    except Exception as error:  # noqa: BLE001
+        log.error("switching off: this VM does not know its group", problem=repr(error)[:600])
+        subprocess.run(["systemctl", "poweroff"], check=False)
+        return
+    state.end(context, found)
 
 
 def _running(stage: str, job: Job) -> Decision:

@@ -1,4 +1,7 @@
-"""A server's readiness and idleness. Ready means that a completion came back; idle, that nobody but this watcher asked for one."""
+"""A server's readiness and idleness. Ready means that a completion came back and the gateway is up; idle, that nobody but this watcher asked for one.
+
+The idle time is kept in the job's state: a server that boots again and again, and is ready each time, idles out all the same.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 from runners import log
 from runners.vm import decide, state
 from runners.vm.cloud import CloudError, call, guest_attribute
-from runners.vm.containers import RUN, VLLM_PORT
+from runners.vm.containers import HEALTH_PORT, RUN, VLLM_PORT
 from runners.vm.decide import Activity, Decision
 from runners.vm.state import Context
 
@@ -18,6 +21,7 @@ _READY = RUN / "health" / "ready"
 _STARTING_S, _STEADY_S = 2.0, 10.0
 #: Completions that may fail in a row before /health says so (and the group's health check makes another VM).
 _FAILURES = 3
+_TELL_S = 60.0
 
 
 def watch() -> int:
@@ -26,39 +30,57 @@ def watch() -> int:
     serve: dict[str, Any] = context.spec["serve"]
     key = (RUN / "vllm" / "key").read_text()
     _READY.unlink(missing_ok=True)
-    begin, failures, probes, was_ready, told = time.monotonic(), 0, 0, False, False
+    begin, failures, probes, ready_at, told_at = time.monotonic(), 0, 0, None, -_TELL_S
     activity, tokens = Activity(0, 0, begin), 0.0
     while True:
         found = read_counters()
         # Tokens that are being made are a better sign than a probe, which would wait its turn behind a full queue and call a busy server dead.
         busy = found is not None and found["tokens"] > tokens
         tokens = found["tokens"] if found else tokens
-        answered = busy or probe(serve["served_model_name"], key)
-        probes += answered and not busy
+        completed = busy or probe(serve["served_model_name"], key)
+        probes += completed and not busy
+        answered = completed and gateway_answers()
         failures = 0 if answered else failures + 1
-        if answered and not was_ready:
-            was_ready = True
-            activity = Activity(activity.answered, activity.probes, time.monotonic())  # idling begins when there is something to use
-            log.event("ready: a completion came back", seconds=round(time.monotonic() - begin, 1))
-        told = told or (was_ready and _tell(context))
+        if answered and ready_at is None:
+            ready_at = time.monotonic()
+            # Idling begins when there is something to use, and goes on where the boot before this one left off.
+            activity = Activity(activity.answered, activity.probes, ready_at - _idled_before_s())
+            log.event("ready: a completion came back", seconds=round(ready_at - begin, 1))
         if answered:
             _READY.write_text("ready\n")
         elif failures >= _FAILURES:
             _READY.unlink(missing_ok=True)
-        if not was_ready and time.monotonic() - begin > serve["ready_timeout_s"]:
-            log.error("the server did not become ready", seconds=serve["ready_timeout_s"])
+        if ready_at is None and time.monotonic() - begin > serve["ready_timeout_s"]:
+            log.error("the server did not become ready", seconds=serve["ready_timeout_s"], completions=completed, gateway=gateway_answers())
             return 1
         if found := read_counters():
             tokens = found["tokens"]
             activity = decide.observe(activity, found["answered"], found["in_flight"], probes, time.monotonic())
         idle_s = decide.idle_for_s(activity, time.monotonic())
+        if ready_at is not None and time.monotonic() - told_at >= _TELL_S and _tell(context, time.monotonic() - ready_at, idle_s):
+            told_at = time.monotonic()
         guest_attribute(
-            "serving", json.dumps({"ready": was_ready and failures < _FAILURES, "answered": activity.answered - activity.probes, "idle_s": round(idle_s)})
+            "serving",
+            json.dumps({"ready": ready_at is not None and failures < _FAILURES, "answered": activity.answered - activity.probes, "idle_s": round(idle_s)}),
         )
-        if was_ready and idle_s >= 60 * serve["idle_minutes"]:
+        if ready_at is not None and idle_s >= 60 * serve["idle_minutes"]:
             _idle(context, serve["idle_minutes"])
             return 0
-        time.sleep(_STEADY_S if was_ready else _STARTING_S)
+        time.sleep(_STEADY_S if ready_at is not None else _STARTING_S)
+
+
+def gateway_answers() -> bool:
+    """Whether the gateway listens; what it says about the server is this watcher's own word."""
+    try:
+        call("GET", f"http://127.0.0.1:{HEALTH_PORT}/health", tries=1, timeout_s=5)
+    except CloudError as error:
+        return error.code != 0
+    return True
+
+
+def _idled_before_s() -> float:
+    """The idle time that the job's state had when this VM began."""
+    return decide.Job.from_json(json.loads((RUN / "job.json").read_text())).idle_s
 
 
 def probe(model: str, key: str) -> bool:
@@ -92,14 +114,18 @@ def counters(text: str) -> dict[str, float]:
     return {"tokens": totals["vllm:generation_tokens_total"], "answered": totals["vllm:request_success_total"], "in_flight": waiting}
 
 
-def _tell(context: Context) -> bool:
-    """Write down that the server is ready; a bucket that fails for a moment is no reason to stop serving."""
+def _tell(context: Context, ready_s: float, idle_s: float) -> bool:
+    """Write down that the server is ready, and for how long nobody used it; a bucket that fails for a moment is no reason to stop serving."""
     try:
-        context.settle(lambda job: Decision("work", decide.when_ready(job, state.now())))
+        context.settle(lambda job: Decision("leave", _ready(job, ready_s, idle_s)))
     except CloudError as error:
         log.warning("readiness not written down", problem=str(error)[:200])
         return False
     return True
+
+
+def _ready(job: decide.Job, ready_s: float, idle_s: float) -> decide.Job:
+    return job if job.status in decide.OVER or state.interruption() else decide.when_ready(job, ready_s, idle_s, state.now())
 
 
 def _idle(context: Context, minutes: int) -> None:

@@ -37,6 +37,7 @@ COMPUTED: engine.Computed = {
     "gcp:compute/subnetwork:Subnetwork": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
     "gcp:compute/regionInstanceTemplate:RegionInstanceTemplate": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
     "gcp:compute/healthCheck:HealthCheck": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
+    "gcp:cloudfunctionsv2/function:Function": lambda name, inputs: {"serviceConfig": {**inputs["serviceConfig"], "uri": f"https://elson-{name}.a.run.app"}},
     "gcp:compute/address:Address": lambda *_: {"address": "203.0.113.7"},
     "gcp:monitoring/notificationChannel:NotificationChannel": lambda name, _: {"name": f"projects/{PROJECT}/notificationChannels/{name}"},
 }

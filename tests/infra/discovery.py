@@ -34,6 +34,8 @@ SCHEMAS = {
     "gcp:monitoring/notificationChannel:NotificationChannel": ("monitoring.v3", "NotificationChannel"),
     "gcp:logging/metric:Metric": ("logging.v2", "LogMetric"),
     "gcp:pubsub/topic:Topic": ("pubsub.v1", "Topic"),
+    "gcp:pubsub/subscription:Subscription": ("pubsub.v1", "Subscription"),
+    "gcp:cloudscheduler/job:Job": ("cloudscheduler.v1", "Job"),
     "gcp:projects/iAMCustomRole:IAMCustomRole": ("iam.v1", "Role"),
     "gcp:serviceaccount/account:Account": ("iam.v1", "ServiceAccount"),
 }
@@ -44,6 +46,7 @@ PROVIDERS_OWN = {
         "Budget.billingAccount",
         "Function.location",
         "IAMCustomRole.roleId",
+        "Job.region",
         "RegionInstanceTemplate.name",
         "RegionInstanceTemplate.region",
     ),

@@ -12,11 +12,11 @@ import pytest
 from conftest import IMAGES, PROJECT, ROOT, Cloud, foundation_outputs, job_state, publish
 from engine import UNKNOWN, Registered, Run, Secret
 
-from infra.plan import HEALTH_PORT
 from runners.artifacts import registry
 from runners.planning import stacks
 from runners.planning.stacks import look_up
 from runners.spec import BucketSpec, parse, spec_digest
+from runners.vm.containers import HEALTH_PORT
 
 Runs = Callable[[str, bool], Run]
 MACHINES = ("train-h100", "serve-l4", "serve-l4-spot")
@@ -225,7 +225,7 @@ def test_the_foundation_has_nothing_that_is_billed_by_the_hour(runs: Runs) -> No
     hourly = ("RouterNat", "Address", "RegionInstanceGroupManager", "Instance", "ForwardingRule", "VPNTunnel", "Cluster")
     run = runs("foundation", False)
     assert [r.key for r in run.custom if r.type.split(":")[-1] in hourly] == []
-    assert run.only("Function").inputs["serviceConfig"]["minInstanceCount"] == 0
+    assert all(function.inputs["serviceConfig"]["minInstanceCount"] == 0 for function in run.all("Function") if function.type.startswith("gcp:"))
 
 
 def test_models_are_locked_three_times(runs: Runs) -> None:
@@ -271,15 +271,23 @@ def test_a_budget_tells_the_function(runs: Runs) -> None:
     budget = next(r.inputs for r in run.all("Budget") if r.type.startswith("gcp:"))
     assert budget["budgetFilter"]["projects"] == ["projects/123456789"]
     assert budget["allUpdatesRule"]["pubsubTopic"] == "messages-id"
-    assert run.only("Function").inputs["eventTrigger"]["pubsubTopic"] == "messages-id"
-    assert budget["amount"]["specifiedAmount"]["units"] == "50"
+    calls = run.only("Subscription").inputs
+    assert calls["topic"] == "messages-id" and calls["pushConfig"]["pushEndpoint"] == "https://elson-stop.a.run.app"
+    assert calls["expirationPolicy"] == {"ttl": ""}, "a subscription without messages must not expire"
+    assert budget["amount"]["specifiedAmount"] == {"units": "50", "nanos": 0}, "the account's own currency: the API refuses any other"
+
+
+def test_the_watchdog_is_called_every_five_minutes_by_its_own_account(runs: Runs) -> None:
+    job = runs("foundation", False).only("Job").inputs
+    assert (job["schedule"], job["httpTarget"]["uri"]) == ("*/5 * * * *", "https://elson-watchdog.a.run.app")
+    assert job["httpTarget"]["oidcToken"]["serviceAccountEmail"] == "elson-stop@a-project.iam.gserviceaccount.com"
 
 
 def test_without_a_billing_account_there_is_no_budget_and_everything_else(shared_cloud: Cloud) -> None:
     run = shared_cloud.run("foundation")
     assert run.returncode == 0, run.errors
     assert [r for r in run.all("Budget") if r.type.startswith("gcp:")] == []
-    assert len(run.all("Function")) == 1
+    assert len([r for r in run.all("Function") if r.type.startswith("gcp:")]) == 2
     assert "billing_account" in run.warnings
 
 

@@ -90,7 +90,8 @@ def function(compute: Compute, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def message(**notice: Any) -> Any:
-    return SimpleNamespace(data={"message": {"data": base64.b64encode(json.dumps(notice).encode()).decode()}})
+    body = {"message": {"data": base64.b64encode(json.dumps(notice).encode()).decode()}, "subscription": "projects/a-project/subscriptions/elson-budget"}
+    return SimpleNamespace(get_json=lambda force: body)
 
 
 def test_a_used_up_budget_stops_every_group_of_ours_and_no_other(function: ModuleType, compute: Compute, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,8 @@ def start(cloud: World, simulation: dict[str, str]) -> Callable[..., World]:
                 "elson-region": "us-central1",
                 "elson-spec-uri": planned,
                 "elson-images": json.dumps(pinned),
+                "elson-max-minutes": "150",
+                "elson-max-vms": "5",
                 "elson-secret": "projects/proj/secrets/elson-api-key",
                 "standin": json.dumps(standin or {}),
                 **attributes,

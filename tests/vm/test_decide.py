@@ -19,12 +19,13 @@ TRAIN = Limits(max_attempts=3, deadline_minutes=120)
 SERVE = Limits(max_attempts=3, deadline_minutes=None)
 
 
-def boot(name: str, minutes: float = 0) -> Boot:
-    return Boot(name, f"vm-{name}", "us-central1-a", (START + timedelta(minutes=minutes)).isoformat())
+def boot(name: str, minutes: float = 0, lived: float = 0) -> Boot:
+    return Boot(name, f"vm-{name}", "us-central1-a", (START + timedelta(minutes=minutes)).isoformat(), 60 * lived)
 
 
-def running(**changes: object) -> Job:
-    base = Job("job", "train", status="running", stage="train", attempts=1, first_started_at=START.isoformat(), boots=(boot("a"),))
+def running(lived: float = 0, **changes: object) -> Job:
+    """A training whose VM has lived for so many minutes."""
+    base = Job("job", "train", status="running", stage="train", attempts=1, first_started_at=START.isoformat(), boots=(boot("a", lived=lived),))
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -57,9 +58,29 @@ def test_another_instance_begins_with_the_first_stage_since_its_disk_is_empty() 
 
 
 def test_a_boot_past_the_deadline_stops() -> None:
-    decision = decide.at_boot(running(), boot("b"), TRAIN, at(120))
+    decision = decide.at_boot(running(120), boot("b"), TRAIN, at(0))
     assert (decision.action, decision.job.status) == ("stop", "deadline")
-    assert "120 minutes" in decision.job.reason
+    assert "lived 120 minutes, 120 are allowed" in decision.job.reason
+
+
+def test_waiting_for_capacity_uses_up_nothing() -> None:
+    """Two hours without a VM after one that lived for 50 minutes: 70 are left."""
+    again = decide.at_boot(running(50), boot("b", 170), TRAIN, at(170))
+    assert again.action == "work" and decide.left_s(again.job, TRAIN) == 70 * 60
+
+
+def test_a_vms_age_only_grows_and_only_by_its_own_boot() -> None:
+    job = decide.live(running(10), "a", 700)
+    assert decide.lived_s(job) == 700
+    assert decide.live(job, "a", 650) == job and decide.live(job, "b", 9000) == job
+    later = decide.at_boot(job, boot("b"), TRAIN, at(1)).job
+    assert decide.lived_s(decide.live(later, "b", 60)) == 760
+
+
+@pytest.mark.parametrize("hours", [-10_000, -10, 10, 10_000])
+def test_a_clock_that_jumps_changes_no_deadline(hours: int) -> None:
+    for minutes, action in ((119, "leave"), (120, "stop")):
+        assert decide.at_deadline(running(minutes), TRAIN, at(60 * hours)).action == action
 
 
 def test_a_boot_with_no_attempt_left_stops_and_says_why() -> None:
@@ -68,7 +89,7 @@ def test_a_boot_with_no_attempt_left_stops_and_says_why() -> None:
     assert "3 of 3" in decision.job.reason and "139" in decision.job.reason
 
 
-def test_an_idle_server_that_is_started_again_begins_anew() -> None:
+def test_an_idle_server_that_is_started_again_begins_again() -> None:
     decision = decide.at_boot(Job("job", "serve", status="idle", attempts=3, boots=(boot("a"),)), boot("b", 900), SERVE, at(900))
     assert (decision.action, decision.job.attempts) == ("work", 1)
 
@@ -102,7 +123,7 @@ def test_a_crash_is_tried_again_until_attempts_are_used_up(code: int) -> None:
 
 
 def test_a_crash_past_the_deadline_is_the_end() -> None:
-    assert decide.after_stage(running(), "train", 139, "", TRAIN, at(121)).job.status == "deadline"
+    assert decide.after_stage(running(121), "train", 139, "", TRAIN, at(0)).job.status == "deadline"
 
 
 @pytest.mark.parametrize("code", [0, 1, 130, 137, 143])
@@ -117,25 +138,73 @@ def test_a_failed_unit_boots_afresh_while_attempts_are_left() -> None:
     assert (ended.action, ended.job.status) == ("stop", "failed") and "elson-prepare" in ended.job.reason
     assert decide.after_unit_failure(running(), "elson-train", "preempted", TRAIN, at(1)).action == "leave"
     assert decide.after_unit_failure(running(status="done"), "elson-train", "", TRAIN, at(1)).action == "leave"
-    assert decide.after_unit_failure(running(), "elson-train", "", TRAIN, at(500)).job.status == "deadline"
+    assert decide.after_unit_failure(running(500), "elson-train", "", TRAIN, at(0)).job.status == "deadline"
 
 
-def test_the_deadline_ends_only_what_is_not_over() -> None:
-    assert decide.at_deadline(running(), TRAIN, at(119)).action == "leave"
-    assert decide.at_deadline(running(), TRAIN, at(120)).job.status == "deadline"
-    assert decide.at_deadline(running(status="done"), TRAIN, at(500)).action == "leave"
-    assert decide.at_deadline(replace(running(), role="serve"), SERVE, at(10**6)).action == "leave"
+def test_the_deadline_and_whoever_ended_the_job_end_this_vm() -> None:
+    assert decide.at_deadline(running(119), TRAIN, at(0)).action == "leave"
+    assert decide.at_deadline(running(120), TRAIN, at(0)).job.status == "deadline"
+    assert decide.at_deadline(running(status="done"), TRAIN, at(0)) == Decision("stop", running(status="done"))
+    assert decide.at_deadline(replace(running(10**6), role="serve", stage="serve"), SERVE, at(0)).action == "leave"
 
 
-def test_a_server_that_was_ready_has_its_attempts_back() -> None:
-    job = decide.when_ready(Job("job", "serve", attempts=3, first_started_at=START.isoformat()), at(5))
-    assert decide.at_boot(replace(job, status="preempted"), boot("b", 6), SERVE, at(6)).action == "work"
+def test_only_a_server_that_stays_ready_has_its_attempts_back() -> None:
+    tired = Job("job", "serve", attempts=3, first_started_at=START.isoformat())
+    steady = decide.when_ready(tired, 60 * decide.STEADY_MINUTES, 0, at(35))
+    assert decide.at_boot(replace(steady, status="preempted"), boot("b", 6), SERVE, at(6)).action == "work"
+    flapping = decide.when_ready(tired, 60, 0, at(5))
+    assert decide.at_boot(replace(flapping, status="retrying"), boot("b", 6), SERVE, at(6)).job.status == "failed"
+
+
+def test_a_server_goes_on_idling_where_the_boot_before_left_off() -> None:
+    job = decide.when_ready(Job("job", "serve", attempts=1), 600, 540, at(10))
+    assert decide.at_boot(job, boot("b", 11), SERVE, at(11)).job.idle_s == 540
+    assert decide.at_boot(decide.when_idle(job, 60, at(11)), boot("c", 900), SERVE, at(900)).job.idle_s == 0, "somebody asked for it again"
 
 
 def test_a_state_file_survives_the_round_trip_and_newer_keys() -> None:
     job = decide.at_boot(Job("job", "train"), boot("a"), TRAIN, at(0)).job
     assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
     assert Job.from_json({**json.loads(json.dumps(job.to_json())), "invented_later": 1}) == job
+
+
+GOOD = json.loads(json.dumps(running(10).to_json()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *([], "text", 7, None, {}),
+        {**GOOD, "role": 3},
+        {**GOOD, "attempts": "1"},
+        {**GOOD, "attempts": -5},
+        {**GOOD, "attempts": True},
+        {**GOOD, "earlier_s": float("nan")},
+        {**GOOD, "boots": {"a": 1}},
+        {**GOOD, "boots": [{"id": "a"}]},
+        {**GOOD, "boots": ["a"]},
+        {**GOOD, "boots": [{**GOOD["boots"][0], "lived_s": -1}]},
+        {**GOOD, "progress": []},
+        {**GOOD, "stage": "banana"},
+        {key: value for key, value in GOOD.items() if key != "job_id"},
+    ],
+    ids=lambda values: str(values)[:40],
+)
+def test_a_state_of_another_shape_is_refused_as_one_kind_of_error(values: object) -> None:
+    with pytest.raises(ValueError):
+        Job.from_json(values)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda v: st.lists(v, max_size=3) | st.dictionaries(st.sampled_from([*GOOD, "x"]), v)
+    )
+)
+def test_whatever_a_state_file_holds_it_is_a_job_or_a_value_error(values: object) -> None:
+    try:
+        Job.from_json(values if not isinstance(values, dict) else {**GOOD, **values})
+    except ValueError:
+        return
 
 
 @given(st.lists(st.sampled_from(["boot", "crash", "preempted", "unit", "success"]), max_size=60), st.integers(1, 6))
@@ -178,6 +247,6 @@ def test_temporary_trouble_is_tried_again_without_an_attempt_and_within_the_dead
         assert (decision.action, job.attempts, job.troubles, job.status) == ("retry", 3, trouble, "retrying")
         assert 5 <= decide.pause_s(job) <= 300
     assert decide.after_stage(job, "train", 75, "", TRAIN, at(30)).action == "stop", "trouble that does not pass ends, too"
-    assert decide.after_stage(running(), "train", 75, "", TRAIN, at(121)).job.status == "deadline"
+    assert decide.after_stage(running(121), "train", 75, "", TRAIN, at(0)).job.status == "deadline"
     assert decide.after_stage(running(troubles=9), "train", 0, "", TRAIN, at(30)).job.troubles == 0
     assert sum(decide.pause_s(running(troubles=n)) for n in range(1, 16)) > 30 * 60, "a long outage is waited for"

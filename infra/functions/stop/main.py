@@ -1,7 +1,7 @@
 """Resize every elson group of this project to 0 when the budget's message says that the month's money is used up.
 
-Deployed as a Cloud Function on the budget's Pub/Sub topic. Google sends the cost several times a day; a message below the limit does nothing. Raising makes
-Pub/Sub deliver the message again, so a group that could not be resized is tried again.
+Deployed as a Cloud Function that the budget's Pub/Sub topic calls. Google sends the cost several times a day; a message below the limit does nothing. Raising
+makes Pub/Sub deliver the message again, so a group that could not be resized is tried again.
 """
 
 import base64
@@ -15,12 +15,12 @@ METADATA = os.environ.get("ELSON_METADATA_URL", "http://metadata.google.internal
 PREFIX = "elson-"
 
 
-def stop(event: Any) -> None:
-    """Handle one message. ``event`` is a CloudEvent whose data carries the budget's notification in base64."""
-    notice = json.loads(base64.b64decode(event.data["message"]["data"]))
+def stop(request: Any) -> str:
+    """Handle one message: a POST of Pub/Sub whose JSON carries the budget's notification in base64."""
+    notice = json.loads(base64.b64decode(request.get_json(force=True)["message"]["data"]))
     if not is_used_up(notice, float(os.environ.get("ELSON_STOP_FRACTION", "1.0"))):
         _say("INFO", "within the budget", cost=notice.get("costAmount"), budget=notice.get("budgetAmount"))
-        return
+        return "within the budget"
     project, failed = os.environ["ELSON_PROJECT"], []
     token = _token()
     for scope, name in groups(_call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?maxResults=500&returnPartialSuccess=true", token)):
@@ -32,6 +32,7 @@ def stop(event: Any) -> None:
             _say("ERROR", "a group could not be resized", group=name, problem=str(error))
     if failed:
         raise RuntimeError(f"not stopped: {', '.join(failed)}")
+    return "stopped"
 
 
 def is_used_up(notice: dict[str, Any], fraction: float) -> bool:

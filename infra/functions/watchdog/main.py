@@ -1,0 +1,189 @@
+"""The watchdog: looks at every elson group, and resizes to 0 what lives too long, makes too many VMs, does not report, or is over.
+
+Deployed as a Cloud Function that Cloud Scheduler calls every few minutes. It believes nothing a VM says about its bounds: they come from the group's
+template, ages and counts from its own memory (``watchdog/<group>.json`` in the scratch bucket). A job's state is read for two things: when it was
+written, and whether the job is over. Raising makes the call an error in the logs; the next look comes anyway.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from datetime import UTC, datetime
+from typing import Any
+
+COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/compute/v1")
+STORAGE = os.environ.get("ELSON_STORAGE_URL", "https://storage.googleapis.com")
+METADATA = os.environ.get("ELSON_METADATA_URL", "http://metadata.google.internal/computeMetadata/v1")
+PREFIX = "elson-"
+#: Minutes a VM may live before its job's state was written, and between two writes; a VM writes once a minute from its first step on.
+SILENT_MINUTES = 20
+#: Minutes that a VM may take to end after its job is over.
+ENDING_MINUTES = 15
+#: Bounds of a group whose template cannot be read: those of the default training.
+DEFAULT_BOUNDS = (150, 7)
+OVER = ("done", "failed", "deadline")
+
+
+def watch(_request: Any) -> str:
+    """Handle one call of the scheduler."""
+    project, failed, now = os.environ["ELSON_PROJECT"], [], datetime.now(UTC)
+    token = _token()
+    for scope, group in groups(_call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?maxResults=500&returnPartialSuccess=true", token)):
+        try:
+            _look(f"{COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{group['name']}", group, token, now)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            failed.append(group["name"])
+            _say("ERROR", "a group could not be looked at", group=group["name"], problem=repr(error)[:500])
+    if failed:
+        raise RuntimeError(f"not looked at: {', '.join(failed)}")
+    return "ok"
+
+
+def judge(memory: dict[str, Any], vms: list[str], bounds: tuple[int, int], state: dict[str, Any] | None, now: datetime) -> tuple[dict[str, Any], str]:
+    """(what to remember, why to stop or an empty text) of a group that may have VMs.
+
+    Args:
+        memory: {"vms": {id: when it was seen first}, "minutes": lifetime of all of them, "at": when the last look was}; empty the first time.
+        vms: ids of the instances that exist now; a VM that is made again has another id.
+        bounds: (minutes, VMs) that the job may use.
+        state: {"status", "updated"} of the job's state, an empty object where there is none, None where storage does not answer.
+    """
+    seen = dict(memory.get("vms", {}))
+    since_s = (now - datetime.fromisoformat(memory["at"])).total_seconds() if memory.get("at") else 0.0
+    lived = memory.get("minutes", 0.0) + (since_s / 60 if set(vms) & set(memory.get("present", [])) else 0.0)
+    seen.update({vm: now.isoformat() for vm in vms if vm not in seen})
+    remembered = {"vms": seen, "present": vms, "minutes": round(lived, 2), "at": now.isoformat()}
+    if not vms:
+        return remembered, ""
+    minutes, count = bounds
+    if len(seen) > count:
+        return remembered, f"it made {len(seen)} VMs, {count} are allowed"
+    if lived > minutes:
+        return remembered, f"its VMs lived {lived:.0f} minutes, {minutes} are allowed"
+    if state is None:
+        return remembered, ""  # nobody can be heard while storage is away; the bounds above hold
+    age = max(_minutes(seen[vm], now) for vm in vms)
+    written = _minutes(state["updated"], now) if state.get("updated") else float("inf")
+    # An idle server may be asked for again at any time; a job that is over has another state before it gets a VM again.
+    ended = written if state.get("status") in OVER else min(age, written) if state.get("status") == "idle" else 0.0
+    if ended > ENDING_MINUTES:
+        return remembered, f"its job is over ({state['status']}), and a VM is still there after {ended:.0f} minutes"
+    if min(age, written) > SILENT_MINUTES:
+        return remembered, f"its job has not reported for {min(age, written):.0f} minutes"
+    return remembered, ""
+
+
+def groups(answer: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(``regions/R`` or ``zones/Z``, group) of our groups."""
+    return [
+        (scope, group) for scope, part in answer.get("items", {}).items() for group in part.get("instanceGroupManagers", []) if group["name"].startswith(PREFIX)
+    ]
+
+
+def _look(url: str, group: dict[str, Any], token: str, now: datetime) -> None:
+    """Judge one group, remember, and stop it when there is a reason."""
+    uri = f"watchdog/{group['name']}.json"
+    managed = _call("POST", f"{url}/listManagedInstances", token).get("managedInstances", [])
+    vms = sorted(str(one["id"]) for one in managed if one.get("id"))
+    if group.get("targetSize", 0) == 0 and not vms:
+        _forget(uri, token)  # whoever starts it again begins with nothing behind it
+        return
+    memory = _remembered(uri, group, token)
+    try:
+        values = _template(group, token)
+    except (OSError, ValueError, KeyError) as error:
+        _say("ERROR", "a group's template cannot be read", group=group["name"], problem=repr(error)[:300])
+        values = {}
+    bounds = (_number(values.get("elson-max-minutes"), DEFAULT_BOUNDS[0]), _number(values.get("elson-max-vms"), DEFAULT_BOUNDS[1]))
+    state = _state(values.get("elson-job-id", ""), token)
+    try:
+        memory, reason = judge(memory, vms, bounds, state, now)
+    except (TypeError, ValueError, KeyError, AttributeError):  # a memory of another shape: begin again, rather than fail at every look
+        memory, reason = judge({}, vms, bounds, state, now)
+    if reason:
+        _call("POST", f"{url}/resize?size=0", token)
+        _say("ERROR", "watchdog: group resized to 0", group=group["name"], reason=reason, minutes=memory["minutes"], vms=len(memory["vms"]))
+    _call("POST", f"{_upload()}&name={_quoted(uri)}", token, json.dumps({**memory, "group": str(group.get("id", ""))}).encode())
+
+
+def _remembered(uri: str, group: dict[str, Any], token: str) -> dict[str, Any]:
+    """What is known of this very group; a group that was made again under the same name is another."""
+    try:
+        found = _call("GET", f"{_object(uri)}?alt=media", token)
+    except OSError as error:
+        if getattr(error, "code", 0) != 404:
+            raise
+        return {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and found.get("group") == str(group.get("id", "")) else {}
+
+
+def _forget(uri: str, token: str) -> None:
+    try:
+        _call("DELETE", _object(uri), token)
+    except OSError as error:
+        if getattr(error, "code", 0) != 404:
+            raise
+
+
+def _template(group: dict[str, Any], token: str) -> dict[str, str]:
+    """The metadata of the group's template."""
+    path = group["versions"][0]["instanceTemplate"].split("/compute/v1/")[-1]
+    items = _call("GET", f"{COMPUTE}/{path}", token)["properties"]["metadata"]["items"]
+    return {item["key"]: item["value"] for item in items}
+
+
+def _state(job: str, token: str) -> dict[str, Any] | None:
+    """When the job's state was written, and its status; what cannot be parsed has been written all the same."""
+    try:
+        found = _call("GET", _object(f"jobs/{job}/state.json"), token)
+    except OSError as error:
+        return {} if getattr(error, "code", 0) == 404 else None
+    try:
+        content = _call("GET", f"{_object(f'jobs/{job}/state.json')}?alt=media", token)
+        status = content.get("status") if isinstance(content, dict) else ""
+    except (OSError, ValueError):
+        status = ""
+    return {"updated": found["updated"], "status": status}
+
+
+def _minutes(then: str, now: datetime) -> float:
+    return (now - datetime.fromisoformat(then)).total_seconds() / 60
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isdigit() else otherwise
+
+
+def _quoted(name: str) -> str:
+    return urllib.parse.quote(name, safe="")
+
+
+def _object(name: str) -> str:
+    return f"{STORAGE}/storage/v1/b/{os.environ['ELSON_SCRATCH']}/o/{_quoted(name)}"
+
+
+def _upload() -> str:
+    return f"{STORAGE}/upload/storage/v1/b/{os.environ['ELSON_SCRATCH']}/o?uploadType=media"
+
+
+def _token() -> str:
+    request = urllib.request.Request(f"{METADATA}/instance/service-accounts/default/token", headers={"Metadata-Flavor": "Google"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(json.load(answer)["access_token"])
+
+
+def _call(method: str, url: str, token: str, body: bytes = b"") -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Length": str(len(body))}
+    request = urllib.request.Request(url, data=body or None, method=method, headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        text = answer.read()
+    parsed: dict[str, Any] = json.loads(text) if text else {}
+    return parsed
+
+
+def _say(severity: str, message: str, **fields: Any) -> None:
+    print(json.dumps({"severity": severity, "message": message, **fields}), flush=True)  # noqa: T201 - Cloud Logging reads stdout

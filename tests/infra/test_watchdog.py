@@ -1,0 +1,254 @@
+"""The watchdog function: its judgement by cases and properties, and its calls against a Compute and a Storage API that behave like them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+BOUNDS = (150, 7)
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("watchdog_function", ROOT / "infra/functions/watchdog/main.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+main = load()
+
+
+def looks(vms_at: Any, until: int, state_at: Any = lambda minute: {"updated": stamp(minute), "status": "running"}, every: int = 5) -> tuple[int, str]:
+    """(minute, reason) of the first look that stops; (-1, "") when none does."""
+    memory: dict[str, Any] = {}
+    for minute in range(0, until, every):
+        memory, reason = main.judge(memory, vms_at(minute), BOUNDS, state_at(minute), START + timedelta(minutes=minute))
+        memory = json.loads(json.dumps(memory))
+        if reason:
+            return minute, reason
+    return -1, ""
+
+
+def stamp(minute: float) -> str:
+    return (START + timedelta(minutes=minute)).isoformat()
+
+
+def test_a_job_that_reports_within_its_bounds_is_left_alone() -> None:
+    assert looks(lambda _: ["1"], 150) == (-1, "")
+
+
+def test_waiting_for_capacity_is_left_alone_however_long() -> None:
+    assert looks(lambda _: [], 100_000, lambda _: {}) == (-1, "")
+
+
+def test_a_vm_that_says_nothing_is_stopped() -> None:
+    assert looks(lambda _: ["1"], 500, lambda _: {}) == (25, "its job has not reported for 25 minutes")
+    minute, reason = looks(lambda _: ["1"], 500, lambda minute: {"updated": stamp(min(minute, 40)), "status": "running"})
+    assert (minute, "not reported" in reason) == (65, True)
+
+
+def test_a_new_vm_of_an_old_job_has_its_time_to_report() -> None:
+    assert looks(lambda minute: [] if minute < 600 else ["2"], 620, lambda _: {"updated": stamp(-30), "status": "running"}) == (-1, "")
+
+
+def test_vms_together_live_no_longer_than_the_job_may() -> None:
+    minute, reason = looks(lambda minute: [str(minute // 60)], 500)
+    assert 150 < minute <= 150 + 5 + 5 * 3 and "lived" in reason, "a change of VMs between two looks is not counted"
+
+
+def test_too_many_vms_are_stopped() -> None:
+    minute, reason = looks(lambda minute: [str(minute // 5)], 500)
+    assert (minute, reason) == (35, "it made 8 VMs, 7 are allowed")
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "deadline"])
+def test_a_vm_whose_job_is_over_is_stopped_also_when_it_is_a_new_one_each_time(status: str) -> None:
+    minute, reason = looks(lambda minute: [str(minute // 5)], 500, lambda _: {"updated": stamp(0), "status": status})
+    assert (minute, status in reason) == (20, True)
+
+
+def test_an_idle_server_that_was_asked_for_again_is_not_over() -> None:
+    assert looks(lambda _: ["9"], 15, lambda _: {"updated": stamp(-10_000), "status": "idle"}) == (-1, "")
+    assert looks(lambda _: ["9"], 60, lambda _: {"updated": stamp(-10_000), "status": "idle"})[0] == 20
+
+
+def test_storage_in_trouble_stops_nobody_but_the_bounds_hold() -> None:
+    assert looks(lambda _: ["1"], 150, lambda _: None) == (-1, "")
+    assert looks(lambda _: ["1"], 500, lambda _: None)[0] == 155
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefghij"), max_size=1, unique=True), min_size=60, max_size=80))
+def test_whatever_vms_come_and_go_no_group_has_them_for_longer_than_its_bound(history: list[list[str]]) -> None:
+    """Over five hours, by looks of five minutes: at most 150 minutes of one VM after the other, and at most seven of them."""
+    billed, minute = 0, looks(lambda minute: history[minute // 5], 5 * len(history))[0]
+    seen: set[str] = set()
+    for number, vms in enumerate(history):
+        if 0 <= minute <= 5 * number:
+            break
+        billed += 5 * len(vms) if number and set(vms) & set(history[number - 1]) else 0
+        seen |= set(vms)
+    assert billed <= 155 and len(seen) <= 8
+
+
+class Cloud(ThreadingHTTPServer):
+    """Groups, their VMs and templates, and objects."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.sizes = {"elson-train-1": 1, "elson-serve-2": 0, "somebody-elses": 1}
+        self.vms = {"elson-train-1": ["11"]}
+        self.objects: dict[str, tuple[str, str]] = {}
+        self.broken: set[str] = set()
+        self.ids = {"elson-train-1": "77"}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Cloud
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        url = urlsplit(self.path)
+        query, parts = parse_qs(url.query), [unquote(part) for part in url.path.split("/") if part]
+        cloud = self.server
+        if any(word in self.path for word in cloud.broken):
+            return self._answer(503, {"error": "busy"})
+        if parts[-1] == "token":
+            return self._answer(200, {"access_token": "a-token"})
+        assert self.headers["Authorization"] == "Bearer a-token"
+        if parts[-1] == "instanceGroupManagers":
+            template = "https://www.googleapis.com/compute/v1/projects/p/regions/r/instanceTemplates/t"
+            of = lambda name: {"name": name, "id": cloud.ids.get(name, "1"), "targetSize": cloud.sizes[name], "versions": [{"instanceTemplate": template}]}  # noqa: E731
+            return self._answer(200, {"items": {"regions/r": {"instanceGroupManagers": [of(name) for name in cloud.sizes]}, "zones/z": {"warning": {}}}})
+        if parts[-1] == "listManagedInstances":
+            found = [{"id": vm, "instanceStatus": "RUNNING"} for vm in cloud.vms.get(parts[-2], [])]
+            return self._answer(200, {"managedInstances": [*found, {"currentAction": "CREATING"}]})
+        if parts[-2] == "instanceTemplates":
+            values = {"elson-job-id": "job-1", "elson-max-minutes": "60", "elson-max-vms": "3"}
+            return self._answer(200, {"properties": {"metadata": {"items": [{"key": key, "value": value} for key, value in values.items()]}}})
+        if parts[-1] == "resize":
+            cloud.sizes[parts[-2]] = int(query["size"][0])
+            return self._answer(200, {})
+        if self.command == "POST":
+            cloud.objects[query["name"][0]] = (body, datetime.now(UTC).isoformat())
+            return self._answer(200, {})
+        name = parts[-1]
+        if name not in cloud.objects:
+            return self._answer(404, {})
+        if self.command == "DELETE":
+            del cloud.objects[name]
+            return self._answer(204, None)
+        content, updated = cloud.objects[name]
+        return self._answer(200, content if query.get("alt") else {"updated": updated})
+
+    do_GET = do_POST = do_DELETE = _handle
+
+    def _answer(self, code: int, value: Any) -> None:
+        body = b"" if value is None else value.encode() if isinstance(value, str) else json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    server = Cloud()
+    for name in ("COMPUTE", "STORAGE", "METADATA"):
+        monkeypatch.setattr(main, name, server.url)
+    monkeypatch.setenv("ELSON_PROJECT", "p")
+    monkeypatch.setenv("ELSON_SCRATCH", "scratch")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def aged(cloud: Cloud, minutes: float) -> None:
+    """Let the watchdog's memory be older."""
+    memory = json.loads(cloud.objects["watchdog/elson-train-1.json"][0])
+    older = lambda text: (datetime.fromisoformat(text) - timedelta(minutes=minutes)).isoformat()  # noqa: E731
+    memory |= {"at": older(memory["at"]), "vms": {vm: older(when) for vm, when in memory["vms"].items()}}
+    cloud.objects["watchdog/elson-train-1.json"] = (json.dumps(memory), "")
+
+
+def test_it_remembers_between_looks_and_stops_what_does_not_report(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.watch(None) == "ok"
+    assert cloud.sizes["elson-train-1"] == 1 and list(cloud.objects) == ["watchdog/elson-train-1.json"]
+    aged(cloud, 21)
+    main.watch(None)
+    assert (cloud.sizes["elson-train-1"], cloud.sizes["somebody-elses"]) == (0, 1)
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["severity"], told["group"]) == ("ERROR", "elson-train-1") and "not reported" in told["reason"]
+    cloud.vms = {}
+    main.watch(None)
+    assert cloud.objects == {}, "whoever starts it again begins with nothing behind it"
+
+
+def test_a_job_that_reports_lives_until_its_templates_bound(cloud: Cloud) -> None:
+    for _ in range(5):
+        cloud.objects["jobs/job-1/state.json"] = ('{"status": "running"}', datetime.now(UTC).isoformat())
+        main.watch(None)
+        aged(cloud, 14)
+    assert cloud.sizes["elson-train-1"] == 1, "56 of 60 minutes"
+    main.watch(None)
+    assert cloud.sizes["elson-train-1"] == 0
+
+
+@pytest.mark.parametrize("content", ["", "{not JSON", "[]", '{"status": ["x"], "group": "77", "vms": 5, "minutes": "a", "at": 7}', "null"])
+def test_a_state_or_a_memory_that_cannot_be_read_stops_no_look(content: str, cloud: Cloud) -> None:
+    cloud.objects["jobs/job-1/state.json"] = (content, datetime.now(UTC).isoformat())
+    cloud.objects["watchdog/elson-train-1.json"] = (content, "")
+    assert main.watch(None) == "ok"
+    assert cloud.sizes["elson-train-1"] == 1
+
+
+def test_a_group_made_again_under_its_name_is_another(cloud: Cloud) -> None:
+    main.watch(None)
+    aged(cloud, 10_000)
+    cloud.ids["elson-train-1"], cloud.vms["elson-train-1"] = "78", ["12"]
+    main.watch(None)
+    assert cloud.sizes["elson-train-1"] == 1
+
+
+@pytest.mark.parametrize("broken", ["instanceTemplates", "state.json"])
+def test_it_works_with_defaults_where_a_service_is_in_trouble(broken: str, cloud: Cloud) -> None:
+    cloud.broken.add(broken)
+    main.watch(None)
+    aged(cloud, 200)
+    main.watch(None)
+    assert cloud.sizes["elson-train-1"] == 0
+
+
+def test_a_group_that_refuses_is_an_error_and_the_others_are_looked_at(cloud: Cloud) -> None:
+    cloud.sizes["elson-other"] = 1
+    cloud.vms["elson-other"] = ["5"]
+    main.watch(None)
+    aged(cloud, 30)
+    cloud.broken.add("elson-train-1/resize")
+    with pytest.raises(RuntimeError, match="elson-train-1"):
+        main.watch(None)
+    assert "watchdog/elson-other.json" in cloud.objects
+    cloud.broken.clear()
+    main.watch(None)
+    assert cloud.sizes["elson-train-1"] == 0
