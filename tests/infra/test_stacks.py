@@ -294,8 +294,10 @@ def test_without_a_billing_account_there_is_no_budget_and_everything_else(shared
 def test_a_training_vm_may_delete_no_model(runs: Runs) -> None:
     grants = [r.inputs for r in runs("foundation", False).all("BucketIAMMember") if "elson-train" in r.inputs["member"]]
     on_models = [grant for grant in grants if grant["bucket"] == f"{PROJECT}-elson-models"]
-    assert {grant["role"] for grant in on_models if "condition" not in grant} == {"roles/storage.objectViewer", "roles/storage.objectCreator"}
-    (changing,) = [grant for grant in on_models if "condition" in grant]
+    assert {grant["role"] for grant in on_models if "condition" not in grant} == {"roles/storage.objectViewer"}
+    (adding,) = [grant for grant in on_models if grant["role"] == "roles/storage.objectCreator"]
+    assert "!resource.name.startsWith" in adding["condition"]["expression"] and "production.json" in adding["condition"]["expression"]
+    (changing,) = [grant for grant in on_models if grant["role"] == "roles/storage.objectUser"]
     assert changing["condition"]["expression"].count("startsWith") == 2
     assert f"projects/_/buckets/{PROJECT}-elson-models/objects/registry/" in changing["condition"]["expression"]
 
