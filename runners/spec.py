@@ -220,6 +220,14 @@ class PriceSpec(Strict):
     priced_at: str
 
 
+class PlannedSeconds(Strict):
+    """What the plan says of one phase, for the record to be held against."""
+
+    optimistic_s: float
+    expected_s: float
+    pessimistic_s: float
+
+
 class MachineSpec(Strict):
     """The group of one VM of a stack. Machine types are those of ``runners/planning/machines.py``."""
 
@@ -240,6 +248,7 @@ class MachineSpec(Strict):
     max_attempts: int = Field(5, ge=1)
     preemption_notice_s: Literal[0, 120] = Field(120, description="warning before a spot VM is taken")
     price: PriceSpec | None = Field(None, description="what an hour of it costs, for the records; filled in when the spec is resolved")
+    planned: dict[str, PlannedSeconds] = Field({}, description="seconds of each phase by the plan, for the records; filled in when the spec is resolved")
 
 
 class SubnetSpec(Strict):

@@ -7,12 +7,13 @@ are verified, training resumes from its newest checkpoint, a publication that wa
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from runners import log, outside
 from runners.artifacts import checkpoint_bucket, layout, registry, storage
-from runners.artifacts.record import RECORD, Cost, Record, Stopwatch, account, manifest_of
+from runners.artifacts.record import RECORD, Cost, Phase, Record, Stopwatch, account, manifest_of
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.identity import kind_of, model_name, stage_id, verify_code
@@ -132,10 +133,25 @@ def _write_record(spec: Spec, stage: str, folder: Path, name: str, made_id: str,
     watch.phases.extend(result.phases)
     gates = tuple(getattr(result, "gates", ()))
     cost = _cost(spec, sum(phase.seconds for phase in watch.phases))
-    values = {"parents": parents, "spec": spec.model_dump(mode="json"), "metrics": result.metrics, "gates": gates, "cost": cost}
+    metrics = {**result.metrics, "plan": against_plan(spec, stage, watch.phases)}
+    values = {"parents": parents, "spec": spec.model_dump(mode="json"), "metrics": metrics, "gates": gates, "cost": cost}
     record = account(stage, made_id, watch, name=name, **values)
     outside.sync(folder)
     outside.write_durably(folder / RECORD, record.model_dump_json(indent=1))
+
+
+def against_plan(spec: Spec, stage: str, phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    """Each phase of a stage beside the seconds that the plan gave it: how far off it was, and whether it was within the plan's range."""
+    planned = spec.machine.planned if spec.machine else {}
+    rows = []
+    for phase in phases:
+        if one := planned.get(f"{stage}: {phase.name}"):
+            within = one.optimistic_s <= phase.seconds <= one.pessimistic_s
+            off = round(phase.seconds / one.expected_s - 1, 3) if one.expected_s else None
+            rows.append({"phase": phase.name, "seconds": phase.seconds, **one.model_dump(), "off": off, "within": within})
+    for row in rows:
+        log.event("against the plan", stage=stage, **row)
+    return rows
 
 
 def _cost(spec: Spec, seconds: float) -> Cost | None:

@@ -49,7 +49,7 @@ class Accelerator:
 
 
 # https://www.nvidia.com/en-us/data-center/{h100,a100,l4,tesla-t4}; memory from `nvidia-smi` on each card (L4: 22.05 GiB usable).
-H100 = Accelerator("H100 80 GB", "nvidia-h100-80gb", 79.6, 3350, 989, (9, 0), "NVIDIA_H100_GPUS")
+H100 = Accelerator("H100 80 GB", "nvidia-h100-80gb", 79.2, 3350, 989, (9, 0), "NVIDIA_H100_GPUS")
 A100_80 = Accelerator("A100 80 GB", "nvidia-a100-80gb", 79.2, 2039, 312, (8, 0), "NVIDIA_A100_80GB_GPUS")
 A100_40 = Accelerator("A100 40 GB", "nvidia-tesla-a100", 39.5, 1555, 312, (8, 0), "NVIDIA_A100_GPUS")
 L4 = Accelerator("L4 24 GB", "nvidia-l4", 22.05, 300, 121, (8, 9), "NVIDIA_L4_GPUS")

@@ -6,12 +6,10 @@ from runners.planning import serving, training
 from runners.planning.machines import MACHINES, Machine
 from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ServingPlan
+from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
 from runners.planning.training import ASSUMED_CORPUS
 from runners.spec import MachineSpec
 from runners.training.shape import Shape
-
-#: Driver and docker on a stock image, containers from the registry; both gone with a baked image. Not measured here.
-BOOT_S, BAKED_BOOT_S, PULL_S = 240.0, 50.0, 300.0
 
 
 def training_refusals(plan: Plan, wanted: MachineSpec, shape: Shape, *, whole_logits: bool) -> tuple[Notice, ...]:
@@ -192,9 +190,11 @@ def _machine_warnings(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
     if "not verified" in plan.money.source:
         found.append(Notice(f"the prices of {plan.money.priced_at} are {plan.money.source}", "a table read from the billing catalogue", "elson prices refresh"))
     if not wanted.image_is_baked:
-        saved = BOOT_S + PULL_S - BAKED_BOOT_S
+        slow = BOOT_S.expected + PULL_S.expected
         found.append(
-            Notice(f"every boot installs docker and pulls images, about {(BOOT_S + PULL_S) / 60:.0f} minutes", f"{saved:.0f} s less", "elson images bake")
+            Notice(
+                f"every boot installs docker and pulls images, about {slow / 60:.0f} minutes", f"{slow - BAKED_BOOT_S.expected:.0f} s less", "elson images bake"
+            )
         )
     return tuple(found)
 

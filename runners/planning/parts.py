@@ -16,11 +16,13 @@ FREE_SHARE = 0.10
 
 @dataclass(frozen=True)
 class PlannedPhase:
-    """Seconds of one phase: at the very best, and to expect."""
+    """Seconds of one phase: at best, to expect, at worst, and where the figures come from."""
 
     name: str
-    floor_s: float
+    optimistic_s: float
     expected_s: float
+    pessimistic_s: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,14 @@ class Plan:
         return sum(phase.expected_s for phase in self.phases)
 
     @property
-    def floor_s(self) -> float:
-        """The same at the very best."""
-        return sum(phase.floor_s for phase in self.phases)
+    def optimistic_s(self) -> float:
+        """The same at best."""
+        return sum(phase.optimistic_s for phase in self.phases)
+
+    @property
+    def pessimistic_s(self) -> float:
+        """The same at worst; a preemption is not in it."""
+        return sum(phase.pessimistic_s for phase in self.phases)
 
     def accept(self) -> Plan:
         """The plan itself, or a UserError with every refusal."""

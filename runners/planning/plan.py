@@ -9,23 +9,14 @@ from dataclasses import replace
 
 from runners.errors import UserError
 from runners.pipeline import Format
-from runners.planning import notices, serving, training
+from runners.planning import notices, serving, session, training
 from runners.planning.machines import Machine, Price, Prices, machine
-from runners.planning.notices import BAKED_BOOT_S, BOOT_S, PULL_S
-from runners.planning.parts import Money, Plan, PlannedPhase
+from runners.planning.parts import Money, Plan
 from runners.planning.serving import Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import MachineSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
 
-#: Shares of a link that a parallel, checksummed transfer reaches: 29.5 GB in 15 s of 9.5, 11.1 GB out in 8 s of 3.6; not measured.
-_DOWNLOAD_SHARE, _UPLOAD_SHARE = 0.63, 0.45
-#: vLLM's load of the weights and its graphs; not measured here.
-_VLLM_START_S = 60.0
-#: The base read, merged and written, then base and merged loaded once each for the gate: four passes at about 2 GB/s; not measured on that machine.
-_MERGE_S_PER_GB = 2.0
-#: AWQ's scale search for 16,384 calibration tokens of a 14B model on an H100: floor and a good run.
-_AWQ_FLOOR_S, _AWQ_S, _AWQ_TOKENS = 24.0, 45.0, 16_384
 #: Gigabytes beside the models: system with driver, the unpacked image of a stage, layers on their way, logs.
 _SYSTEM_GB, _IMAGE_GB, _LAYERS_GB, _LOGS_GB = 20.0, 14.0, 8.0, 2.0
 
@@ -70,19 +61,7 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
         ("quantized model", quantized / 1e9),
         ("logs", _LOGS_GB),
     )
-    awq = spec.quantize.calibration_tokens / _AWQ_TOKENS * shape.parameters / QWEN2_14B.parameters * 989 / host.accelerator.tflops
-    floor_train, train = (
-        training.training_seconds(shape, spec.train, corpus, host, checkpointing=checks, utilisation=share)
-        for checks, share in ((False, 1.0), (checkpointing, training.UTILISATION))
-    )
-    phases = (
-        *_boot(wanted),
-        _transfer("base model in", base, host, _DOWNLOAD_SHARE),
-        PlannedPhase("train", floor_train, train),
-        PlannedPhase("merge", 0.1, _MERGE_S_PER_GB * base / 1e9),
-        PlannedPhase("quantize", _AWQ_FLOOR_S * awq, _AWQ_S * awq),
-        _transfer("adapter and quantized model out", quantized + 2 * adapter, host, _UPLOAD_SHARE),
-    )
+    phases = session.phases(spec, wanted, host, shape, corpus, checkpointing=checkpointing)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=True)
     expected_s = sum(phase.expected_s for phase in phases)
@@ -109,24 +88,13 @@ def _serving_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, s
         ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9),
         ("logs", _LOGS_GB),
     )
-    phases = (*_boot(wanted), _transfer("model in", weights, host, _DOWNLOAD_SHARE), PlannedPhase("vLLM until a completion", 20.0, _VLLM_START_S))
+    phases = (*session.boot(wanted), session.download("model in", weights / 1e9, host), session.VLLM_START)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)
     most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * wanted.max_run_minutes / 60
     money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source)
     plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers)
     return replace(plan, refusals=notices.serving_refusals(plan, wanted, served, shape), warnings=notices.serving_warnings(plan, wanted, served, shape))
-
-
-def _boot(wanted: MachineSpec) -> tuple[PlannedPhase, ...]:
-    if wanted.image_is_baked:
-        return (PlannedPhase("boot (baked image)", 30.0, BAKED_BOOT_S),)
-    return (PlannedPhase("boot, docker, toolkit", 30.0, BOOT_S), PlannedPhase("container images", 0.0, PULL_S))
-
-
-def _transfer(name: str, size: float, host: Machine, share: float) -> PlannedPhase:
-    floor = size * 8 / (host.network_gbps * 1e9)
-    return PlannedPhase(name, floor, floor / share)
 
 
 def _price(prices: Prices, host: Machine, wanted: MachineSpec) -> Price:

@@ -21,7 +21,7 @@ from runners.errors import UserError, did_you_mean
 from runners.identity import model_name, stage_id
 from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
-from runners.planning import costs
+from runners.planning import costs, session
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import BucketSpec, Spec, parse
@@ -164,11 +164,12 @@ def _training(spec: Spec) -> ResolvedStack:
     if entry and entry.status != "building" and entry.id != job_id:
         registry.complete(spec.buckets, name, job_id)  # raises: the name is another's
     done = entry if entry and entry.status == "ready" else None
+    shape, corpus = _shape(spec.buckets, layout.model(spec.buckets, spec.base_model.name)), read_corpus(resolved)
     return ResolvedStack(
-        resolved,
+        session.with_plan(resolved, shape, corpus),
         job_id,
-        shape=_shape(spec.buckets, layout.model(spec.buckets, spec.base_model.name)),
-        corpus=read_corpus(resolved),
+        shape=shape,
+        corpus=corpus,
         done=done,
         over="" if done else _over(spec.buckets, job_id),
     )

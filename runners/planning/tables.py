@@ -19,7 +19,7 @@ def summary(plan: Plan) -> list[str]:
     if plan.role == "train" and plan.corpus and plan.memory:
         lines.append(
             f"{plan.steps} optimizer steps on {plan.corpus.examples} examples, {plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB, "
-            f"about {minutes(plan.expected_s)}, ${plan.money.usd_expected:.2f}; at most ${plan.money.usd_at_most:.2f} at its deadline"
+            f"about {minutes(plan.expected_s)} ({span(plan)}), ${plan.money.usd_expected:.2f}; at most ${plan.money.usd_at_most:.2f} at its deadline"
         )
     if plan.serving:
         served = plan.serving
@@ -42,7 +42,9 @@ def brief(plan: Plan) -> list[str]:
         lines.append(
             f"money    about ${money.usd_expected:.2f}, at most ${money.usd_at_most:.2f}; ${money.usd_per_hour:.2f} an hour, prices of {money.priced_at}"
         )
-        lines.append(f"time     about {minutes(plan.expected_s)}, {plan.steps} optimizer steps on {plan.corpus.examples if plan.corpus else 0} examples")
+        lines.append(
+            f"time     about {minutes(plan.expected_s)} ({span(plan)}), {plan.steps} optimizer steps on {plan.corpus.examples if plan.corpus else 0} examples"
+        )
     else:
         lines.append(f"money    ${money.usd_per_hour:.2f} an hour, at most ${money.usd_at_most:.2f} for one VM; prices of {money.priced_at}")
         lines.append(f"time     about {minutes(plan.expected_s)} until the first answer")
@@ -94,8 +96,9 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
     disk = [(name, _gb(size)) for name, size in plan.disk]
     given = plan.spec.machine.disk_gb if plan.spec.machine else 0
     tables.append(("Disk", ("part", "GB"), [*disk, (f"with a tenth free, of {given} GB", _gb(plan.disk_needed_gb))]))
-    phases = [(phase.name, f"{phase.floor_s:.0f}", f"{phase.expected_s:.0f}") for phase in plan.phases]
-    tables.append(("Time, s", ("phase", "floor", "to expect"), [*phases, ("together", f"{plan.floor_s:.0f}", f"{plan.expected_s:.0f}")]))
+    phases = [(one.name, f"{one.optimistic_s:.0f}", f"{one.expected_s:.0f}", f"{one.pessimistic_s:.0f}", one.source) for one in plan.phases]
+    together = ("together", f"{plan.optimistic_s:.0f}", f"{plan.expected_s:.0f}", f"{plan.pessimistic_s:.0f}", "a preemption is not in it")
+    tables.append(("Time, s", ("phase", "at best", "expected", "at worst", "from"), [*phases, together]))
     if plan.savings:
         saved: list[Row] = [(saving.name, f"{saving.seconds:.0f}", saving.how) for saving in plan.savings]
         tables.append(("What stock parts would add to training, s", ("saving", "seconds", "because"), saved))
@@ -109,7 +112,7 @@ def money_rows(plan: Plan) -> list[Row]:
     limit = 0 if wanted is None else wanted.deadline_minutes if plan.role == "train" else wanted.max_run_minutes
     rows = [("an hour", f"{money.usd_per_hour:.2f}")]
     if plan.role == "train":
-        rows.append((f"the job, about {minutes(plan.expected_s)}", f"{money.usd_expected:.2f}"))
+        rows.append((f"the job, about {minutes(plan.expected_s)} ({span(plan)})", f"{money.usd_expected:.2f}"))
         rows.append((f"at most, {limit} minutes at the dearest price seen", f"{money.usd_at_most:.2f}"))
     else:
         rows.append(("a day that never idles", f"{24 * money.usd_per_hour:.2f}"))
@@ -149,7 +152,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "disk_gb": {"needed": plan.disk_needed_gb, "parts": dict(plan.disk)},
         "phases": [asdict(phase) for phase in plan.phases],
         "savings": [asdict(saving) for saving in plan.savings],
-        "seconds": {"floor": plan.floor_s, "expected": plan.expected_s},
+        "seconds": {"optimistic": plan.optimistic_s, "expected": plan.expected_s, "pessimistic": plan.pessimistic_s},
         "money": asdict(plan.money),
         "refusals": [asdict(notice) for notice in plan.refusals],
         "warnings": [asdict(notice) for notice in plan.warnings],
@@ -188,6 +191,11 @@ def _notice(word: str, notice: Notice, style: str) -> Any:
 def minutes(seconds: float) -> str:
     """A length of time for people."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def span(plan: Plan) -> str:
+    """The range of a plan's time."""
+    return f"{minutes(plan.optimistic_s)} at best, {minutes(plan.pessimistic_s)} at worst"
 
 
 def _gb(value: float) -> str:

@@ -78,7 +78,7 @@ def _varlen(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, 
     from torch.nn.attention.varlen import varlen_attn
 
     borders = more.get("cu_seq_lens_q")
-    if borders is None:
+    if borders is None or query.dtype.itemsize > 2:  # flash attention has no fp32
         return _segments(module, query, key, value, attention_mask, scaling, **more)
     flat = [tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value)]
     longest = more["max_length_q"]

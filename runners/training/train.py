@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import shutil
 import signal
@@ -66,6 +67,8 @@ def train(
         UserError: an empty dataset, an example that is too long, too few steps, a loss that is not finite.
         Stopped: SIGTERM; the same call again goes on from the checkpoint.
     """
+    # Read by torch at its first use of a card. Lengths differ in each micro-batch: blocks that cannot grow left 4.5 GB more unusable (tests/gpu/README.md).
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
 
     from runners.training import adapted_model, checkpoint

@@ -114,7 +114,7 @@ def random_base(card: Card, shape: Shape, implementation: str | None = None, dty
 def adapted(
     card: Card, shape: Shape, *, adapter: str = "dora", stock: bool = False, implementation: str | None = None, dtype: torch.dtype | None = None
 ) -> Any:
-    """A random base with an adapter whose B is not zero; ``stock`` leaves peft's own DoRA in."""
+    """A random base with an adapter whose A and B are random; ``stock`` leaves peft's own DoRA in."""
     from runners.training import adapted_model, dora  # the environment of AWQ has no peft
 
     settings = card.settings.model_copy(update={"adapter": adapter})

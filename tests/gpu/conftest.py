@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # as training sets it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: nothing here may wait for a network
 
 from pathlib import Path

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from runners import spec as declared
+from runners.planning import session
 from runners.spec import Spec
 from tests.gpu import card as cards
 from tests.gpu.card import Card
@@ -93,7 +94,9 @@ def test_killed_and_resumed(card: Card, spec: Spec, places: dict[str, Path], tab
     table.add("resumed after SIGKILL, worst loss against uninterrupted", worst, "relative")
     if card.on_card:
         size = sum(file.stat().st_size for file in base.glob("*.safetensors")) / 1e9
-        table.add("load onto the card", size / seconds_of(straight, "load model"), "GB/s", note=f"{size:.1f} GB just written, with a new adapter")
+        table.add(
+            "load onto the card", size / seconds_of(straight, "load model"), "GB/s", session.LOAD_GB_S.expected, f"{size:.1f} GB just written", held=False
+        )
 
 
 def test_merged_and_held_against_the_adapter(card: Card, spec: Spec, places: dict[str, Path], table: Table) -> None:
@@ -109,8 +112,10 @@ def test_merged_and_held_against_the_adapter(card: Card, spec: Spec, places: dic
         table.add(f"gate: {gate.name}", gate.value, "", note=f"{gate.rule} {gate.bound:.3g}")
     if card.on_card:
         size = sum(file.stat().st_size for file in places["base"].glob("*.safetensors")) / 1e9
+        rates = {"merge": session.MERGE_S_PER_GB, "compare with the adapter": session.COMPARE_S_PER_GB}
         for phase in result.phases:
-            table.add(f"merge: {phase.name}", phase.seconds, "s", note=f"{phase.seconds / size:.2f} s a GB of {size:.1f} GB")
+            rate = rates.get(phase.name)
+            table.add(f"merge: {phase.name}", phase.seconds, "s", rate and size * rate.expected, f"{size:.1f} GB", held=False)
 
 
 def test_awq_of_two_layers(card: Card, spec: Spec, places: dict[str, Path], table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +139,14 @@ def test_awq_of_two_layers(card: Card, spec: Spec, places: dict[str, Path], tabl
     for gate in result.gates:
         table.add(f"gate: {gate.name}", gate.value, "", note=f"{gate.rule} {gate.bound:.3g}")
     if card.on_card:
-        table.add("AWQ of one layer", ends[-1] - ends[-2], "s", note=f"{spec.quantize.calibration_tokens:,} calibration tokens")
+        table.add(
+            "AWQ of one layer",
+            ends[-1] - ends[-2],
+            "s",
+            session.AWQ_LAYER_S.expected,
+            held=False,
+            note=f"{spec.quantize.calibration_tokens:,} calibration tokens",
+        )
         for phase in result.phases:
             table.add(f"quantize: {phase.name}", phase.seconds, "s", note=f"{card.slice(LAYERS).layers} layers")
 

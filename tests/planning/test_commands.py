@@ -32,7 +32,7 @@ def elson(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 def test_a_plan_without_an_account() -> None:
     done = elson("plan", "-s", "train-h100", "--offline", "--verbose")
     assert done.returncode == 0, done.stderr
-    assert "75 optimizer steps" in done.stdout
+    assert "110 optimizer steps" in done.stdout
     assert "together, of 77 GB" in done.stdout
     assert "elson prices refresh" in done.stderr
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runners import stages
+from runners.artifacts.record import Phase
 from runners.errors import UserError
-from runners.planning import costs, tables, training
+from runners.planning import costs, session, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, load_prices, machine
 from runners.planning.parts import Plan
 from runners.planning.plan import make_plan
@@ -57,10 +60,9 @@ def test_the_sizes_are_the_published_ones(what: str, value: float, expected: flo
 
 
 def test_training_takes_what_was_computed_by_hand() -> None:
-    corpus = CorpusSize(1100, 200, "1.1 M tokens in five epochs")
-    floor = training.training_seconds(QWEN2_14B, TrainSpec(), corpus, machine("a3-highgpu-1g"), checkpointing=False, utilisation=1.0)
-    good = training.training_seconds(QWEN2_14B, TrainSpec(), corpus, machine("a3-highgpu-1g"), checkpointing=False)
-    assert (round(floor), round(good)) == (66, 165)
+    """1.1 M tokens."""
+    speeds = [training.tokens_per_s(QWEN2_14B, TrainSpec(), machine("a3-highgpu-1g"), checkpointing=False, utilisation=share) for share in (1.0, 0.4)]
+    assert [round(1_100_000 / speed) for speed in speeds] == [66, 165]
 
 
 H100_1 = machine("a3-highgpu-1g")
@@ -105,6 +107,44 @@ def test_fp8_and_other_cards() -> None:
 def test_steps(examples: int, batch: int, epochs: int, steps: int) -> None:
     spec = TrainSpec(batch_examples=batch, epochs=epochs)
     assert training.optimizer_steps(CorpusSize(examples, 200, ""), spec) == steps
+
+
+# --- the session, phase by phase -------------------------------------------------------------------------------------------------------
+
+
+def test_every_phase_has_a_range_and_a_source() -> None:
+    for phase in train_plan().phases:
+        assert 0 < phase.optimistic_s < phase.expected_s < phase.pessimistic_s, phase
+        assert re.search("measured|assumed|published", phase.source), phase
+
+
+@pytest.mark.parametrize(("stage", "file"), [("train", "training/train.py"), ("merge", "compression/merge.py"), ("quantize", "compression/quantize.py")])
+def test_every_phase_that_a_stage_times_is_planned_under_its_name(stage: str, file: str) -> None:
+    """Otherwise a record could not be held against its plan."""
+    text = (Path(stages.__file__).parent / file).read_text().replace("{settings.backend}", "autoawq")
+    timed = re.findall(r'watch\.phase\(f?"([^"]+)"\)', text)
+    planned = {phase.name for phase in train_plan().phases}
+    assert timed
+    assert {f"{stage}: {name}" for name in timed} <= planned
+
+
+def test_a_record_says_phase_by_phase_where_the_plan_was_wrong() -> None:
+    spec = session.with_plan(Spec(machine=MachineSpec(machine_type="a3-highgpu-1g")), QWEN2_14B, ASSUMED_CORPUS)
+    assert spec.machine
+    planned = spec.machine.planned["merge: merge"]
+    took = [Phase(name="merge", started_at="", seconds=planned.expected_s * 1.5), Phase(name="compare with the adapter", started_at="", seconds=1e4)]
+    rows = stages.against_plan(spec, "merge", [*took, Phase(name="something new", started_at="", seconds=1)])
+    assert [(row["phase"], row["within"]) for row in rows] == [("merge", True), ("compare with the adapter", False)]
+    assert rows[0]["off"] == pytest.approx(0.5, abs=0.01)
+    assert stages.against_plan(Spec(), "merge", took) == []
+
+
+def test_lora_is_faster_and_more_cards_of_another_kind_are_slower() -> None:
+    seconds = {
+        name: next(phase.expected_s for phase in train_plan(train=train, **host).phases if phase.name == "train: train")
+        for name, train, host in (("dora", {}, {}), ("lora", {"adapter": "lora"}, {}), ("a100", {}, {"machine_type": "a2-ultragpu-1g"}))
+    }
+    assert seconds["lora"] < seconds["dora"] < seconds["a100"]
 
 
 # --- refusals, with their numbers and ways out --------------------------------------------------------------------------------------------
@@ -167,7 +207,7 @@ def test_an_h100_on_demand() -> None:
 
 
 def test_a_deadline_before_the_end_and_a_platform_limit_before_the_deadline() -> None:
-    assert "takes about 13 minutes" in refused(train_plan(deadline_minutes=10))
+    assert "takes about 20 minutes" in refused(train_plan(deadline_minutes=10))
     assert "machine.max_run_minutes 60 is below deadline_minutes 120" in refused(train_plan(max_run_minutes=60))
 
 
@@ -299,7 +339,7 @@ def test_more_of_the_corpus_takes_longer_and_costs_more(examples: int, tokens: f
     assert more.expected_s > one.expected_s
     assert more.money.usd_expected > one.money.usd_expected
     assert (more.steps or 0) >= (one.steps or 0)
-    assert one.floor_s < one.expected_s
+    assert one.optimistic_s < one.expected_s < one.pessimistic_s
     assert one.money.usd_at_most >= one.money.usd_per_hour * 2 - 1e-6
 
 

@@ -1,0 +1,133 @@
+"""A training session phase by phase: the seconds to expect, at best and at worst, and where each figure comes from. Pure.
+
+The phases of the stages have the names that the stages' records give them, so a record can be held against its plan (``runners/stages.py``).
+"Measured" is `make test-gpu` on one H100 with the 14B's shape (tests/gpu/README.md). What was neither measured nor computed is said to be assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runners.planning import training
+from runners.planning.machines import H100, Machine, machine
+from runners.planning.parts import PlannedPhase
+from runners.planning.training import CorpusSize
+from runners.spec import MachineSpec, PlannedSeconds, Spec
+from runners.training.shape import QWEN2_14B, Shape, resident_bytes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Something's speed or cost: at best, to expect, at worst, and the source."""
+
+    best: float
+    expected: float
+    worst: float
+    source: str
+
+
+#: Driver, docker and toolkit on a stock image; a baked image; containers from the registry. One report: 457 s of installing, 587 s of pulling.
+BOOT_S = Estimate(90, 240, 460, "assumed; worst: one report")
+BAKED_BOOT_S = Estimate(30, 50, 120, "assumed")
+PULL_S = Estimate(60, 300, 590, "assumed; worst: one report")
+#: A stage's program until it reads its first input: the container, Python, torch, transformers, the card's context.
+PROGRAM_S = Estimate(8, 20, 35, "measured at worst, a cold disk")
+#: Share of the network's bandwidth that a parallel, checksummed transfer reaches.
+DOWNLOAD_SHARE = Estimate(0.85, 0.63, 0.20, "assumed")
+UPLOAD_SHARE = Estimate(0.70, 0.45, 0.15, "assumed")
+#: GB/s from a folder onto the card (at worst from a disk that is read for the first time), and the adapter put on the model.
+LOAD_GB_S, ADAPTER_S = Estimate(7.0, 4.4, 1.5, "measured"), Estimate(2, 4.5, 10, "measured")
+#: GB/s of the copy that the training waits for; writing goes on behind it.
+CHECKPOINT_GB_S = Estimate(3.0, 1.07, 0.5, "measured")
+WRITE_GB_S = Estimate(1.5, 0.75, 0.3, "measured")
+#: Seconds a GB of the base model: read, merged and written; both models loaded and compared.
+MERGE_S_PER_GB, COMPARE_S_PER_GB = Estimate(0.6, 0.95, 2.0, "measured, 16 cores"), Estimate(0.5, 0.85, 1.8, "measured")
+#: AWQ's search for 16,384 tokens and one layer of the 14B; what its loading and writing take a GB of the base model; its gate.
+AWQ_LAYER_S, AWQ_TOKENS = Estimate(1.5, 1.9, 3.0, "measured"), 16_384
+AWQ_S_PER_GB, MEASURE_S_PER_GB = Estimate(0.7, 1.5, 3.0, "measured"), Estimate(0.8, 1.4, 3.0, "measured")
+
+
+def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus: CorpusSize, *, checkpointing: bool) -> tuple[PlannedPhase, ...]:
+    """Every phase of a training session on a VM, in order."""
+    base, quantized = resident_bytes(shape, "bf16") / 1e9, resident_bytes(shape, "awq", spec.quantize.group_size) / 1e9
+    adapter = 4 * shape.adapter_parameters(spec.train.rank, spec.train.target_modules) / 1e9
+    evaluations = spec.train.epochs * spec.train.checkpoints_per_epoch
+    best, usual, worst = (training.tokens_per_s(shape, spec.train, host, checkpointing=checkpointing, utilisation=share) for share in training.UTILISATIONS)
+    speed = Estimate(best, usual, worst, f"measured, {training.UTILISATION:.0%} of an H100")
+    steps = _over(corpus.tokens * spec.train.epochs, speed)
+    # A forward without a backward, of the held-out examples.
+    held_out = _over(corpus.tokens * spec.data.validation_fraction / (1 - spec.data.validation_fraction) / 2, speed)
+    copies = _times(_over(3 * adapter, CHECKPOINT_GB_S), evaluations)
+    # The search multiplies each layer's weights with the calibration text.
+    layers = QWEN2_14B.layers * shape.linear_parameters / QWEN2_14B.linear_parameters * spec.quantize.calibration_tokens / AWQ_TOKENS
+    awq = _sum(_times(AWQ_LAYER_S, layers * H100.tflops / host.accelerator.tflops), _times(AWQ_S_PER_GB, base))
+    return (
+        *boot(wanted),
+        _phase("train: program", PROGRAM_S),
+        _phase("train: download", _transfer(base, host, DOWNLOAD_SHARE)),
+        _phase("train: read data", Estimate(1, 3, 10, "assumed")),
+        _phase("train: load model", _sum(_over(base, LOAD_GB_S), ADAPTER_S)),
+        _phase("train: first evaluation", held_out),
+        _phase("train: train", _sum(steps, _times(held_out, evaluations), copies)),
+        _phase("train: write adapter", _over(adapter, WRITE_GB_S)),
+        _phase("train: publish", _transfer(adapter, host, UPLOAD_SHARE)),
+        _phase("merge: program", PROGRAM_S),
+        _phase("merge: merge", _times(MERGE_S_PER_GB, base)),
+        _phase("merge: compare with the adapter", _times(COMPARE_S_PER_GB, base)),
+        _phase("quantize: program", PROGRAM_S),
+        _phase(f"quantize: quantize with {spec.quantize.backend}", awq),
+        _phase("quantize: measure", _times(MEASURE_S_PER_GB, base)),
+        _phase("quantize: publish", _transfer(quantized, host, UPLOAD_SHARE)),
+    )
+
+
+def download(name: str, gigabytes: float, host: Machine) -> PlannedPhase:
+    """Something from the bucket onto the machine's disk."""
+    return _phase(name, _transfer(gigabytes, host, DOWNLOAD_SHARE))
+
+
+def boot(wanted: MachineSpec) -> tuple[PlannedPhase, ...]:
+    """Until the first container runs."""
+    if wanted.image_is_baked:
+        return (_phase("boot (baked image)", BAKED_BOOT_S),)
+    return (_phase("boot, docker, toolkit", BOOT_S), _phase("container images", PULL_S))
+
+
+def with_plan(spec: Spec, shape: Shape, corpus: CorpusSize) -> Spec:
+    """The spec with the seconds that its plan gives each phase of the stages, which their records are held against."""
+    if spec.machine is None:
+        return spec
+    host = machine(spec.machine.machine_type)
+    _, checkpointing = training.chosen(shape, spec.train, host) or (0, True)
+    found = phases(spec, spec.machine, host, shape, corpus, checkpointing=checkpointing)
+    planned = {
+        one.name: PlannedSeconds(optimistic_s=round(one.optimistic_s, 2), expected_s=round(one.expected_s, 2), pessimistic_s=round(one.pessimistic_s, 2))
+        for one in found
+        if ": " in one.name
+    }
+    return spec.model_copy(update={"machine": spec.machine.model_copy(update={"planned": planned})})
+
+
+def _phase(name: str, seconds: Estimate) -> PlannedPhase:
+    return PlannedPhase(name, seconds.best, seconds.expected, seconds.worst, seconds.source)
+
+
+def _over(amount: float, speed: Estimate) -> Estimate:
+    return Estimate(amount / speed.best, amount / speed.expected, amount / speed.worst, speed.source)
+
+
+def _times(seconds: Estimate, amount: float) -> Estimate:
+    return Estimate(seconds.best * amount, seconds.expected * amount, seconds.worst * amount, seconds.source)
+
+
+def _sum(*parts: Estimate) -> Estimate:
+    sources = dict.fromkeys(part.source for part in parts)
+    return Estimate(sum(part.best for part in parts), sum(part.expected for part in parts), sum(part.worst for part in parts), "; ".join(sources))
+
+
+#: vLLM's load of the weights and its graphs.
+VLLM_START = _phase("vLLM until a completion", Estimate(20, 60, 180, "assumed"))
+
+
+def _transfer(gigabytes: float, host: Machine, share: Estimate) -> Estimate:
+    return _over(gigabytes * 8 / host.network_gbps, share)
