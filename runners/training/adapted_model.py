@@ -106,27 +106,28 @@ def autocast(model: Any) -> Any:
     return torch.autocast(first.device.type, torch.bfloat16) if base_dtype == torch.bfloat16 else contextlib.nullcontext()
 
 
-def summed_loss(model: Any, examples: Sequence[Example], *, packed: bool, full_sequence: bool = False) -> torch.Tensor:
-    """Sum of the cross-entropy over the answer tokens of a micro-batch.
+def summed_loss(model: Any, examples: Sequence[Example], *, packed: bool, full_sequence: bool = False, divisor: float = 1.0) -> torch.Tensor:
+    """Sum of the cross-entropy over the answer tokens of a micro-batch, over ``divisor`` (the answer tokens of the step).
 
     Args:
         model: a transformers or peft causal language model.
         examples: what goes through together.
         packed: one row without padding, else a padded rectangle.
+        divisor: what the sum is divided by; not by the caller, see ``summed_cross_entropy``.
         full_sequence: take the loss on the question as well (measured in TRAINING.md, not offered in the spec).
 
     Returns:
         a scalar in fp32.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    weight = causal.get_output_embeddings().weight
+    output = causal.get_output_embeddings()
     with autocast(causal):
         hidden = _hidden_packed(causal, examples) if packed else _hidden_padded(causal, examples)
         starts = [1 if full_sequence else example.answer_start for example in examples]
         # Position t predicts token t + 1.
         states = torch.cat([one[start - 1 : len(example) - 1] for one, example, start in zip(hidden, examples, starts, strict=True)])
-        targets = attention.put([token for example, start in zip(examples, starts, strict=True) for token in example.token_ids[start:]], weight.device)
-        return summed_cross_entropy(states, weight, targets)
+        targets = attention.put([token for example, start in zip(examples, starts, strict=True) for token in example.token_ids[start:]], output.weight.device)
+        return summed_cross_entropy(states, output.weight, targets, divisor=divisor, bias=getattr(output, "bias", None))
 
 
 def _hidden_packed(causal: Any, examples: Sequence[Example]) -> Sequence[torch.Tensor]:

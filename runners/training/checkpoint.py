@@ -8,10 +8,11 @@ leaves either the whole of it or a folder nobody reads. What is read is verified
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 
 from runners import log
 from runners.artifacts.record import MANIFEST, Manifest, describe, manifest_of
+from runners.outside import digest
+from runners.spec import TrainSpec
+from runners.training.examples import Example
 
 _NAME = re.compile(r"step-(\d{6,})")
 #: Kept on the local disk; the bucket keeps its own.
@@ -36,6 +40,23 @@ class State:
     bad_evaluations: int
     history: list[dict[str, Any]]
     validation: list[dict[str, Any]]
+
+
+def run_id(settings: TrainSpec, base: Path, examples: Sequence[Example]) -> str:
+    """What a checkpoint belongs to: the settings, the tokens of every example in order (the system prompt is among them) and the base model's content.
+
+    Not the folder the base lies in, and not how many tokens go through the model together: another card's memory plan changes no sum.
+    """
+    weights = []
+    for file in sorted(base.glob("*.safetensors")):
+        with file.open("rb") as source:
+            # Names, shapes and the end of the data: another model of the same shape has other bytes there.
+            head, size = source.read(1 << 16), file.stat().st_size
+            source.seek(max(0, size - (1 << 16)))
+            weights.append((file.name, size, hashlib.sha256(head + source.read()).hexdigest()))
+    config = json.loads((base / "config.json").read_text())
+    values = settings.model_dump(mode="json", exclude={"micro_batch_tokens", "gradient_checkpointing"})
+    return digest([values, config, weights, [(example.id, example.token_ids, example.answer_start) for example in examples]])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Left out, and done by ``dora.py``: fp16 and fp32, dropout, several adapters at o
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -30,8 +31,10 @@ def applies(module: Any, adapter: str, x: torch.Tensor, base: torch.Tensor) -> b
 class Factors:
     """What is computed once for each value of A, B and m: ``s A`` and ``B`` in the weights' dtype, and the scale of each row in fp32."""
 
-    def __init__(self, a: torch.Tensor, b: torch.Tensor, magnitude: torch.Tensor, norm: torch.Tensor, scaling: float, dtype: torch.dtype) -> None:
-        self.norm, self.scaling, self._magnitude = norm, scaling, (magnitude.data_ptr(), magnitude._version)
+    def __init__(self, layer: Any, a: torch.Tensor, b: torch.Tensor, magnitude: torch.Tensor, norm: torch.Tensor, scaling: float, dtype: torch.dtype) -> None:
+        self.layer, self.norm, self.scaling = layer, norm, scaling
+        self._magnitude: weakref.ref[torch.Tensor] = weakref.ref(magnitude)
+        self._mark = (magnitude.data_ptr(), magnitude._version)
         with torch.no_grad(), torch.autocast(a.device.type, enabled=False):
             scale = magnitude / norm
             # A row whose scale is 0 would never get a gradient again (dora.py).
@@ -41,7 +44,8 @@ class Factors:
 
     def holds(self, norm: torch.Tensor, magnitude: torch.Tensor) -> bool:
         """Whether nothing has changed: the norm is the very tensor, and m was not written."""
-        return self.norm is norm and self._magnitude == (magnitude.data_ptr(), magnitude._version)
+        # The reference is weak: an address is used again, an object is not.
+        return self.norm is norm and self._mark == (magnitude.data_ptr(), magnitude._version) and self._magnitude() is magnitude
 
 
 def scaled_sum(x: torch.Tensor, base: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, parameters: tuple[Any, Any, Any], made: Factors) -> Any:
@@ -80,6 +84,7 @@ class _CardDora(torch.autograd.Function):
     def backward(ctx: Any, *incoming: Any) -> Any:
         x, weight, low, kept = ctx.saved_tensors
         made, flat = ctx.made, x.flatten(0, -2)
+        made.layer.differentiated = True
         with torch.autocast(x.device.type, enabled=False):
             gradient = incoming[0].flatten(0, -2)
             change = torch.mul(gradient, made.scale, out=torch.empty_like(gradient))

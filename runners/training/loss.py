@@ -9,6 +9,7 @@ its Triton kernels: it runs on a CPU as well.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,47 +26,61 @@ def chunk_rows(vocabulary: int, chunk_bytes: int = CHUNK_BYTES) -> int:
 
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, rows: int) -> torch.Tensor:
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, rows: int, divisor: float
+    ) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         needed = hidden.requires_grad
         gradient = torch.empty_like(hidden) if needed else None
         for begin in range(0, len(targets), rows):
             part, wanted = hidden[begin : begin + rows], targets[begin : begin + rows]
-            logits = (part.to(weight.dtype) @ weight.T).float()
+            logits = _logits(part, weight, bias)
             log_sum = logits.logsumexp(-1)
             total += (log_sum - logits.gather(-1, wanted[:, None])[:, 0]).sum()
             if gradient is not None:
-                # d/dlogits = softmax - one_hot, in place of the logits.
-                probabilities = logits.sub_(log_sum[:, None]).exp_()
-                probabilities.scatter_add_(-1, wanted[:, None], torch.full_like(wanted[:, None], -1, dtype=torch.float32))
+                # d/dlogits = (softmax - one_hot) / divisor, in place of the logits.
+                probabilities = logits.sub_(log_sum[:, None] + math.log(divisor)).exp_()
+                probabilities.scatter_add_(-1, wanted[:, None], torch.full_like(wanted[:, None], -1 / divisor, dtype=torch.float32))
                 gradient[begin : begin + rows] = probabilities.to(weight.dtype) @ weight
         ctx.save_for_backward(gradient)
-        return total
+        return total / divisor
 
     @staticmethod
     def backward(ctx: Any, *incoming: Any) -> Any:
         (gradient,) = ctx.saved_tensors
-        return gradient * incoming[0].to(gradient.dtype), None, None, None
+        return (gradient.float() * incoming[0]).to(gradient.dtype), None, None, None, None, None
 
 
-def summed_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, rows: int | None = None) -> torch.Tensor:
-    """Sum of -log p(target) over rows.
+def summed_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, rows: int | None = None, *, divisor: float = 1.0, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Sum of -log p(target) over rows, over ``divisor``.
+
+    A mean is taken here and not by the caller: a gradient in bf16 that is multiplied by 1 / 257 afterwards is 0.2 % off on average, because
+    it was rounded to bf16 before.
 
     Args:
         hidden: [N, H], the states that predict the targets.
         weight: [V, H], the frozen output layer.
         targets: [N], word ids.
         rows: rows of a chunk; left out, as many as ``CHUNK_BYTES`` of logits hold.
+        divisor: answer tokens of the whole step, for a mean over them.
+        bias: [V], of the output layer (Phi-2), frozen too.
 
     Returns:
         a scalar in fp32.
     """
-    if weight.requires_grad:
+    if weight.requires_grad or (bias is not None and bias.requires_grad):
         raise ValueError("the output layer must be frozen: its gradient is not computed here")
-    found: torch.Tensor = _SummedCrossEntropy.apply(hidden, weight, targets, rows or chunk_rows(len(weight)))
+    found: torch.Tensor = _SummedCrossEntropy.apply(hidden, weight, bias, targets, rows or chunk_rows(len(weight)), divisor)
     return found
 
 
-def plain_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def plain_cross_entropy(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """The same sum from whole logits: what the chunked form is tested and measured against."""
-    return F.cross_entropy((hidden.to(weight.dtype) @ weight.T).float(), targets, reduction="sum")
+    return F.cross_entropy(_logits(hidden, weight, bias), targets, reduction="sum")
+
+
+def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    logits = (hidden.to(weight.dtype) @ weight.T).float()
+    return logits if bias is None else logits + bias.float()

@@ -29,7 +29,6 @@ from typing import Any
 from runners import log
 from runners.artifacts.record import Phase, Stopwatch
 from runners.errors import UserError
-from runners.outside import digest
 from runners.spec import Spec, TrainSpec
 from runners.training import batches
 from runners.training.examples import Example, load_tokenizer, training_split, validation_split
@@ -64,14 +63,14 @@ def train(
         resume: a checkpoint folder, or a folder of them, brought from elsewhere.
 
     Raises:
-        UserError: an empty dataset, an example that is too long, too few steps, a loss that is not finite.
+        UserError: an empty dataset, an example that is too long, too few steps, a loss that is not finite, a held-out loss that never improved.
         Stopped: SIGTERM; the same call again goes on from the checkpoint.
     """
     # Read by torch at its first use of a card. Lengths differ in each micro-batch: blocks that cannot grow left 4.5 GB more unusable (tests/gpu/README.md).
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
 
-    from runners.training import adapted_model, checkpoint
+    from runners.training import adapted_model, checkpoint, dora
     from runners.training.attention import prepare
 
     settings, watch, device = spec.train, Stopwatch(), "cuda" if torch.cuda.is_available() else "cpu"
@@ -90,9 +89,7 @@ def train(
         optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     steps = batches.plan([len(example) for example in examples], settings.batch_examples, settings.epochs, budget, settings.seed, packing=settings.packing)
     judged = evaluation_steps(settings, len(examples))
-    run = digest(
-        [settings.model_dump(mode="json"), spec.chat.system_prompt, model.config.to_dict(), [(e.id, e.token_ids) for e in [*examples, *held_out]], budget]
-    )
+    run = checkpoint.run_id(settings, base, [*examples, *held_out])
     shown = {"held_out": len(held_out), "steps": len(steps), "micro_batch_tokens": budget, "attention": implementation, "device": device}
     log.event("training", adapter=settings.adapter, examples=len(examples), precision=settings.precision, **shown)
 
@@ -106,7 +103,7 @@ def train(
         state, best = checkpoint.State(run, 0, 0, before, 0, [], [{"step": 0, "loss": before}]), checkpoint.adapter_state(model)
     resumed_from, writer = state.step, checkpoint.Writer(work / "checkpoints", save_checkpoint)
 
-    with watch.phase("train"), log.progress("train", len(steps), "steps") as progress, _sigterm() as stop:
+    with watch.phase("train"), log.progress("train", len(steps), "steps") as progress, _sigterm() as stop, dora.declared_writes():
         progress.advance(state.step)
         while state.step < len(steps) and state.bad_evaluations < settings.early_stop_evaluations:
             row = loop.step(state.step, steps[state.step])
@@ -123,6 +120,7 @@ def train(
                     f"SIGTERM after step {state.step} of {len(steps)}; a checkpoint is written", fix="run the same command again: it goes on from there"
                 )
 
+    check_improvement(state)
     with watch.phase("write adapter"):
         adapter = _write(model, tokenizer, best, work)
         writer.wait()
@@ -141,6 +139,19 @@ def check_steps(settings: TrainSpec, examples: int) -> None:
             f"at least {settings.minimum_steps} (train.minimum_steps)",
             "add data, raise train.epochs, lower train.batch_examples, or lower train.minimum_steps if you mean it",
         )
+
+
+def check_improvement(state: Any) -> None:
+    """Refuse an adapter that never beat the base model: what would be published under a new name is the base model."""
+    if state.best_step:
+        return
+    held_out = ", ".join(f"{row['loss']:.4f} after step {row['step']}" for row in state.validation[1:])
+    trained = f"{state.history[0]['loss']:.4f} to {state.history[-1]['loss']:.4f}" if state.history else "not taken"
+    raise UserError(
+        f"the held-out loss never fell below that of the base model, {state.validation[0]['loss']:.4f}: it was {held_out}; training loss: {trained}",
+        "at least one evaluation better than the base model",
+        "lower train.learning_rate if the held-out loss rose, raise it or train.epochs if it hardly moved; check that both splits hold pairs of one kind",
+    )
 
 
 def evaluation_steps(settings: TrainSpec, examples: int) -> frozenset[int]:
@@ -185,8 +196,8 @@ class _Loop:
         self.model.train()
         losses = []
         for micro_batch in step.micro_batches:
-            loss = summed_loss(self.model, [self.examples[index] for index in micro_batch], packed=self.settings.packing)
-            (loss / answer_tokens).backward()
+            loss = summed_loss(self.model, [self.examples[index] for index in micro_batch], packed=self.settings.packing, divisor=answer_tokens)
+            loss.backward()
             losses.append(loss.detach())
         # Read once: a loss that is read waits for the card, and the card for the next micro-batch's kernels.
         total = float(torch.stack(losses).sum())
@@ -194,7 +205,7 @@ class _Loop:
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
         if not math.isfinite(total) or not math.isfinite(norm):
             raise UserError(
-                f"step {number + 1}: loss {total / answer_tokens}, gradient norm {norm}",
+                f"step {number + 1}: loss {total}, gradient norm {norm}",
                 "finite numbers",
                 "lower train.learning_rate, or use train.precision: fp32",
             )
@@ -203,7 +214,7 @@ class _Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(self.examples[index]) for index in step.examples)
-        row = {"step": number + 1, "epoch": step.epoch + 1, "loss": total / answer_tokens, "learning_rate": rate, "gradient_norm": norm}
+        row = {"step": number + 1, "epoch": step.epoch + 1, "loss": total, "learning_rate": rate, "gradient_norm": norm}
         return {
             **row,
             "tokens": tokens,
@@ -289,7 +300,6 @@ def _write(model: Any, tokenizer: Any, best: dict[str, Any], work: Path) -> Path
 def _metrics(state: Any, settings: TrainSpec, examples: Sequence[Example], held_out: Sequence[Example], resumed_from: int) -> dict[str, Any]:
     seconds = sum(row["seconds"] for row in state.history)
     tokens = sum(row["tokens"] for row in state.history)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     planned = batches.count_steps(len(examples), settings.batch_examples, settings.epochs)
     return {
         "history": state.history,
@@ -306,8 +316,17 @@ def _metrics(state: Any, settings: TrainSpec, examples: Sequence[Example], held_
         "answer_tokens": sum(example.answer_tokens for example in examples),
         "tokens": tokens,
         "tokens_per_s": round(tokens / seconds, 2) if seconds else 0.0,
-        "peak_memory_gib": round(peak, 2),
+        **peak_memory(),
     }
+
+
+def peak_memory() -> dict[str, float]:
+    """``peak_memory_gib`` is the card's where one is used, else the process's; ``peak_host_memory_gib`` is always the process's."""
+    import torch
+
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    device = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else host
+    return {"peak_memory_gib": round(device, 2), "peak_host_memory_gib": round(host, 2)}
 
 
 def _mask_sample(example: Example, tokenizer: Any) -> dict[str, str]:

@@ -135,7 +135,7 @@ def test_the_fused_optimizer_leaves_no_stale_norm(card: Card) -> None:
             losses = []
             for _ in range(3):
                 if drop:
-                    dora.forget(model)
+                    dora.written()
                 lost = adapted_model.summed_loss(model, rows, packed=True)
                 (lost / 100).backward()
                 optimizer.step()
