@@ -228,7 +228,8 @@ class Declaration(Strict):
 def messages(case: Case, chat: ChatSpec) -> list[dict[str, str]]:
     """What is sent: the system prompt of training and serving, the history, the question."""
     turns = [{"role": turn.role, "content": turn.content} for turn in case.history]
-    return [{"role": "system", "content": chat.system_prompt}, *turns, {"role": "user", "content": case.prompt}]
+    system = [{"role": "system", "content": chat.system_prompt}] if chat.system_prompt else []
+    return [*system, *turns, {"role": "user", "content": case.prompt}]
 
 
 def load(place: Path) -> Benchmark:

@@ -41,12 +41,34 @@ def load_base(base: Path, precision: Literal["bf16", "fp32"], device: str, imple
             "elson base make smollm2 --out DIR",
         ) from None
     if bent := [name for name in _BENT_OUTPUTS if getattr(model.config, name, None) not in (None, 1, 1.0)]:
-        raise UserError(
-            f"{base} changes its logits after the output layer ({', '.join(bent)})",
-            "a model whose logits are a plain product (Qwen2, Llama, SmolLM2)",
-            "choose another base model",
-        )
-    return model.requires_grad_(False)
+        raise _refused(base, f"changes its logits after the output layer ({', '.join(bent)})")
+    check_loss(base, model.requires_grad_(False), implementation)
+    return model
+
+
+def _refused(base: Path, found: str) -> UserError:
+    expected = "a model whose logits are a plain product of its last hidden states (Qwen2, Qwen3, Llama, Mistral, Phi, SmolLM2)"
+    return UserError(f"{base} {found}", expected, "choose another base model")
+
+
+def check_loss(base: Path, model: Any, implementation: str) -> None:
+    """Compute one loss as this loop does and as transformers does, with its own attention. Raises UserError when they differ.
+
+    Whatever a new architecture does to its attention or its logits that is not known here would train another model without a word.
+    """
+    generator = torch.Generator().manual_seed(0)
+    sizes = [24, 17]
+    rows = [Example(str(size), tuple(torch.randint(model.config.vocab_size, (size,), generator=generator).tolist()), 1) for size in sizes]
+    with torch.no_grad():
+        ours = float(summed_loss(model, rows, packed=implementation != "sdpa"))
+        model.set_attn_implementation("eager")
+        device, theirs = model.get_output_embeddings().weight.device, 0.0
+        for row in rows:
+            ids = torch.tensor([row.token_ids], device=device)
+            theirs += float(torch.nn.functional.cross_entropy(model(input_ids=ids, use_cache=False).logits[0, :-1].float(), ids[0, 1:], reduction="sum"))
+        model.set_attn_implementation(implementation)
+    if not abs(ours - theirs) <= (1e-4 if model.dtype == torch.float32 else 0.02) * abs(theirs):
+        raise _refused(base, f"is computed differently by this loop: a loss of {ours:.6g}, and by transformers of {theirs:.6g}")
 
 
 def with_new_adapter(model: Any, settings: TrainSpec, name: str) -> Any:

@@ -8,7 +8,8 @@
   the masked attention's numbers; otherwise
 * ``sdpa``: transformers builds a block mask out of ``position_ids``. Correct everywhere, T x T memory.
 
-Attention dropout is not supported (Qwen2.5, Llama and SmolLM2 have none).
+Sliding windows are kept: each mask that transformers asks for says how wide its layers see. Refused, and not left out: attention
+sinks (GPT-OSS), soft-capped scores (Gemma-2), chunks (Llama-4), dropout. ``tests/torch/test_architectures.py`` has the list.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import itertools
 from typing import Any
 
 from runners import log
+from runners.errors import UserError
 
 SEGMENTS, VARLEN, MASKED = "elson_segments", "elson_varlen", "sdpa"
 
@@ -55,8 +57,32 @@ def put(values: Any, device: Any) -> Any:
     return tensor.pin_memory().to(device, non_blocking=True) if torch.device(device).type == "cuda" else tensor.to(device)
 
 
-def _no_mask(*_args: Any, **_more: Any) -> None:
-    """The borders say all there is to say."""
+class Window(int):
+    """Passed through the model in place of a mask: a token sees itself and so many tokens less one before it."""
+
+
+def _no_mask(*_args: Any, local_size: int | None = None, config: Any = None, **_more: Any) -> Window | None:
+    """No mask is needed: the kernel gets the sequences' boundaries, and the window of a layer that has one."""
+    if local_size is not None and local_size == getattr(config, "attention_chunk_size", None):
+        raise _refused("attention in chunks")
+    return None if local_size is None else Window(local_size)
+
+
+def _refused(what: str) -> UserError:
+    return UserError(f"this model has {what}", "plain causal attention, or sliding windows", "choose another base model, or set train.packing: false")
+
+
+def _window(mask: Any, more: dict[str, Any]) -> int | None:
+    """The width a layer sees, None for all. Raises UserError where leaving something out would make another model."""
+    if more.get("s_aux") is not None:
+        raise _refused("attention sinks")
+    if more.get("softcap") is not None:
+        raise _refused("soft-capped attention scores")
+    if more.get("dropout"):
+        raise _refused("attention dropout")
+    if more.get("is_causal") is False or not (mask is None or isinstance(mask, Window)):
+        raise _refused("a mask of its own")
+    return mask
 
 
 def _segments(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None, **more: Any) -> tuple[Any, None]:
@@ -64,13 +90,20 @@ def _segments(module: Any, query: Any, key: Any, value: Any, attention_mask: Any
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    borders = more.get("cu_seq_lens_q")
+    borders, window = more.get("cu_seq_lens_q"), _window(attention_mask, more)
     groups = getattr(module, "num_key_value_groups", 1)
     key, value = (tensor.repeat_interleave(groups, 1) if groups > 1 else tensor for tensor in (key, value))
     sizes = [query.shape[2]] if borders is None else borders.diff().tolist()
     parts = zip(*(tensor.split(sizes, dim=2) for tensor in (query, key, value)), strict=True)
-    done = [scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling) for q, k, v in parts]
+    done = [scaled_dot_product_attention(q, k, v, scale=scaling, **_causal(q, window)) for q, k, v in parts]
     return torch.cat(done, dim=2).transpose(1, 2), None
+
+
+def _causal(query: Any, window: int | None) -> dict[str, Any]:
+    tokens = query.shape[2]
+    if window is None or tokens <= window:
+        return {"is_causal": True}
+    return {"attn_mask": query.new_ones(tokens, tokens, dtype=bool).tril().triu(1 - window)}
 
 
 def _varlen(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, scaling: float | None = None, **more: Any) -> tuple[Any, None]:
@@ -80,11 +113,12 @@ def _varlen(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, 
     borders = more.get("cu_seq_lens_q")
     if borders is None or query.dtype.itemsize > 2:  # flash attention has no fp32
         return _segments(module, query, key, value, attention_mask, scaling, **more)
+    window = _window(attention_mask, more)
     flat = [tensor[0].transpose(0, 1).contiguous() for tensor in (query, key, value)]
     longest = more["max_length_q"]
     # torch 2.11 takes fewer heads of keys than of queries without being told; later versions must be told.
     grouped = {"enable_gqa": flat[0].shape[1] != flat[1].shape[1]} if "enable_gqa" in _parameters(varlen_attn) else {}
-    found = varlen_attn(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1, 0), **grouped)
+    found = varlen_attn(*flat, borders, borders, longest, longest, scale=scaling, window_size=(-1 if window is None else window - 1, 0), **grouped)
     return found[None], None
 
 

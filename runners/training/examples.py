@@ -38,9 +38,10 @@ class Example:
 
 
 def messages(row: dict[str, Any], system_prompt: str) -> list[dict[str, str]]:
-    """The conversation up to and including the question, as serving and evaluation send it."""
+    """The conversation up to and including the question, as evaluation sends it. An empty system prompt is no message: some models have no such role."""
     history = [{"role": turn["role"], "content": turn["content"]} for turn in row.get("history") or []]
-    return [{"role": "system", "content": system_prompt}, *history, {"role": "user", "content": row["question"]}]
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, *history, {"role": "user", "content": row["question"]}]
 
 
 def read_rows(dataset: Path, split: str) -> list[dict[str, Any]]:
@@ -54,12 +55,23 @@ def read_rows(dataset: Path, split: str) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-            rows.append({**row, "id": str(row["id"]), "question": str(row["question"]), "answer": str(row["answer"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file}:{number} is not a row of a dataset: {error!r}", "id, question and answer", "elson data build --out DIR") from None
+            rows.append({**row, "id": str(row["id"]), **{name: _text(row, name) for name in ("question", "answer")}})
+            for turn in row.get("history") or []:
+                _text(turn, "content")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            expected = "id, question and answer, and texts that are not empty"
+            raise UserError(f"{file}:{number} is not a row of a dataset: {error!r}", expected, "elson data build --out DIR") from None
     if not rows:
         raise UserError(f"{file} has no rows", "at least one question with an answer", "check the sources with `elson data build`")
     return rows
+
+
+def _text(values: dict[str, Any], name: str) -> str:
+    """A text that says something: null would train on the word None, and an empty answer on the token that ends it."""
+    text = values[name]
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r}")
+    return text
 
 
 def choose(rows: Sequence[dict[str, Any]], limit: int | None, seed: int) -> list[dict[str, Any]]:
@@ -113,18 +125,37 @@ def tokenize(rows: Sequence[dict[str, Any]], tokenizer: Any, system_prompt: str,
 
 def _tokenize(row: dict[str, Any], tokenizer: Any, system_prompt: str) -> Example:
     asked = messages(row, system_prompt)
-    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": row["answer"]}], tokenize=False)
+    prompt = _written(tokenizer, asked, row["id"], add_generation_prompt=True)
+    whole = _written(tokenizer, [*asked, {"role": "assistant", "content": row["answer"]}], row["id"])
     if not whole.startswith(prompt):
+        found = f"the chat template writes {row['id']} differently with and without its answer: it does not begin with {prompt[-60:]!r}"
         raise UserError(
-            f"the chat template writes {row['id']} differently with and without its answer", "a template that only appends the answer", "fix the template"
+            found, "a template that only appends the answer", "fix the template; one that opens a thought before each answer needs it in the answers"
         )
+    if row["answer"].strip() not in whole[len(prompt) :]:
+        raise UserError(f"the chat template leaves out or changes the answer of {row['id']}", "the answer as it is in the dataset", "fix the template")
     # Tokenized apart, as a server does: it sees the prompt alone, and no token may straddle the border.
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer(whole[len(prompt) :].rstrip(), add_special_tokens=False)["input_ids"]
     if not answer_ids or answer_ids[-1] not in tokenizer.all_special_ids:
         raise UserError(f"the chat template ends the answer of {row['id']} without a special token", "an end token such as <|im_end|>", "fix the template")
     return Example(row["id"], (*prompt_ids, *answer_ids), len(prompt_ids))
+
+
+def _written(tokenizer: Any, conversation: list[dict[str, str]], id: str, **more: Any) -> str:
+    """A conversation as the template writes it. Raises UserError with what the template says: no system role, turns that must alternate."""
+    from jinja2.exceptions import TemplateError
+
+    try:
+        text = str(tokenizer.apply_chat_template(conversation, tokenize=False, **more))
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in conversation)
+        fix = 'without a system role: set chat.system_prompt: "" (serving and evaluation then send none either); else make the turns alternate'
+        raise UserError(f"the chat template of this model refuses {id} ({roles}): {error}", "roles that the template knows", fix) from None
+    for message in conversation[:1]:
+        if message["role"] == "system" and message["content"].strip() not in text:
+            raise UserError(f"the chat template leaves out the system prompt of {id}", "a template that writes it", 'set chat.system_prompt: ""')
+    return text
 
 
 def training_split(spec: Spec, dataset: Path, tokenizer: Any) -> list[Example]:

@@ -117,7 +117,7 @@ DISTRIBUTIONS = {
     "google.cloud.secretmanager": "google-cloud-secret-manager",
 }
 #: Installed from the stages' locks, never beside the tools.
-OF_STAGES = {"awq", "compressed_tensors", "datasets", "gguf", "llmcompressor", "peft", "safetensors", "tokenizers", "torch", "transformers", "vllm"}
+OF_STAGES = {"awq", "compressed_tensors", "datasets", "gguf", "jinja2", "llmcompressor", "peft", "safetensors", "tokenizers", "torch", "transformers", "vllm"}
 
 
 def test_pyproject_lists_what_is_imported() -> None:
