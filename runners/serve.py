@@ -21,7 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from runners import log
 from runners.artifacts import registry
@@ -29,18 +29,21 @@ from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.pipeline import ADAPTERS
 from runners.processes import QUIET_THREADS, bound
-from runners.spec import ServeSpec, Spec
+from runners.spec import ServeSpec, Spec, SpeculationSpec
 from runners.training import precision
 
 Device = Literal["cuda", "cpu"]
 
 
-def vllm_arguments(spec: ServeSpec, folder: Path, *, device: Device, quantized: bool, port: int, capability: float = 8.9) -> list[str]:
+def vllm_arguments(
+    spec: ServeSpec, folder: Path, *, device: Device, quantized: bool, port: int, capability: float = 8.9, draft: Path | None = None
+) -> list[str]:
     """The whole argument list after ``vllm``.
 
     Args:
         folder: the model, with its tokenizer and chat template.
         capability: CUDA compute capability; below 8.0 (T4: 7.5) there is no bf16.
+        draft: folder of the speculation's model, where it has one.
     """
     dtype = spec.dtype
     if dtype == "auto" and device == "cpu":
@@ -50,10 +53,20 @@ def vllm_arguments(spec: ServeSpec, folder: Path, *, device: Device, quantized: 
     arguments = ["serve", str(folder), "--served-model-name", spec.served_model_name, "--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--dtype", dtype, "--max-model-len", str(spec.max_model_tokens), "--max-num-seqs", str(spec.max_sequences)]
     arguments += ["--disable-uvicorn-access-log", "--seed", "0"]
+    if spec.speculation:
+        arguments += ["--speculative-config", json.dumps(speculative_config(spec.speculation, draft), sort_keys=True)]
     if device == "cpu":
         return [*arguments, "--enforce-eager", "--kv-cache-memory-bytes", f"{spec.cpu_kv_cache_mib}M"]
     arguments += ["--gpu-memory-utilization", str(spec.gpu_memory_fraction), "--kv-cache-dtype", spec.kv_cache_dtype]
     return [*arguments, "--tensor-parallel-size", str(spec.tensor_parallel), "--enable-prefix-caching"]
+
+
+def speculative_config(spec: SpeculationSpec, draft: Path | None) -> dict[str, Any]:
+    """vLLM's ``--speculative-config`` (docs.vllm.ai, Speculative Decoding)."""
+    method = {"ngram": "ngram", "draft": "draft_model", "eagle3": "eagle3"}[spec.method]
+    found: dict[str, Any] = {"method": method, "num_speculative_tokens": spec.draft_tokens}
+    # Runs of two to four words are looked up in the question: figures and terms that an answer repeats.
+    return found | ({"prompt_lookup_min": 2, "prompt_lookup_max": 4} if draft is None else {"model": str(draft)})
 
 
 def vllm_environment(key: str, *, device: Device, work: Path) -> dict[str, str]:
@@ -95,6 +108,19 @@ def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]
     return folder, entry
 
 
+def fetch_draft(spec: Spec, work: Path) -> Path | None:
+    """Bring the speculation's model here, as it was planned; None where it has none."""
+    wanted = spec.serve.speculation
+    if wanted is None or wanted.model is None:
+        return None
+    entry = registry.usable(spec.buckets, wanted.model)
+    if (wanted.model_id and wanted.model_id != entry.id) or (wanted.model_manifest and wanted.model_manifest != entry.manifest):
+        raise UserError(f"{entry.name} is {entry.id} now; the plan was made for {wanted.model_id}", "the planned draft", "plan again: pulumi up")
+    folder = work / "models" / entry.name
+    registry.download(spec.buckets, entry, folder)
+    return folder
+
+
 def device() -> Device:
     """``cuda`` where an NVIDIA driver answers, else ``cpu``."""
     return "cuda" if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0 else "cpu"
@@ -123,8 +149,8 @@ def execute(spec: Spec, work: Path, port: int) -> None:
     key = read_key()
     _need_free_port(port)
     folder, entry = fetch_model(spec, None, work)
-    where = device()
-    arguments = vllm_arguments(spec.serve, folder, device=where, quantized=is_quantized(folder), port=port, capability=_capability(where))
+    draft, where = fetch_draft(spec, work), device()
+    arguments = vllm_arguments(spec.serve, folder, device=where, quantized=is_quantized(folder), port=port, capability=_capability(where), draft=draft)
     log.event("serving", model=entry.name, id=entry.id, device=where, port=port)
     import sys
 

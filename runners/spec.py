@@ -163,6 +163,25 @@ class QuantizeSpec(Strict):
     seed: int = 0
 
 
+class SpeculationSpec(Strict):
+    """Several tokens a step: a draft proposes, the model checks. Greedy answers stay the same."""
+
+    method: Literal["ngram", "draft", "eagle3"] = Field(
+        "ngram", description="ngram repeats text of the prompt; draft is a small model of the family; eagle3 a trained head"
+    )
+    draft_tokens: int = Field(4, ge=1, le=16, description="tokens proposed a step")
+    model: Name | None = Field(None, description="registry name of the draft or the head")
+    model_id: Id | None = Field(None, description="filled in when the spec is resolved")
+    model_manifest: str | None = Field(None, description="digest of its files; filled in when the spec is resolved")
+    accepted_tokens: float | None = Field(None, ge=1, description="tokens a step, as measured on your questions; the planner's assumption when left out")
+
+    @model_validator(mode="after")
+    def _has_its_model(self) -> SpeculationSpec:
+        if (self.method == "ngram") == (self.model is not None):
+            raise ValueError(f"method {self.method} {'takes no model' if self.model else 'needs the registry name of its model'}")
+        return self
+
+
 class ServeSpec(Strict):
     """vLLM behind a gateway."""
 
@@ -177,6 +196,7 @@ class ServeSpec(Strict):
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     tensor_parallel: int = Field(1, ge=1)
+    speculation: SpeculationSpec | None = None
     cpu_kv_cache_mib: int = Field(256, ge=16, description="KV cache when serving on a CPU")
     ready_timeout_s: int = Field(900, ge=10)
     idle_minutes: int = Field(60, ge=1)

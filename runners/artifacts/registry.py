@@ -356,7 +356,11 @@ def resolve(spec: Spec, *, serving: bool = False) -> Spec:
     """
     if serving:
         entry = to_serve(spec.buckets, spec.serve.model)
-        return spec.model_copy(update={"serve": spec.serve.model_copy(update=pinned(entry))})
+        update: dict[str, Any] = dict(pinned(entry))
+        if spec.serve.speculation and spec.serve.speculation.model:
+            draft = usable(spec.buckets, spec.serve.speculation.model)
+            update["speculation"] = spec.serve.speculation.model_copy(update=pinned(draft))
+        return spec.model_copy(update={"serve": spec.serve.model_copy(update=update)})
     base, dataset = usable(spec.buckets, spec.base_model.name), usable(spec.buckets, spec.dataset.name)
     for part, entry in (("base_model", base), ("dataset", dataset)):
         wanted = getattr(spec, part).id

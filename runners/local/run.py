@@ -246,7 +246,9 @@ def _serve_and_measure(job: Run, served: registry.Entry, benchmark: Path, out: P
     url = f"http://127.0.0.1:{port}"
     with job.watch.phase("serve: download"):
         folder, _ = serve.fetch_model(job.spec, None, job.work)
-    arguments = serve.vllm_arguments(job.spec.serve, folder, device="cpu", quantized=serve.is_quantized(folder), port=port)
+    arguments = serve.vllm_arguments(
+        job.spec.serve, folder, device="cpu", quantized=serve.is_quantized(folder), port=port, draft=serve.fetch_draft(job.spec, job.work)
+    )
     program = str(environments.python("serve").parent / "vllm")
     job.begin("serve")
     command = [str(environments.python("serve")), program, *arguments]

@@ -120,7 +120,7 @@ def serving_warnings(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape
         found.append(
             Notice(
                 f"A MEAN LATENCY OF {target:,.0f} MS IS {'NOT REACHABLE' if below else 'UNLIKELY'}: {plan.answers.answer_tokens} tokens have {time} "
-                f"on {served.cards} x {plan.machine.accelerator.name} by plain decoding",
+                f"on {served.cards} x {plan.machine.accelerator.name} {_decoding(served)}",
                 f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
                 "; or ".join(ways) or "a higher bar",
             )
@@ -229,6 +229,11 @@ def _no_room(served: ServingPlan, shape: Shape, plan: Plan) -> Notice:
         f"room for serve.max_model_tokens {spec.max_model_tokens}",
         "; or ".join(ways) or "a larger machine",
     )
+
+
+def _decoding(served: ServingPlan) -> str:
+    accepted = served.accepted_tokens
+    return "by plain decoding" if accepted == 1 else f"with {accepted:g} accepted tokens a step"
 
 
 def _cheapest_first(others: list[str]) -> list[str]:

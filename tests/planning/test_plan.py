@@ -19,7 +19,7 @@ from runners.planning.parts import Plan
 from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers, plan_serving
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
-from runners.spec import MachineSpec, ServeSpec, Spec, TrainSpec
+from runners.spec import MachineSpec, ServeSpec, Spec, SpeculationSpec, TrainSpec
 from runners.training import memory
 from runners.training.memory import flops_per_token
 from runners.training.shape import QWEN2_14B, Shape, bytes_read_per_token, resident_bytes
@@ -410,3 +410,15 @@ def test_a_record_says_what_its_machine_cost() -> None:
     assert cost.usd == pytest.approx(cost.usd_per_hour / 4, abs=1e-4)
     assert cost.priced_at == PRICES.as_of
     assert stages._cost(costs.with_price(Spec()), 900) is None
+
+
+def test_speculation_divides_the_floor_and_costs_memory_and_a_little_of_each_step() -> None:
+    plain = plan_serving(QWEN2_14B, "awq", machine("g2-standard-8"), ServeSpec(), ANSWERS)
+    for method, model, accepted in (("ngram", None, 1.5), ("eagle3", "head", 2.7)):
+        spec = ServeSpec(speculation=SpeculationSpec(method=method, model=model, accepted_tokens=accepted))
+        made = plan_serving(QWEN2_14B, "awq", machine("g2-standard-8"), spec, ANSWERS)
+        assert made.floor_ms == pytest.approx(plain.floor_ms / accepted)
+        assert plain.expected_ms / accepted < made.expected_ms < plain.expected_ms
+        assert (made.cache_tokens < plain.cache_tokens) == (model is not None)
+    assumed = plan_serving(QWEN2_14B, "awq", machine("g2-standard-8"), ServeSpec(speculation=SpeculationSpec()), ANSWERS)
+    assert assumed.accepted_tokens == 1.5

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from runners import serve
 from runners.errors import UserError
-from runners.spec import ServeSpec
+from runners.spec import ServeSpec, SpeculationSpec, parse
 
 
 def arguments(**options) -> list[str]:
@@ -56,3 +57,24 @@ def test_no_server_without_a_key(monkeypatch: pytest.MonkeyPatch, key: str) -> N
     monkeypatch.setenv("VLLM_API_KEY", key)
     with pytest.raises(UserError, match="API key"):
         serve.read_key()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "draft", "config"),
+    [
+        ({"method": "ngram", "draft_tokens": 4}, None, {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 2, "prompt_lookup_max": 4}),
+        ({"method": "draft", "model": "small", "draft_tokens": 3}, "/d", {"method": "draft_model", "num_speculative_tokens": 3, "model": "/d"}),
+        ({"method": "eagle3", "model": "head"}, "/h", {"method": "eagle3", "num_speculative_tokens": 4, "model": "/h"}),
+    ],
+)
+def test_speculation_is_one_argument_and_off_by_default(wanted: dict, draft: str | None, config: dict) -> None:
+    assert "--speculative-config" not in arguments()
+    spec = ServeSpec(speculation=SpeculationSpec(**wanted))
+    made = serve.vllm_arguments(spec, Path("/m"), device="cuda", quantized=True, port=1, draft=Path(draft) if draft else None)
+    assert json.loads(value("--speculative-config", made)) == config
+
+
+@pytest.mark.parametrize("wrong", [{"method": "draft"}, {"method": "eagle3"}, {"method": "ngram", "model": "small"}])
+def test_a_method_has_the_model_that_it_needs_and_no_other(wrong: dict) -> None:
+    with pytest.raises(UserError, match="model"):
+        parse({"serve": {"speculation": wrong}})
