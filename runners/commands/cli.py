@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": ("runners.commands.evaluate", "evaluate", "Measure a served model on the benchmark."),
     "compare": ("runners.commands.compare", "compare", "Hold runs of several models against each other: better, not shown, or worse."),
     "view": ("runners.commands.view", "view", "Look at runs in a browser: side by side, case by case, live."),
+    "load": ("runners.commands.load", "load", "Throughput and latency of a running server against concurrency."),
     "models": ("runners.commands.models", "models", "List, show, promote and deprecate published models."),
     "plan": ("runners.commands.plan", "plan", "Memory, time, cost and latency of a stack, before any money is spent."),
     "doctor": ("runners.commands.plan", "doctor", "Check credentials, APIs, quotas, images and the base model."),
