@@ -27,7 +27,7 @@ INLINE = sorted(set(re.findall(r"`(elson [^`]*)`", TEXT)))
 def test_a_command_of_the_readme_exists(line: str) -> None:
     words = shlex.split(line)[1:]
     command: click.Command = cli
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and words:
         found = command.get_command(click.Context(command), words.pop(0))
         assert found is not None, line
         command = found
