@@ -95,13 +95,14 @@ def read_jsonl(file: Path, what: str = "JSON objects, one a line") -> Iterator[d
             yield value
 
 
-def parsed_yaml(content: str, source: str) -> Any:
-    """A YAML value whose keys are all text. Raises UserError naming the line."""
+def parsed_yaml(content: str, source: str, *, text_keys: bool = True) -> Any:
+    """A YAML value, its keys all text unless years may be keys; NaN and infinity are let through. Raises UserError naming the line."""
     import yaml
 
     try:
         value = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
-        _need_text_keys(value, source, set())
+        if text_keys:
+            _need_text_keys(value, source, set())
     except UserError:
         raise
     except yaml.YAMLError as error:
@@ -111,9 +112,9 @@ def parsed_yaml(content: str, source: str) -> Any:
     return value
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path, *, text_keys: bool = True) -> dict[str, Any]:
     """The mapping in a YAML (or JSON) file; an empty file is an empty mapping. Raises UserError."""
-    value = parsed_yaml(text(file, "a YAML file"), str(file))
+    value = parsed_yaml(text(file, "a YAML file"), str(file), text_keys=text_keys)
     if value is None:
         return {}
     if not isinstance(value, dict):

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from runners import log
+from runners import log, outside
 from runners.artifacts import registry
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
@@ -128,13 +128,16 @@ def device() -> Device:
 
 def is_quantized(folder: Path) -> bool:
     """Whether a model folder says that its weights are quantized."""
-    return "quantization_config" in json.loads((folder / "config.json").read_text())
+    config = outside.read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / 'config.json'} is no mapping", "a model's config.json", "publish the model again")
+    return "quantization_config" in config
 
 
 def read_key() -> str:
     """The API key, from ELSON_API_KEY_FILE or VLLM_API_KEY. Raises UserError when there is none: an open server is never started."""
     file = os.environ.get("ELSON_API_KEY_FILE")
-    key = Path(file).read_text().strip() if file else os.environ.get("VLLM_API_KEY", "")
+    key = outside.text(Path(file), "a file with the key").strip() if file else os.environ.get("VLLM_API_KEY", "")
     if len(key) < 16:
         raise UserError(
             f"the API key is {'missing' if not key else 'too short'}",

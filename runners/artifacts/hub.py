@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from runners import log
+from runners import log, outside
 from runners.artifacts import layout, registry, storage, streaming
 from runners.artifacts.record import Manifest, ManifestFile
 from runners.artifacts.registry import Entry
@@ -72,7 +72,11 @@ def look_up(source: str) -> Model:
         raise UserError(f"{source} is not a model at the hub", "hf:OWNER/NAME@REVISION", "hf:Qwen/Qwen2.5-14B-Instruct@ and a commit")
     repo, revision = match.groups()
     with _answer(f"/api/models/{repo}/revision/{quote(revision or 'main', safe='')}?blobs=true", repo) as answer:
-        found = answer.json()
+        found = outside.parsed_json(answer.content, f"the hub's answer about {repo}")
+    return outside.shaped(lambda: _described(repo, revision, found), f"the hub's answer about {repo}", "what the hub says of a model", "try again later")
+
+
+def _described(repo: str, revision: str | None, found: Any) -> Model:
     if revision != found["sha"]:
         what = f"{revision} is a branch or a tag, which may move" if revision else "no revision is given"
         raise UserError(f"{what}; today it is the commit {found['sha']}", "a commit, so that the same command always publishes the same weights",
@@ -89,11 +93,13 @@ def look_up(source: str) -> Model:
 def check(what: str, shards: set[str], small: dict[str, bytes]) -> None:
     """Refuse a model that training could not use, before 30 GB are moved."""
     missing = [path for path in NEEDED if path not in small]
-    index = json.loads(small.get("model.safetensors.index.json", b"{}"))
-    missing += sorted(set(index.get("weight_map", {}).values()) - shards)
+    index = outside.parsed_json(small.get("model.safetensors.index.json", b"{}"), f"the index of {what}")
+    missing += outside.shaped(lambda: sorted(set(index.get("weight_map", {}).values()) - shards), f"the index of {what}", "a weight_map")
     if missing or not shards:
         raise UserError(f"{what} has no {missing[0] if missing else '*.safetensors'}", "config, tokenizer and weights in safetensors", "pick another model")
-    config = json.loads(small["config.json"])
+    config = outside.parsed_json(small["config.json"], f"config.json of {what}")
+    if not isinstance(config, dict):
+        raise UserError(f"config.json of {what} is no mapping", "a model's config.json", "pick another model")
     if "quantization_config" in config:
         raise UserError(f"{what} is quantized", "plain weights (bf16): quantization is a stage of its own", "pick the model it was made from")
     if "auto_map" in config:

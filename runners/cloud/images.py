@@ -19,9 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from runners import identity, log
+from runners import identity, log, outside
 from runners.errors import UserError
 from runners.pipeline import GATEWAY, images_of
 from runners.planning import stacks
@@ -39,7 +37,9 @@ _MANIFESTS = ", ".join(
 
 def bases(file: Path = BASES) -> dict[str, dict[str, Any]]:
     """What ``images/bases.yaml`` holds."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text())
+    found: dict[str, dict[str, Any]] = outside.read_yaml(file)
+    if wrong := [name for name, base in found.items() if not isinstance(base, dict) or not {"image", "tag", "digest"} <= base.keys()]:
+        raise UserError(f"{file}: {wrong[0]} has no image, tag and digest", "the three of each base", f"edit {file}")
     return found
 
 

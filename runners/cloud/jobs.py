@@ -29,7 +29,27 @@ def state(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
     if found is None:
         known = ", ".join(names(buckets)) or "none"
         raise UserError(f"there is no job {job_id}", f"a job that a VM began ({known})", "`pulumi up` starts one; its VM writes the state when it boots")
-    return dict(found[0])
+    value = found[0]
+    if not isinstance(value, dict) or not value.keys() >= _NEEDED or any(not isinstance(value[key], kind) for key, kind in _SHAPE.items() if key in value):
+        uri = f"{layout.job(buckets, job_id)}/state.json"
+        raise UserError(f"{uri} is no job's state", "what a VM writes", f"gcloud storage rm {uri}: the job begins again")
+    return dict(value)
+
+
+#: What is shown of a state, and how it is written.
+_SHAPE = {
+    "job_id": str,
+    "role": str,
+    "status": str,
+    "reason": str,
+    "stage": str,
+    "updated_at": str,
+    "attempts": int,
+    "boots": list,
+    "progress": dict,
+    "machine": dict,
+}
+_NEEDED = {"job_id", "role", "status", "attempts"}
 
 
 def retry(buckets: BucketSpec, job_id: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from runners import outside
 from runners.commands.cli import CommandGroup, print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
@@ -299,8 +300,8 @@ def stats(folder: Path, as_json: bool) -> None:
     from runners.corpus.build import STATISTICS
 
     try:
-        facts = json.loads((folder / STATISTICS).read_text())
-    except (OSError, ValueError):
+        facts = outside.read_json(folder / STATISTICS)
+    except UserError:
         raise UserError(f"{folder} holds no {STATISTICS}", "a dataset", "elson data build") from None
     if as_json:
         print_json(facts)

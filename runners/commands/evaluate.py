@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runners import log
+from runners import log, outside
 from runners.commands.places import Place, place_options
 from runners.errors import CannotMeasure, UserError
 
@@ -123,7 +123,7 @@ def _evaluate(place: Place, **options: Any) -> int:
             raise UserError(error.found, error.expected, error.fix + ways) from None
         log.warning("the training data is not known here, so the plan leaves the contamination check out", because=error.found.splitlines()[0])
         dataset, model_id, unknown = None, None, True
-    key = options["api_key_file"].read_text().strip() if options["api_key_file"] else os.environ.get(KEY_VARIABLE)
+    key = outside.text(options["api_key_file"], "a file with the key").strip() if options["api_key_file"] else os.environ.get(KEY_VARIABLE)
     out = options["out"] or _folder(spec, url, benchmark, options["model"])
     request = Request(spec, url, key, benchmark, dataset, out, options["model"], model_id, options["baseline"], os.environ.get(JUDGE_KEY_VARIABLE), unknown)
     if options["dry_run"]:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from runners import outside
 from runners.corpus.pairs import DOMAINS
 from runners.corpus.words import words
 from runners.errors import UserError
@@ -246,10 +246,8 @@ def load(file: Path) -> Categorizer:
 def taxonomy(file: Path) -> Taxonomy:
     """Read and validate the file alone."""
     try:
-        return Taxonomy.model_validate(yaml.safe_load(file.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{file} is not there", "a taxonomy", "fix data.taxonomy in the spec") from None
-    except (yaml.YAMLError, ValidationError) as error:
+        return Taxonomy.model_validate(outside.read_yaml(file))
+    except ValidationError as error:
         raise UserError(f"{file}: {str(error)[:300]}", "the form its first lines explain", f"edit {file}") from None
 
 

@@ -10,11 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError
 
+from runners import outside
 from runners.corpus.pairs import Pair
 from runners.corpus.words import plain, words
 from runners.errors import UserError
@@ -121,7 +120,6 @@ def load(file: Path) -> tuple[Limit, ...]:
     if not file.exists():
         return ()
     try:
-        values: Any = yaml.safe_load(file.read_text())
-        return DatedLimits.model_validate(values).limits
-    except (yaml.YAMLError, ValidationError) as error:
+        return DatedLimits.model_validate(outside.read_yaml(file, text_keys=False)).limits
+    except ValidationError as error:
         raise UserError(f"{file}: {str(error)[:300]}", "the form of data/dated_limits.yaml", f"edit {file}") from None

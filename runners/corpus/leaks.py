@@ -6,14 +6,13 @@ or shares its words at Jaccard >= ``spec.data.leak_jaccard``. Every case is comp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
+from runners import outside
 from runners.corpus.words import hashes, plain, word_sets
 from runners.errors import UserError
 
@@ -89,13 +88,7 @@ def load(place: Path, threshold: float) -> BenchmarkQuestions:
 
 
 def _cases(path: Path) -> list[Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.CSafeLoader)
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there", "the benchmark, so that leaks are found", "fix data.benchmark in the spec") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {str(error)[:200]}", "YAML or JSON", f"edit {path}") from None
+    value = outside.read_json(path) if path.suffix == ".json" else outside.parsed_yaml(outside.text(path, "the benchmark, so that leaks are found"), str(path))
     for key in ("cases", "test_cases"):
         if isinstance(value, dict) and isinstance(value.get(key), list):
             return list(value[key])

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from runners import outside
 from runners.corpus import formats
 from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
@@ -66,12 +66,7 @@ class Sources(Strict):
 def load(file: Path) -> Sources:
     """Read a sources file. Raises UserError with the bad key."""
     try:
-        values = yaml.safe_load(file.read_text())
-        return Sources.model_validate(values)
-    except FileNotFoundError:
-        raise UserError(f"{file} is not there", "a sources file", "see data/README.md for its form") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not YAML: {error}", "a sources file", "see data/README.md for its form") from None
+        return Sources.model_validate(outside.read_yaml(file))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise UserError(f"{file}: {problems}", "the keys in data/README.md", f"edit {file}") from None

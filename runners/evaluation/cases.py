@@ -14,9 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
+from runners import outside
 from runners.errors import UserError
 from runners.outside import digest
 from runners.spec import ChatSpec, Strict
@@ -280,17 +280,14 @@ def normalised_question(case: Case) -> str:
 
 def _declaration(file: Path) -> Declaration:
     try:
-        return Declaration.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-        shown = "; ".join(_explain(detail) for detail in error.errors()) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        return Declaration.model_validate(outside.read_yaml(file))
+    except ValidationError as error:
+        shown = "; ".join(_explain(detail) for detail in error.errors())
         raise UserError(f"{file}: {shown}", "`id: name-2026.11-v2` and `parts: [folder, …]`", f"edit {file}") from None
 
 
 def _rows(file: Path) -> list[Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not YAML: {str(error).splitlines()[0]}", "a mapping with version and cases", f"edit {file}") from None
+    values = outside.parsed_yaml(outside.text(file, "a mapping with version and cases"), str(file))
     if isinstance(values, dict) and "test_cases" in values:
         raise UserError(f"{file} is in the expected_keywords form", f"version {FORMAT_VERSION}", f"elson evaluate import {file} > cases.yaml")
     if not isinstance(values, dict) or values.get("version") != FORMAT_VERSION or not isinstance(values.get("cases"), list):

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from runners import outside
 from runners.errors import UserError
 from runners.evaluation.cases import Case
 from runners.spec import Strict
@@ -118,11 +119,11 @@ def read_pairs(place: Path) -> tuple[TrainingPair, ...]:
     file = place / "train.jsonl" if place.is_dir() else place
     if not file.is_file():
         raise UserError(f"{file} is not there", "a dataset folder with train.jsonl, or a JSON file of pairs", "elson data build, or pass another --dataset")
-    text = file.read_text(encoding="utf-8")
+    text = outside.text(file, "a file of pairs")
     try:
         rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
         return tuple(_pair(row, number) for number, row in enumerate(rows))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except outside.WRONG_SHAPE as error:
         raise UserError(f"{file} is not a file of pairs: {error!r}", "rows with question and answer (or instruction and output)", f"fix {file}") from None
 
 

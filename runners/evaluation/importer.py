@@ -6,12 +6,13 @@ dropped and nothing is guessed: a keyword such as "Roth" is in right and wrong a
 
 from __future__ import annotations
 
-import json
+import functools
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from runners import outside
 from runners.errors import UserError
 from runners.evaluation.cases import CATEGORIES, Case
 from runners.evaluation.numbers import Quantity, quantities
@@ -54,17 +55,17 @@ FALLBACK = "literacy"
 def convert(file: Path) -> tuple[list[dict[str, Any]], int]:
     """(cases as plain data, how many of them have marks) from a JSON file of ``test_cases``. Raises UserError."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = outside.read_json(file)
         rows, about = (value["test_cases"], value.get("metadata", {})) if isinstance(value, dict) else (value, {})
         dated = re.search(r"(?:19|20)\d\d", str(about.get("created", "")))
         year = int(dated[0]) if dated else datetime.now(UTC).year
         cases = [_case(row, number, year, file.name) for number, row in enumerate(rows, 1)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except outside.WRONG_SHAPE as error:
         raise UserError(
             f"{file} cannot be imported: {error!r}", "JSON with test_cases, each with question and expected_keywords", "pass another file"
         ) from None
-    for case in cases:
-        Case.model_validate(case)
+    for number, case in enumerate(cases, 1):
+        outside.shaped(functools.partial(Case.model_validate, case), f"case {number} of {file}", "a question with expected_keywords")
     return cases, sum("sharpen" in case for case in cases)
 
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runners import outside
 from runners.errors import UserError
 from runners.evaluation.cases import Case
 from runners.evaluation.client import Attempt, Reply
@@ -67,8 +69,10 @@ class Store:
             file.write_text(json.dumps(request, indent=1, sort_keys=True))
             return
         try:
-            found = json.loads(file.read_text())
-        except ValueError:
+            found = outside.read_json(file)
+        except UserError:
+            found = {}
+        if not isinstance(found, dict):
             found = {}
         # A model known by its registry id may have come back at another address; without an id, the address is all that tells it apart.
         same_model = request.get("model_id") is not None and found.get("model_id") == request.get("model_id")
@@ -89,7 +93,12 @@ class Store:
         if whole != data:
             # The process was killed while it wrote: that answer is asked again.
             file.write_bytes(whole)
-        return [_answer(json.loads(line)) for line in whole.splitlines() if line.strip()]
+        rows = enumerate(whole.splitlines(), 1)
+        return [outside.shaped(functools.partial(_read_answer, line), f"line {at} of {file}", "an answer") for at, line in rows if line.strip()]
+
+
+def _read_answer(line: bytes) -> Answer:
+    return _answer(json.loads(line))
 
 
 def _answer(row: dict[str, Any]) -> Answer:

@@ -218,7 +218,7 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: b
 
     buckets = job.spec.buckets
     benchmark = ROOT / job.spec.evaluate.benchmark
-    cases = record.manifest_of(benchmark).digest if benchmark.is_dir() else outside.digest(benchmark.read_text())
+    cases = record.manifest_of(benchmark).digest if benchmark.is_dir() else outside.digest(outside.text(benchmark, "a benchmark"))
     run_id = f"{job.spec.profile}-{outside.digest([spec.spec_digest(job.spec), served.id, cases])}"
     place = layout.run(buckets, run_id)
     local = job.home / "runs" / run_id

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from runners import outside
 from runners.errors import UserError
 
 Provisioning = Literal["SPOT", "STANDARD", "FLEX_START"]
@@ -171,7 +170,10 @@ class Prices:
 @functools.cache
 def load_prices(region: str = "us-central1", file: Path = PRICES_FILE) -> Prices:
     """The price table of a region. Raises UserError when the region is not in it."""
-    table: dict[str, Any] = yaml.safe_load(file.read_text())
+    return outside.shaped(lambda: _prices(region, outside.read_yaml(file)), str(file), "a price table", "elson prices refresh writes it again")
+
+
+def _prices(region: str, table: dict[str, Any]) -> Prices:
     found = table["regions"].get(region)
     if found is None:
         raise UserError(f"the price table has no region {region}", f"one of {', '.join(table['regions'])}", f"elson prices refresh --region {region}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from runners import outside
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError, did_you_mean
@@ -123,17 +124,14 @@ def _file(name: str) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        found = yaml.safe_load(file.read_text()) if file.exists() else None
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not YAML: {error}", "a mapping with config", f"edit {file}") from None
-    if not isinstance(found or {}, dict):
-        raise UserError(f"{file} holds {type(found).__name__}", "a mapping with config", f"edit {file}")
-    return found or {}
+    return outside.read_yaml(file) if file.exists() else {}
 
 
 def _config(file: Path) -> dict[str, Any]:
-    return dict(_read(file).get("config") or {})
+    found = _read(file).get("config") or {}
+    if not isinstance(found, dict) or not isinstance(found.get("elson:spec") or {}, dict):
+        raise UserError(f"{file}: config or elson:spec is no mapping", "config: {elson:spec: {…}}", f"edit {file}")
+    return dict(found)
 
 
 def from_config(name: str, project: str, values: dict[str, Any], source: str) -> Stack:

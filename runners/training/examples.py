@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runners import outside
 from runners.errors import UserError
 from runners.spec import Spec
 
@@ -50,7 +51,7 @@ def read_rows(dataset: Path, split: str) -> list[dict[str, Any]]:
     if not file.exists():
         raise UserError(f"{file} is not there", "a dataset folder made by `elson data build`", "elson data build --out DIR")
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(outside.text(file, "a dataset's rows").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -58,7 +59,7 @@ def read_rows(dataset: Path, split: str) -> list[dict[str, Any]]:
             rows.append({**row, "id": str(row["id"]), **{name: _text(row, name) for name in ("question", "answer")}})
             for turn in row.get("history") or []:
                 _text(turn, "content")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except outside.WRONG_SHAPE as error:
             expected = "id, question and answer, and texts that are not empty"
             raise UserError(f"{file}:{number} is not a row of a dataset: {error!r}", expected, "elson data build --out DIR") from None
     if not rows:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runners import outside
 from runners.errors import UserError
 from runners.pipeline import images_of
 from runners.vm.decide import Limits
@@ -45,6 +46,12 @@ class Facts:
 
 def parse(metadata: dict[str, Any]) -> Facts:
     """Facts from the answer to ``/computeMetadata/v1/?recursive=true``. Raises UserError naming the bad key."""
+    return outside.shaped(
+        lambda: _parsed(metadata), "the metadata of this VM", "an instance with attributes and a project", "run `pulumi up` on this stack again"
+    )
+
+
+def _parsed(metadata: dict[str, Any]) -> Facts:
     instance, attributes = metadata["instance"], metadata["instance"]["attributes"]
 
     def need(key: str, rule: re.Pattern[str]) -> str:

@@ -5,6 +5,7 @@ The idle time is kept in the job's state: a server that boots again and again, a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
@@ -109,7 +110,8 @@ def counters(text: str) -> dict[str, float]:
     for line in text.splitlines():
         name = line.split("{")[0].split(" ")[0]
         if name in totals:
-            totals[name] += float(line.rsplit(" ", 1)[1])
+            with contextlib.suppress(ValueError, IndexError):
+                totals[name] += float(line.rsplit(" ", 1)[1])
     waiting = totals["vllm:num_requests_running"] + totals["vllm:num_requests_waiting"]
     return {"tokens": totals["vllm:generation_tokens_total"], "answered": totals["vllm:request_success_total"], "in_flight": waiting}
 

@@ -120,7 +120,7 @@ def jobs(count: int, folder: Path, seed: int) -> dict[str, Any]:
             return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
     def weights(home: Path) -> dict[str, str]:
-        files = [path for path in (home / "bucket" / "models").rglob("*.safetensors")]
+        files = sorted((home / "bucket" / "models").rglob("*.safetensors"))
         return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     if count and run(folder / "alone").wait():
@@ -190,24 +190,20 @@ def page(record: dict[str, Any]) -> str:
             tried, lost = result.pop("tried"), next((result.pop(key) for key in list(result) if key.startswith("lost")), "-")
             details = "; ".join(f"{key}: {value}" for key, value in result.items())
             lines.append(f"| {title} | {tried:,} | {lost} | {details} | {str(row['commit'])[:8]} | {row['date']} |")
-    lines += [
-        "",
-        "The storage is the embedded one behind [a proxy](storage_proxy.py) that holds every precondition and gives the faults. The same checks, fewer of each, run in the tests:",
-    ]
-    lines += [
-        "[test_storage_faults.py](artifacts/test_storage_faults.py), [test_trust.py](artifacts/test_trust.py) (names, digests, swapped files), [test_gateway.py](vm/test_gateway.py) (attacks on the gateway),"
-    ]
-    lines += [
-        "[test_storage_access.py](infra/test_storage_access.py) (what each account may not do), [test_outside.py](project/test_outside.py) (fuzzed input), [test_faults.py](job/test_faults.py) (full disk, dead bucket)."
-    ]
-    lines += [
-        "",
-        "Another machine, the same program:",
-        "",
-        "    .venv/bin/python -m tests.benchmarks.reliability --kills 200 --races 1000 --faults 100 --jobs 3",
-        "",
-    ]
-    return "\n".join(lines)
+    return "\n".join(lines) + ABOUT
+
+
+ABOUT = """
+
+The storage is the embedded one behind [a proxy](storage_proxy.py) that holds every precondition and gives the faults. The same checks, fewer of
+each, and others run in the tests: [storage](artifacts/test_storage_faults.py), [trust](artifacts/test_trust.py) (names, digests, swapped files),
+[gateway](vm/test_gateway.py) (attacks), [rights](infra/test_storage_access.py) (what each account may not do), [input](project/test_outside.py)
+(fuzzed files), [the job](job/test_faults.py) (full disk, dead bucket).
+
+On another machine:
+
+    .venv/bin/python -m tests.benchmarks.reliability --kills 100 --races 1000 --faults 60 --fuzz 10000
+"""
 
 
 if __name__ == "__main__":

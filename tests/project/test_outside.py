@@ -1,0 +1,211 @@
+"""No traceback from bad input: every parser of files and objects that others write, with mutations of good input, on a fixed budget.
+
+ELSON_FUZZ=500 .venv/bin/python -m pytest tests/project/test_outside.py      more inputs a parser
+"""
+
+# ruff: noqa: E501
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runners import outside, serve, spec
+from runners.artifacts import hub, layout, registry, storage
+from runners.artifacts.record import MANIFEST
+from runners.cloud import images, jobs
+from runners.corpus import categorize, dated_limits, leaks, sources
+from runners.errors import UserError
+from runners.evaluation import cases, contamination, importer
+from runners.evaluation.store import Store
+from runners.planning import machines, stacks
+from runners.spec import BucketSpec
+from runners.training import examples
+from runners.vm import facts, watch
+from tests.vm.test_agent import metadata
+
+ROOT = Path(__file__).resolve().parents[2]
+BUDGET = int(os.environ.get("ELSON_FUZZ", "60"))
+BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")
+
+ENTRY = {"name": "m-v1", "id": "dora-1", "kind": "dora", "status": "ready", "manifest": "0" * 16, "parents": {"base_model": "b"}, "bytes": 3}
+CASE = yaml.safe_load(sorted((ROOT / "data/benchmark").rglob("*.yaml"))[-1].read_text())["cases"][0]
+PAIRS = '{"id": "1", "question": "q", "answer": "a", "history": [{"role": "user", "content": "c"}]}\n' * 3
+STATE = {"job_id": "dora-1", "role": "train", "status": "failed", "attempts": 1, "boots": [], "progress": {"done": 1, "total": 2}}
+
+
+def text_of(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+def on_file(parse: Callable[[Path], Any], name: str) -> Callable[[Path, bytes], Any]:
+    """A parser of a file, given the bytes."""
+
+    def call(folder: Path, content: bytes) -> Any:
+        (folder / name).write_bytes(content)
+        return parse(folder / name)
+
+    return call
+
+
+def on_object(parse: Callable[[], Any], uri: str) -> Callable[[Path, bytes], Any]:
+    """A parser of an object in the bucket, given what the bucket answers."""
+
+    def call(folder: Path, content: bytes) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "read", lambda asked: (content, 1) if asked == uri else None)
+            return parse()
+
+    return call
+
+
+def _store(file: Path) -> Any:
+    return Store(file.parent, {"api_url": "u"}, ())
+
+
+#: name -> (parser of bytes, good input)
+PARSERS: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
+    "profile": (on_file(spec.load, "p.yaml"), text_of("runners/profiles/tiny.yaml")),
+    "stack file": (on_file(lambda file: stacks._config(file), "Pulumi.x.yaml"), text_of("infra/stacks/Pulumi.train-h100.yaml")),
+    "taxonomy": (on_file(categorize.taxonomy, "t.yaml"), text_of("data/taxonomy.yaml")),
+    "sources": (on_file(sources.load, "s.yaml"), text_of("data/sources.yaml")),
+    "dated limits": (on_file(dated_limits.load, "d.yaml"), text_of("data/dated_limits.yaml")),
+    "leaks' benchmark": (on_file(partial(leaks.load, threshold=0.7), "b.yaml"), yaml.safe_dump({"version": 1, "cases": [CASE]})),
+    "leaks' benchmark (JSON)": (on_file(leaks._cases, "b.json"), json.dumps({"test_cases": [CASE]})),
+    "benchmark": (on_file(cases.load, "c.yaml"), yaml.safe_dump({"version": 1, "cases": [CASE]})),
+    "imported benchmark": (on_file(importer.convert, "i.json"), json.dumps({"metadata": {"created": "2025"}, "test_cases": [{"question": "Why?", "expected_keywords": ["a"], "category": "tax"}]})),
+    "training pairs": (on_file(contamination.read_pairs, "train.jsonl"), PAIRS),
+    "dataset rows": (on_file(lambda file: examples.read_rows(file.parent, "train"), "train.jsonl"), PAIRS),
+    "price table": (on_file(lambda file: machines.load_prices.__wrapped__("us-central1", file), "prices.yaml"), text_of("runners/planning/prices.yaml")),
+    "base images": (on_file(lambda file: images.bases(file), "bases.yaml"), text_of("images/bases.yaml")),
+    "request of a run": (on_file(_store, "request.json"), json.dumps({"api_url": "u"})),
+    "answers of a run": (on_file(_store, "answers.jsonl"), "{}\n"),
+    "model's config": (on_file(lambda file: serve.is_quantized(file.parent), "config.json"), '{"quantization_config": {"bits": 4}}'),
+    "registry entry": (on_object(lambda: registry.read(BUCKETS, "m-v1"), layout.registry(BUCKETS, "m-v1")), json.dumps(ENTRY)),
+    "production": (on_object(lambda: registry.production(BUCKETS), layout.production(BUCKETS)), json.dumps({"name": "m-v1", "id": "dora-1", "manifest": "0" * 16})),
+    "manifest": (on_object(lambda: storage.read_manifest("gs://models/m"), f"gs://models/m/{MANIFEST}"), json.dumps({"version": 1, "files": {"a": {"size": 1, "crc32c": "AAAAAA==", "sha256": "0" * 64}}})),
+    "job state": (on_object(lambda: jobs.state(BUCKETS, "dora-1"), f"{layout.job(BUCKETS, 'dora-1')}/state.json"), json.dumps(STATE)),
+    "metadata of a VM": (lambda _, content: facts.parse(outside.parsed_json(content, "metadata")), json.dumps(metadata())),
+    "hub's index": (lambda _, content: hub.check("x", {"model.safetensors"}, {"config.json": b"{}", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "model.safetensors.index.json": content}), '{"weight_map": {"a": "model.safetensors"}}'),
+    "hub's config": (lambda _, content: hub.check("x", {"model.safetensors"}, {"config.json": content, "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}), '{"hidden_size": 1}'),
+    "hub's answer": (lambda _, content: outside.shaped(lambda: hub._described("a/b", "c", outside.parsed_json(content, "hub")), "hub", "x"), json.dumps({"sha": "c", "siblings": [{"rfilename": "config.json", "size": 3, "blobId": "x"}], "tags": ["license:mit"]})),
+    "vLLM's counters": (lambda _, content: watch.counters(content.decode(errors="replace")), 'vllm:generation_tokens_total{a="b"} 12.0\nvllm:num_requests_running 1\n'),
+}  # fmt: skip
+
+ODD: list[bytes] = [
+    b"",
+    b"\x00" * 50,
+    b"\xff\xfe\x00a",
+    b"null",
+    b"[]",
+    b"{}",
+    b"3",
+    b'"text"',
+    b"- a\n- b",
+    b"a: b: c",
+    b"? [x]\n: y",
+    b"{1: 2}",
+    b"a: &a [*a]",
+]
+ODD += [
+    b"[" * 5000,
+    b'{"a":' * 3000,
+    b"a: 2024-13-45",
+    b"9" * 5000,
+    b"a: !!python/object:os.system x",
+    b"&a [*a, *a]",
+    b"NaN",
+    b"{,",
+    b"\xef\xbb\xbf{}",
+    b"a\tb: c",
+]
+VALUES: list[Any] = [None, True, -1, 1e308, "", "x" * 5000, "../../etc", [], {}, [None], {"a": None}, {"": 1}, float("nan"), 10**400, "\x00", ["a", 1, {}]]
+
+
+def mutations(good: str, draw: random.Random, count: int) -> list[bytes]:
+    """Bytes changed, cut, doubled; and, where the input has a structure, values replaced, removed and renamed in it."""
+    found, data = list(ODD), good.encode()
+    while len(found) < count + len(ODD):
+        kind = draw.randrange(4)
+        if kind == 0 and data:
+            at = draw.randrange(len(data))
+            found.append(data[:at] + bytes([draw.randrange(256)]) * draw.choice((1, 1, 9)) + data[at + 1 :])
+        elif kind == 1 and data:
+            found.append(data[: draw.randrange(len(data))] + draw.choice((b"", data)))
+        else:
+            try:
+                value = json.loads(good) if good.lstrip()[:1] in "{[" and "\n{" not in good else yaml.safe_load(good)
+            except (ValueError, yaml.YAMLError):
+                value = [json.loads(line) if line.startswith("{") else line for line in good.splitlines()]
+            changed = _changed(value, draw)
+            lines = isinstance(changed, list) and "\n{" in good
+            text = (
+                "\n".join(json.dumps(row) for row in changed)
+                if lines
+                else draw.choice((partial(json.dumps, default=str), partial(yaml.safe_dump, allow_unicode=True)))(changed)
+            )
+            found.append(text.encode(errors="replace"))
+    return found
+
+
+def _changed(value: Any, draw: random.Random) -> Any:
+    """The value with one place in it changed."""
+    if isinstance(value, dict) and value and draw.random() < 0.85:
+        key = draw.choice(list(value))
+        if draw.random() < 0.15:
+            return {other: inner for other, inner in value.items() if other != key}
+        if draw.random() < 0.1:
+            return {**value, f"{key}x": value[key]}
+        return {**value, key: _changed(value[key], draw)}
+    if isinstance(value, list) and value and draw.random() < 0.8:
+        at = draw.randrange(len(value))
+        return [*value[:at], _changed(value[at], draw), *value[at + 1 :]]
+    return draw.choice(VALUES)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_bad_input_is_one_sentence(name: str, tmp_path: Path) -> None:
+    parse, good = PARSERS[name]
+    draw, tracebacks = random.Random(name), dict[str, bytes]()
+    for content in mutations(good, draw, BUDGET):
+        for file in tmp_path.iterdir():
+            file.unlink()
+        try:
+            parse(tmp_path, content)
+        except UserError as error:
+            assert error.found and len(str(error)) < 20_000
+        except Exception as error:  # noqa: BLE001 - each is a finding
+            tracebacks[f"{type(error).__name__}: {str(error)[:100]}"] = content[:200]
+    assert not tracebacks
+
+
+@pytest.mark.parametrize("name", [name for name, (parse, _) in PARSERS.items() if "on_file" in parse.__qualname__])
+def test_the_good_input_is_read(name: str, tmp_path: Path) -> None:
+    """The other half: what is mutated is good before."""
+    if name == "answers of a run":
+        pytest.skip("an empty answer is none")
+    parse, good = PARSERS[name]
+    parse(tmp_path, good.encode())
+
+
+@pytest.mark.parametrize("read", [outside.text, outside.read_json, outside.read_yaml, spec.load])
+def test_what_is_no_file_is_one_sentence(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes("Zinsen f\xfcr".encode("latin-1"))
+    for place in (
+        tmp_path,
+        tmp_path / "missing",
+        tmp_path / "latin",
+        tmp_path / "latin" / "below",
+        tmp_path / ("x" * 300),
+        Path("/dev/null/x"),
+        tmp_path / "a\0b",
+    ):
+        with pytest.raises(UserError):
+            read(place)
