@@ -41,5 +41,5 @@ def test_what_cannot_be_known_is_marked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", '{"test_cases": [{"question": "x"}]}', '{"cases": []}'])
 def test_what_is_no_benchmark_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(UserError, match="cannot be imported"):
+    with pytest.raises(UserError, match="cannot be imported|is not JSON|is not UTF-8"):
         convert(tmp_path / "x.json")
