@@ -52,6 +52,7 @@ def build(stack: Stack) -> dict[str, Any]:
         "subnets": network.subnets,
         "serviceAccounts": identities.emails,
         "apiKeySecret": secrets.api_key,
+        "operators": list(spec.operators),
         "stopTopic": stop.topic,
         "next": "elson key rotate; elson images build; elson base publish; elson data build --publish",
     }

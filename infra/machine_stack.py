@@ -1,4 +1,7 @@
-"""A stack with a machine: plan, refuse or warn, then a group of one VM that ends by itself. Nothing here outlives ``pulumi destroy``."""
+"""A stack with a machine: plan, refuse or warn, then a group of one VM, or a service or jobs of Cloud Run.
+
+All of them end by themselves, and nothing here outlives ``pulumi destroy``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from infra.components.egress import Egress
 from infra.components.exposure import Exposure
 from infra.components.foundation_reference import FoundationReference
 from infra.components.group import Group
+from infra.components.run_service import RunService
+from infra.components.run_training import RunTraining
 from infra.plan import GroupPlan, plan_group
+from infra.run_plan import ServicePlan, TrainingPlan, plan_service, plan_training
 from runners.planning import stacks, tables
 from runners.planning.machines import load_prices
 from runners.planning.parts import Plan
@@ -32,12 +38,17 @@ def build(stack: Stack) -> dict[str, Any]:
         answers=found.answers,
         format=found.format,
         model_copies=found.model_copies,
+        bucket_region=found.bucket_region,
     )
     _say(plan, found)
     if not found.done:
         plan.accept()
-    group = plan_group(stack.name, found, plan)
     foundation = FoundationReference(stack.spec)
+    if plan.machine.is_run and plan.role == "serve":
+        return _service(stack, plan_service(stack.name, found), plan, foundation)
+    if plan.machine.is_run and (training := plan_training(stack.name, stack.project, found)):
+        return _training(stack, training, plan, foundation)
+    group = None if plan.machine.is_run else plan_group(stack.name, found, plan)
     if group is None:
         return {"status": "complete", "job": found.job_id, "artifact": found.done.name if found.done else ""}
     return _declare(stack, group, plan, foundation)
@@ -64,6 +75,35 @@ def _declare(stack: Stack, group: GroupPlan, plan: Plan, foundation: FoundationR
     return outputs
 
 
+def _service(stack: Stack, service: ServicePlan, plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+    made = RunService(stack.name, service, foundation)
+    return {
+        "status": "asked for",
+        "model": service.spec.serve.model,
+        "model_id": service.spec.serve.model_id,
+        "address": made.uri,
+        "region": service.region,
+        "spec": made.spec_uri,
+        "call": f"gcloud run services proxy {service.name} --region {service.region} --port {service.port}",
+        "usd_per_hour": round(plan.money.usd_per_hour, 3),
+        "usd_at_most": round(plan.money.usd_at_most, 2),
+    }
+
+
+def _training(stack: Stack, training: TrainingPlan, plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+    made = RunTraining(stack.name, training, foundation)
+    return {
+        "status": "asked for" if training.train.start_token else "stopped",
+        "job": training.job_id,
+        "jobs": [training.train.name, training.quantize.name],
+        "region": training.region,
+        "spec": made.spec_uri,
+        "watch": f"elson status {training.job_id}",
+        "usd_per_hour": round(plan.money.usd_per_hour, 3),
+        "usd_at_most": round(plan.money.usd_at_most, 2),
+    }
+
+
 def _say(plan: Plan, found: ResolvedStack) -> None:
     for line in tables.summary(plan):
         pulumi.log.info(line)
@@ -73,5 +113,5 @@ def _say(plan: Plan, found: ResolvedStack) -> None:
         pulumi.log.info(f"{found.done.name} ({found.done.id}) is complete: there is nothing to run, and nothing is spent")
     if found.over:
         pulumi.log.warn(
-            f"the job {found.job_id} is over ({found.over}); the group stays at 0. When it is fixed: elson retry {found.job_id}, then pulumi up --refresh"
+            f"the job {found.job_id} is over ({found.over}); nothing is started. When it is fixed: elson retry {found.job_id}, then pulumi up --refresh"
         )

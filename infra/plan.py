@@ -96,7 +96,7 @@ class GroupPlan:
     @property
     def spec_name(self) -> str:
         """The spec's object in the scratch bucket."""
-        return layout.spec(self.spec.buckets, spec_digest(self.spec)).removeprefix(self.spec.buckets.scratch + "/")
+        return spec_name(self.spec)
 
     @property
     def template_name(self) -> str:
@@ -123,6 +123,11 @@ class GroupPlan:
             "serial-port-enable": "FALSE",
         }
         return values | ({"elson-secret": secret} if self.role == "serve" else {})
+
+
+def spec_name(spec: Spec) -> str:
+    """A spec's object in the scratch bucket."""
+    return layout.spec(spec.buckets, spec_digest(spec)).removeprefix(spec.buckets.scratch + "/")
 
 
 def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan | None:

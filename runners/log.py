@@ -184,3 +184,16 @@ class Progress:
         """Take the bar away."""
         if self._bar:
             self._bar.stop()
+
+
+def read_progress(line: str) -> dict[str, Any] | None:
+    """Progress in a line of a runner's log: ``{"message", "done", "total", …}``; None for any other line."""
+    if not line.startswith("{"):
+        return None
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or not {"message", "done", "total"} <= row.keys():
+        return None
+    return {key: value for key, value in row.items() if key not in ("severity", "stage")}

@@ -42,7 +42,7 @@ STAGES = (
 STAGE = {stage.name: stage for stage in STAGES}
 MAKERS = tuple(stage for stage in STAGES if stage.published_as)
 #: The frame that every container runs its stage in: the command line, the buckets, the records.
-FRAME = ("runners.__main__", "runners.commands.cli", "runners.commands.stages", "runners.commands.serve", "runners.stages")
+FRAME = ("runners.__main__", "runners.commands.cli", "runners.commands.stages", "runners.commands.serve", "runners.commands.job", "runners.stages")
 #: Containers of a server beside the model's: not made from ``runners``.
 GATEWAY = "gateway"
 IMAGES = (*dict.fromkeys(stage.image for stage in STAGES), GATEWAY)

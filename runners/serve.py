@@ -10,11 +10,13 @@ server whose engine dies at the first request.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +28,8 @@ from typing import Any, Literal
 from runners import log, outside
 from runners.artifacts import registry
 from runners.artifacts.registry import Entry
+from runners.cloud_run import driver
+from runners.cloud_run.server import Health, look_after
 from runners.errors import UserError
 from runners.pipeline import ADAPTERS
 from runners.processes import QUIET_THREADS, bound
@@ -121,11 +125,6 @@ def fetch_draft(spec: Spec, work: Path) -> Path | None:
     return folder
 
 
-def device() -> Device:
-    """``cuda`` where an NVIDIA driver answers, else ``cpu``."""
-    return "cuda" if shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi", "-L"], capture_output=True).returncode == 0 else "cpu"
-
-
 def is_quantized(folder: Path) -> bool:
     """Whether a model folder says that its weights are quantized."""
     config = outside.read_json(folder / "config.json")
@@ -135,8 +134,14 @@ def is_quantized(folder: Path) -> bool:
 
 
 def read_key() -> str:
-    """The API key, from ELSON_API_KEY_FILE or VLLM_API_KEY. Raises UserError when there is none: an open server is never started."""
-    file = os.environ.get("ELSON_API_KEY_FILE")
+    """The API key, from a file or VLLM_API_KEY. Raises UserError when there is none: an open server is never started.
+
+    ELSON_GATEWAY_KEYS names the users' keys, one a line, where no agent makes a key between gateway and server (Cloud Run): that is then the digest of
+    their first one, here and in images/gateway/start.sh, so that none of theirs is in this process's environment.
+    """
+    file, shared = os.environ.get("ELSON_API_KEY_FILE"), os.environ.get("ELSON_GATEWAY_KEYS")
+    if shared and (keys := outside.text(Path(shared), "a file of keys").split()):
+        return hashlib.sha256(keys[0].encode()).hexdigest()
     key = outside.text(Path(file), "a file with the key").strip() if file else os.environ.get("VLLM_API_KEY", "")
     if len(key) < 16:
         raise UserError(
@@ -147,18 +152,25 @@ def read_key() -> str:
     return key
 
 
-def execute(spec: Spec, work: Path, port: int) -> None:
-    """Fetch the model and become the server; does not return. Raises UserError when the port is taken."""
+def execute(spec: Spec, work: Path, port: int, ready_port: int | None = None) -> None:
+    """Fetch the model and become the server, or its parent where ``ready_port`` asks for one; does not return. Raises UserError when the port is taken."""
     key = read_key()
     _need_free_port(port)
+    health, stopping = Health(ready_port) if ready_port else None, threading.Event()
+    begin = time.monotonic()
     folder, entry = fetch_model(spec, None, work)
-    draft, where = fetch_draft(spec, work), device()
-    arguments = vllm_arguments(spec.serve, folder, device=where, quantized=is_quantized(folder), port=port, capability=_capability(where), draft=draft)
-    log.event("serving", model=entry.name, id=entry.id, device=where, port=port)
-    import sys
-
-    program = str(Path(sys.executable).parent / "vllm")
-    os.execve(program, [program, *arguments], vllm_environment(key, device=where, work=work))
+    draft, card = fetch_draft(spec, work), driver.installed()
+    where: Device = "cuda" if card else "cpu"
+    capability = card.capability if card else 0.0
+    arguments = vllm_arguments(spec.serve, folder, device=where, quantized=is_quantized(folder), port=port, capability=capability, draft=draft)
+    command = [str(Path(sys.executable).parent / "vllm"), *arguments]
+    environment = vllm_environment(key, device=where, work=work) | driver.environment(card, driver.wheels_cuda(), os.environ)
+    log.event("serving", model=entry.name, id=entry.id, device=where, port=port, cuda=".".join(map(str, card.cuda)) if card else "none")
+    if health is None:
+        os.execve(command[0], command, environment)
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    left_s = spec.serve.ready_timeout_s - (time.monotonic() - begin)
+    sys.exit(look_after(command, environment, health=health, port=port, model=spec.serve.served_model_name, key=key, ready_timeout_s=left_s, stopping=stopping))
 
 
 def wait_until_ready(url: str, key: str, model: str, *, timeout_s: float, alive: subprocess.Popen[bytes] | None = None) -> float:
@@ -221,10 +233,3 @@ def _need_free_port(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError:
             raise UserError(f"port {port} is taken", "a free port", "stop what listens there, or set serve.port") from None
-
-
-def _capability(where: Device) -> float:
-    if where == "cpu":
-        return 0.0
-    asked = subprocess.run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True, check=True)
-    return float(asked.stdout.splitlines()[0])

@@ -199,7 +199,7 @@ class ServeSpec(Strict):
     speculation: SpeculationSpec | None = None
     cpu_kv_cache_mib: int = Field(256, ge=16, description="KV cache when serving on a CPU")
     ready_timeout_s: int = Field(900, ge=10)
-    idle_minutes: int = Field(60, ge=1)
+    idle_minutes: int = Field(15, ge=1, description="a VM that nobody asked for so long deletes itself; Cloud Run decides that by itself")
     allowed_cidrs: tuple[Range, ...] = ()
     open_to_the_internet: bool = False
     domain: HostName | None = None
@@ -224,6 +224,7 @@ class EvaluateSpec(Strict):
     seed: int = 0
     request_timeout_s: float = Field(60.0, gt=0)
     deadline_s: float = Field(3600.0, gt=0)
+    wake_timeout_s: float = Field(900.0, gt=0, description="how long the very first answer may take: a server on Cloud Run is started by being asked")
     max_retries: int = Field(3, ge=0, description="further tries after 429, 5xx and lost connections")
     warmup_requests: int = Field(2, ge=0, description="asked before the first case, not measured")
     overall_bar: Fraction = 0.80
@@ -253,7 +254,7 @@ class MachineSpec(Strict):
 
     role: Literal["train", "serve"] = "train"
     machine_type: str
-    provisioning_model: Literal["SPOT", "STANDARD", "FLEX_START"] = "SPOT"
+    provisioning_model: Literal["SPOT", "STANDARD", "FLEX_START", "RUN"] = Field("SPOT", description="RUN: Cloud Run, a service or a job and no VM")
     region: str = "us-central1"
     zones: tuple[str, ...] = Field((), description="left out, every zone of the region that is known to have the machine")
     subnet: str = Field("train", description="a subnet of the foundation; two stacks that reach the internet through NAT need two")
@@ -266,6 +267,8 @@ class MachineSpec(Strict):
     deadline_minutes: int = Field(120, ge=5, description="training: from the first start, over all attempts")
     max_run_minutes: int = Field(150, ge=10, le=10_080, description="the platform deletes a VM that lived this long, whatever it does")
     max_attempts: int = Field(5, ge=1)
+    min_instances: int = Field(0, ge=0, le=10, description="RUN, serving: instances that are kept, and billed, while nobody asks")
+    max_instances: int = Field(1, ge=1, le=10, description="RUN, serving: instances that requests may start")
     preemption_notice_s: Literal[0, 120] = Field(120, description="warning before a spot VM is taken")
     price: PriceSpec | None = Field(None, description="what an hour of it costs, for the records; filled in when the spec is resolved")
     planned: dict[str, PlannedSeconds] = Field({}, description="seconds of each phase by the plan, for the records; filled in when the spec is resolved")
@@ -339,7 +342,12 @@ class Spec(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Spec:
-        if self.serve.open_to_the_internet and not self.serve.domain:
+        on_run = self.machine is not None and self.machine.provisioning_model == "RUN"
+        if on_run and (self.serve.domain or self.serve.allowed_cidrs):
+            raise ValueError("Cloud Run has its own certificate and no firewall: remove serve.domain and serve.allowed_cidrs; foundation.operators may call it")
+        if self.machine is not None and self.machine.min_instances > self.machine.max_instances:
+            raise ValueError("machine.min_instances is larger than machine.max_instances")
+        if self.serve.open_to_the_internet and not self.serve.domain and not on_run:
             raise ValueError("serve.open_to_the_internet needs serve.domain, so that traffic is encrypted")
         wide = [text for text in self.serve.allowed_cidrs if ipaddress.ip_network(text).prefixlen < 8]
         if wide and not self.serve.open_to_the_internet:

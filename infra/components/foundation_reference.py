@@ -18,9 +18,11 @@ class FoundationReference:
     def __init__(self, spec: Spec) -> None:
         machine = spec.machine
         self._agreed: dict[str, Any] = {"modelsBucket": spec.buckets.models, "scratchBucket": spec.buckets.scratch}
-        if machine:
+        on_run = machine is not None and machine.provisioning_model == "RUN"
+        # Cloud Run has its cards where it has them, reads the buckets from there, and needs no network of ours.
+        if machine and not on_run:
             self._agreed["region"] = machine.region
-        if machine and machine.role == "serve" and not spec.serve.domain:
+        if machine and machine.role == "serve" and not spec.serve.domain and not on_run:
             # IAP reaches the port the foundation's firewall names.
             self._agreed["gatewayPort"] = spec.serve.port
         self._name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{STACK}"

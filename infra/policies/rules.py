@@ -16,6 +16,9 @@ ANYWHERE = ("0.0.0.0/0", "::/0", "*")
 _VMS = ("gcp:compute/instance:Instance", "gcp:compute/instanceTemplate:InstanceTemplate", "gcp:compute/regionInstanceTemplate:RegionInstanceTemplate")
 _FIREWALL, _NETWORK, _SUBNET = "gcp:compute/firewall:Firewall", "gcp:compute/network:Network", "gcp:compute/subnetwork:Subnetwork"
 _BUCKET = "gcp:storage/bucket:Bucket"
+_RUN = ("gcp:cloudrunv2/service:Service", "gcp:cloudrunv2/job:Job")
+#: Instances that one service may start: each has a card that is billed by the second.
+_INSTANCES_AT_MOST = 10
 _BASIC_ROLES = ("roles/owner", "roles/editor", "roles/viewer")
 #: Roles that let a holder act as another account, or administer everything.
 _IMPERSONATION = ("roles/iam.serviceAccountUser", "roles/iam.serviceAccountTokenCreator", "roles/iam.workloadIdentityUser")
@@ -176,6 +179,49 @@ def _no_keys(_: Inputs, __: bool) -> Iterator[str]:
     yield "service account keys leak: VMs and people have identities without them"
 
 
+def _template(run: Inputs) -> Inputs:
+    """What a service or a job starts: a job's template stands inside another."""
+    found: Inputs = run.get("template") or {}
+    return found.get("template") or found
+
+
+def _run_identity(run: Inputs, _: bool) -> Iterator[str]:
+    email = str(_template(run).get("serviceAccount") or "")
+    if not email or email.endswith("-compute@developer.gserviceaccount.com"):
+        yield "a service or job needs a service account of its own, not the project's default one"
+
+
+def _run_pinned(run: Inputs, _: bool) -> Iterator[str]:
+    for container in _template(run).get("containers") or []:
+        if "@sha256:" not in str(container.get("image")):
+            yield f"the image {container.get('image')} is not pinned by digest"
+
+
+def _run_no_secret(run: Inputs, _: bool) -> Iterator[str]:
+    for container in _template(run).get("containers") or []:
+        for entry in container.get("envs") or []:
+            if _SECRET.search(str(entry.get("value"))):
+                yield f"the variable {entry.get('name')} holds something that looks like a secret; mount it from Secret Manager"
+
+
+def _run_ends(run: Inputs, _: bool) -> Iterator[str]:
+    template = _template(run)
+    if "scaling" in template or "maxInstanceRequestConcurrency" in template:
+        most = (template.get("scaling") or {}).get("maxInstanceCount")
+        if not most or most > _INSTANCES_AT_MOST:
+            yield f"a service names the most instances it may start (maxInstanceCount), at most {_INSTANCES_AT_MOST}"
+    elif not template.get("timeout") or template.get("maxRetries") is None:
+        yield "a job names its tasks' time-out and how often they are tried again"
+
+
+def _run_asks_for_the_key(run: Inputs, _: bool) -> Iterator[str]:
+    if not run.get("invokerIamDisabled"):
+        return
+    reached = [container for container in _template(run).get("containers") or [] if container.get("ports")]
+    if not all(any(entry.get("name") == "ELSON_KEYS" for entry in container.get("envs") or []) for container in reached) or not reached:
+        yield "a service that anybody may call has a gateway that asks for the key (ELSON_KEYS)"
+
+
 RULES = (
     Rule("vm-own-identity", "VMs run as an account of their own", ("CKV_GCP_30", "CKV_GCP_31"), _VMS, _own_identity),
     Rule(
@@ -192,6 +238,11 @@ RULES = (
     Rule("vm-no-public-address", "No external address unless asked for", ("CKV_GCP_40",), _VMS, _no_public_address),
     Rule("vm-ends", "Every VM ends by itself", ("ours",), _VMS, _ends),
     Rule("vm-no-secret", "No secret in metadata", ("ours",), _VMS, _no_secret),
+    Rule("run-own-identity", "Services and jobs run as an account of their own", ("CKV_GCP_30", "ours"), _RUN, _run_identity),
+    Rule("run-pinned", "Images by digest", ("ours",), _RUN, _run_pinned),
+    Rule("run-no-secret", "No secret in a variable", ("ours",), _RUN, _run_no_secret),
+    Rule("run-ends", "Instances and tries are bounded", ("ours",), _RUN, _run_ends),
+    Rule("run-asks-for-the-key", "Open to callers without IAM only behind the key", ("CKV_GCP_102", "ours"), _RUN[:1], _run_asks_for_the_key),
     Rule("firewall-no-admin-ports", "No SSH or RDP from anywhere", ("CKV_GCP_2", "CKV_GCP_3"), (_FIREWALL,), _no_admin_ports),
     Rule("firewall-only-tls", "From anywhere only TLS", ("CKV_GCP_106", "ours"), (_FIREWALL,), _only_tls_from_anywhere),
     Rule("firewall-named-ports", "Rules name their ports", ("CKV2_GCP_12",), (_FIREWALL,), _named_ports),

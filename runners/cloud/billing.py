@@ -21,8 +21,15 @@ SERVICE = "services/6F81-5844-456A"
 _HOURS_PER_MONTH = 730
 #: provisioning model -> usage type of the catalogue, and the word its descriptions carry.
 _USAGE: dict[Provisioning, tuple[str, ...]] = {"SPOT": ("Preemptible",), "STANDARD": ("OnDemand",), "FLEX_START": ("OnDemand", "Commit1Mo")}
-_FAMILY = {"a3": "A3", "a2": "A2", "g2": "G2", "n1": "N1 Predefined"}
-_CARDS = {"nvidia-h100-80gb": "H100 80GB", "nvidia-a100-80gb": "A100 80GB", "nvidia-tesla-a100": "A100", "nvidia-l4": "L4", "nvidia-tesla-t4": "T4"}
+_FAMILY = {"a3": "A3", "a2": "A2", "g2": "G2", "g4": "G4", "n1": "N1 Predefined"}
+_CARDS = {
+    "nvidia-h100-80gb": "H100 80GB",
+    "nvidia-a100-80gb": "A100 80GB",
+    "nvidia-tesla-a100": "A100",
+    "nvidia-l4": "L4",
+    "nvidia-tesla-t4": "T4",
+    "nvidia-rtx-pro-6000": "RTX 6000 96GB",
+}
 
 
 def refresh(region: str, file: Path, skus: Iterable[dict[str, Any]] | None = None) -> list[str]:
@@ -35,6 +42,8 @@ def refresh(region: str, file: Path, skus: Iterable[dict[str, Any]] | None = Non
     before = regions.get(region) or {**yaml.safe_load(PRICES_FILE.read_text())["regions"]["us-central1"], "machines": {}}
     machines, changed = {}, []
     for name, machine in MACHINES.items():
+        if machine.is_run:
+            continue  # of parts, in the region's cloud_run section
         old = before["machines"].get(name, {})
         machines[name] = dict(old)
         for model in machine.provisioning:

@@ -128,7 +128,7 @@ def inputs(image: str, root: Path = ROOT) -> list[Path]:
     """Every file that goes into an image: its Dockerfile, its lock, and the code that its stages import."""
     own = [root / dockerfile(image)]
     if image == GATEWAY:
-        return [*own, root / "images" / image / "Caddyfile"]
+        return [*own, root / "images" / image / "Caddyfile", root / "images" / image / "start.sh"]
     return [*own, root / "images" / image / "requirements.lock", *identity.image_files(image, root)]
 
 
@@ -152,12 +152,15 @@ def build_command(stage: str, project: str, region: str, commit: str, file: Path
     """(image with its tag, the ``gcloud`` call that builds it). Raises UserError while a base has no digest."""
     name = base_of(stage)
     base = pinned(name, file)
-    image = f"{region}-docker.pkg.dev/{project}/elson/{stage}:{content_tag(stage, base)}"
+    # Only a server meets drivers older than its wheels.
+    compat = pinned("cuda", file) if stage == "serve" else base
+    image = f"{region}-docker.pkg.dev/{project}/elson/{stage}:{content_tag(stage, base if compat == base else base + compat)}"
     values = {
         "_IMAGE_NAME": stage,
         "_DOCKERFILE": dockerfile(stage),
         "_BASE_ARGUMENT": ARGUMENT_OF[name],
         "_BASE": base,
+        "_COMPAT_BASE": compat,
         "_BUILDER": pinned("builder", file),
         "_COMMIT": commit,
         "_IMAGE": image,

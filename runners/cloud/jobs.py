@@ -66,6 +66,10 @@ def retry(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
             "attempts": 0,
             "first_started_at": None,
             "stage": "",
+            "earlier_s": 0.0,
+            "idle_s": 0.0,
+            "boots": [{**boot, "lived_s": 0.0} for boot in (old or now).get("boots", ())],
+            "retries": (old or now).get("retries", 0) + 1,
         }
 
     storage.update_json(f"{layout.job(buckets, job_id)}/state.json", cleared)

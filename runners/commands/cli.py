@@ -27,6 +27,7 @@ COMMANDS = {
     "train": ("runners.commands.stages", "train", "Train the adapter that a spec describes, and publish it."),
     "merge": ("runners.commands.stages", "merge", "Merge an adapter into its base model, past the parity gate."),
     "quantize": ("runners.commands.stages", "quantize", "Quantize the merged model to 4 bits, past the quality gate."),
+    "job": ("runners.commands.job", "job", "One try of a training task on Cloud Run; the platform starts it."),
     "serve": ("runners.commands.serve", "serve", "Serve a published model with vLLM."),
     "evaluate": ("runners.commands.evaluate", "evaluate", "Measure a served model on the benchmark."),
     "compare": ("runners.commands.compare", "compare", "Hold runs of several models against each other: better, not shown, or worse."),
@@ -46,7 +47,7 @@ COMMANDS = {
 #: Packages that only the environments of the stages have.
 _OF_STAGES = {"torch", "transformers", "peft", "accelerate", "gguf", "awq", "llmcompressor", "vllm", "tokenizers", "safetensors"}
 #: Commands that read files of a project (locks, images, stacks) beside the package.
-IN_A_PROJECT = {"run", "plan", "doctor", "images", "train", "merge", "quantize"}
+IN_A_PROJECT = {"run", "plan", "doctor", "images", "train", "merge", "quantize", "job"}
 
 
 class CommandGroup(click.Group):

@@ -20,10 +20,24 @@ from runners.errors import UserError
 @click.option("--offline", is_flag=True, help="Do not ask the bucket: plan the 14B base with an assumed corpus.")
 @click.option("--model-format", type=click.Choice(["awq", "bf16"]), default="awq", show_default=True, help="Served model when offline: qdora, or dora/base.")
 @click.option("--whole-logits", is_flag=True, help="Plan for a trainer that keeps a micro-batch's logits whole, as stock ones do.")
+@click.option("--requests-per-hour", type=click.FloatRange(0, min_open=True), help="Use of a server: what it costs on Cloud Run and on VMs, and which to take.")
+@click.option("--hours-per-day", type=click.FloatRange(0, 24, min_open=True), default=2.0, show_default=True, help="Hours of a day with such use.")
+@click.option("--days-per-month", type=click.FloatRange(0, 31, min_open=True), default=22.0, show_default=True, help="Days of a month with such use.")
 @click.option("--markdown", is_flag=True, help="The README's cost table.")
 @click.option("-v", "--verbose", is_flag=True, help="The tables behind the lines: memory, disk, each phase, what each saving is worth.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
-def plan(stack_names: tuple[str, ...], offline: bool, model_format: Any, whole_logits: bool, markdown: bool, verbose: bool, as_json: bool) -> None:
+def plan(
+    stack_names: tuple[str, ...],
+    offline: bool,
+    model_format: Any,
+    whole_logits: bool,
+    requests_per_hour: float | None,
+    hours_per_day: float,
+    days_per_month: float,
+    markdown: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
     """Memory, disk, time, dollars and latency of a stack, before any money is spent. Exit code 1 when a plan is refused.
 
     \b
@@ -32,8 +46,9 @@ def plan(stack_names: tuple[str, ...], offline: bool, model_format: Any, whole_l
       elson plan -s train-h100 --verbose
       elson plan -s serve-l4 --offline --json
       elson plan --offline --markdown
+      elson plan --offline --requests-per-hour 4 --hours-per-day 2
     """
-    from runners.planning import stacks, tables
+    from runners.planning import choices, stacks, tables
 
     wanted = [stacks.load(name) for name in stack_names or stacks.names()]
     if stack_names and any(stack.role == "foundation" for stack in wanted):
@@ -44,10 +59,24 @@ def plan(stack_names: tuple[str, ...], offline: bool, model_format: Any, whole_l
     elif as_json:
         print_json([tables.as_json(made) for made in plans])
     else:
-        for made in plans:
+        for made in plans if requests_per_hour is None else ():
             tables.show(made, verbose=verbose)
+        if requests_per_hour is not None or verbose or len(plans) > 1:
+            _compare(plans, choices.Use(requests_per_hour or choices.Use().requests_per_hour, hours_per_day, days_per_month), offline, model_format)
     if any(made.refusals for made in plans):
         sys.exit(1)
+
+
+def _compare(plans: list[Any], use: Any, offline: bool, model_format: Any) -> None:
+    """The stacks of each planned role beside each other, also those that were not asked for, and which to take."""
+    from runners.planning import choices, stacks
+
+    others = [stacks.load(name) for name in stacks.names() if name not in {made.stack for made in plans}]
+    for role in dict.fromkeys(made.role for made in plans):
+        beside = [make(stack, offline=offline, model_format=model_format) for stack in others if stack.role == role]
+        same = [*(made for made in plans if made.role == role), *beside]
+        lines = choices.training_text(same) if role == "train" else choices.text(choices.options(same, use), use)
+        click.echo("".join(f"{line}\n" for line in lines), nl=False)
 
 
 def make(stack: Any, *, offline: bool, model_format: Any, whole_logits: bool = False) -> Any:
@@ -73,6 +102,7 @@ def make(stack: Any, *, offline: bool, model_format: Any, whole_logits: bool = F
                 answers=found.answers,
                 format=found.format,
                 model_copies=found.model_copies,
+                bucket_region=found.bucket_region,
                 whole_logits=whole_logits,
             )
     return make_plan(stack.name, stack.spec, prices, format=model_format, whole_logits=whole_logits)

@@ -12,8 +12,9 @@ from runners.commands.stages import stage_options
 
 @click.command()
 @click.option("--port", type=int, help="Port on loopback; left out, the spec's.")
+@click.option("--ready-port", type=int, help="Stay beside vLLM: /health on this loopback port, streams finished at SIGTERM (Cloud Run).")
 @stage_options
-def serve(spec_uri: str, work: Path, port: int | None) -> None:
+def serve(spec_uri: str, work: Path, port: int | None, ready_port: int | None) -> None:
     """Serve the spec's model with vLLM on loopback; the key comes from VLLM_API_KEY or the file ELSON_API_KEY_FILE names.
 
     \b
@@ -26,4 +27,4 @@ def serve(spec_uri: str, work: Path, port: int | None) -> None:
     log.configure("serve")
     work.mkdir(parents=True, exist_ok=True)
     spec = stages.load_spec(spec_uri)
-    execute(spec, work, port or spec.serve.port)
+    execute(spec, work, port or spec.serve.port, ready_port)

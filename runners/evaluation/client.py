@@ -20,6 +20,10 @@ from runners.errors import CannotMeasure
 from runners.evaluation.wire import Response, Wire, WireError
 
 Status = Literal["answered", "truncated", "empty", "timeout", "error"]
+#: An identity token for a server on Cloud Run, beside the key: `gcloud auth print-identity-token`. It goes to the tested server alone.
+IDENTITY_VARIABLE = "ELSON_ID_TOKEN"
+#: What a platform answers while it starts a server.
+_STARTING = frozenset([429, 503])
 _AGAIN = frozenset([408, 425, 429, 500, 502, 503, 504])
 #: No pause is longer, whatever a server asks for in Retry-After.
 MAX_PAUSE_S = 30.0
@@ -79,9 +83,10 @@ class Reply:
 class Endpoint:
     """One server. ``async with Endpoint(...) as server: await server.ask(messages)``. Raises CannotMeasure for an address that is none."""
 
-    def __init__(self, settings: Settings, api_key: str | None) -> None:
+    def __init__(self, settings: Settings, api_key: str | None, identity_token: str | None = None) -> None:
         self.settings = settings
         headers = {"Accept": "text/event-stream, application/json", "User-Agent": "elson"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        headers |= {"X-Serverless-Authorization": f"Bearer {identity_token}"} if identity_token else {}
         try:
             self._wire = Wire(base_url(settings.api_url), headers)
         except WireError as error:
@@ -94,12 +99,18 @@ class Endpoint:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._wire.close()
 
-    async def models(self) -> dict[str, str]:
-        """Names that the server serves, each with the weights behind it (its ``root``, else the name). Raises CannotMeasure without an answer or access."""
+    async def models(self, wake_s: float | None = None) -> dict[str, str]:
+        """Names that the server serves, each with the weights behind it (its ``root``, else the name). Raises CannotMeasure without an answer or access.
+
+        ``wake_s`` is how long the answer may take in all, and a platform may say "not yet"; left out, the time-out of a request.
+        """
         url = f"{base_url(self.settings.api_url)}/models"
         try:
-            async with asyncio.timeout(self.settings.request_timeout_s):
+            async with asyncio.timeout(wake_s or self.settings.request_timeout_s):
                 answer = await self._wire.request("GET", "/models")
+                while wake_s and answer.status in _STARTING:
+                    await asyncio.sleep(pause_s(3, _retry_after_s(answer), self._random))
+                    answer = await self._wire.request("GET", "/models")
         except (WireError, TimeoutError) as error:
             raise unreachable(self.settings.api_url, error) from None
         refuse_status(answer.status, url, answer.text)

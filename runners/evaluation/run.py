@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from runners.errors import CannotMeasure, UserError
 from runners.evaluation import baselines, cases, contamination, report
 from runners.evaluation.assemble import Measured, PreparedRun, Request, assemble
 from runners.evaluation.cases import Benchmark, Case
-from runners.evaluation.client import Endpoint, Settings
+from runners.evaluation.client import IDENTITY_VARIABLE, Endpoint, Settings
 from runners.evaluation.judge import Judgement, judge, refuse_same
 from runners.evaluation.results import EvaluationResult
 from runners.evaluation.scoring import score
@@ -95,8 +96,8 @@ def throw_away(out: Path) -> None:
 async def _measure(request: Request, prepared: PreparedRun) -> Measured:
     bars, cases_ = request.spec.evaluate, prepared.benchmark.cases
     settings = Settings(request.api_url, "", bars.max_tokens, bars.temperature, bars.seed, bars.request_timeout_s, bars.max_retries)
-    async with Endpoint(settings, request.api_key) as server:
-        served = await server.models()
+    async with Endpoint(settings, request.api_key, os.environ.get(IDENTITY_VARIABLE)) as server:
+        served = await server.models(bars.wake_timeout_s)
         server.settings = settings = replace(settings, model=choose(tuple(served), request.model, request.spec.serve.served_model_name))
         if bars.judge:
             await _meet_judge(request, served, settings.model)

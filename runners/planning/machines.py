@@ -13,10 +13,13 @@ from typing import Any, Literal
 
 from runners import outside
 from runners.errors import UserError
+from runners.planning import cloud_run
 
-Provisioning = Literal["SPOT", "STANDARD", "FLEX_START"]
+Provisioning = Literal["SPOT", "STANDARD", "FLEX_START", "RUN"]
 PRICES_FILE = Path(__file__).with_name("prices.yaml")
 HOURS_PER_MONTH = 730
+#: The disk of an instance of Cloud Run: its own memory, paid for already.
+MEMORY = "memory"
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,16 @@ A100_80 = Accelerator("A100 80 GB", "nvidia-a100-80gb", 79.2, 2039, 312, (8, 0),
 A100_40 = Accelerator("A100 40 GB", "nvidia-tesla-a100", 39.5, 1555, 312, (8, 0), "NVIDIA_A100_GPUS")
 L4 = Accelerator("L4 24 GB", "nvidia-l4", 22.05, 300, 121, (8, 9), "NVIDIA_L4_GPUS")
 T4 = Accelerator("T4 16 GB", "nvidia-tesla-t4", 14.6, 300, 65, (7, 5), "NVIDIA_T4_GPUS")
+# 16 bit: an eighth of the data sheet's 4,000 TFLOP/s of sparse FP4; memory: 97,887 MiB less the driver's. Neither was measured here.
+RTX_PRO_6000 = Accelerator("RTX PRO 6000 96 GB", "nvidia-rtx-pro-6000", 94.9, 1597, 500, (12, 0), "NVIDIA_RTX_PRO_6000_GPUS")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine type with its cards. ``gce_type`` differs from ``name`` where cards are attached to a general machine type."""
+    """A machine type with its cards. ``gce_type`` differs from ``name`` where cards are attached to a general machine type.
+
+    Instances of Cloud Run are machines too: bought as RUN, in ``regions`` instead of zones, with memory (GiB) for a disk.
+    """
 
     name: str
     gce_type: str
@@ -70,6 +78,12 @@ class Machine:
     local_ssd_gib: int = 0
     provisioning: tuple[Provisioning, ...] = ("SPOT", "STANDARD")
     zones: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    regions: tuple[str, ...] = ()
+
+    @property
+    def is_run(self) -> bool:
+        """Whether this is an instance of Cloud Run and not a VM."""
+        return self.provisioning == ("RUN",)
 
     @property
     def attached(self) -> bool:
@@ -103,6 +117,11 @@ def _t4(count: int) -> Machine:
     return Machine(f"n1-standard-8-{count}xt4", "n1-standard-8", T4, count, 8, 30, 16, "pd-balanced", zones=zones)
 
 
+def _run(name: str, card: Accelerator, vcpus: int, memory_gib: int) -> Machine:
+    # Google publishes no line rate of these instances: 10 Gbit/s is assumed.
+    return Machine(name, name, card, 1, vcpus, memory_gib, 10, MEMORY, provisioning=("RUN",), regions=cloud_run.REGIONS[card.type])
+
+
 _US = (("us-central1", ("us-central1-a", "us-central1-b", "us-central1-c")),)
 MACHINES = {
     machine.name: machine
@@ -120,6 +139,11 @@ MACHINES = {
         _g2(48, 4, 192, 50),
         _t4(1),
         _t4(2),
+        # g4 takes Hyperdisk Balanced only: https://cloud.google.com/compute/docs/accelerator-optimized-machines
+        Machine("g4-standard-48", "g4-standard-48", RTX_PRO_6000, 1, 48, 180, 50, "hyperdisk-balanced", zones=(("us-central1", ("us-central1-b",)),)),
+        _run("run-l4-4", L4, 4, 16),
+        _run("run-l4-8", L4, 8, 32),
+        _run("run-rtx6000-20", RTX_PRO_6000, 20, 80),
     )
 }
 
@@ -142,7 +166,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """A dated table of one region."""
+    """A dated table of one region. ``gateway_usd_per_hour`` is the core and the half GiB beside a server on Cloud Run."""
 
     as_of: str
     source: str
@@ -152,6 +176,8 @@ class Prices:
     storage_usd_per_gb_month: float
     nat_usd_per_hour: float
     address_usd_per_hour: float
+    transfer_usd_per_gb: float
+    gateway_usd_per_hour: float = 0.0
 
     def of(self, machine: Machine, provisioning: Provisioning) -> Price:
         """Price of a machine. Raises UserError when the table has none."""
@@ -164,7 +190,7 @@ class Prices:
 
     def disk_usd_per_hour(self, disk_type: str, gb: int) -> float:
         """Price of a boot disk while its VM lives."""
-        return self.disk_usd_per_gb_month[disk_type] * gb / HOURS_PER_MONTH
+        return 0.0 if disk_type == MEMORY else self.disk_usd_per_gb_month[disk_type] * gb / HOURS_PER_MONTH
 
 
 @functools.cache
@@ -181,5 +207,16 @@ def _prices(region: str, table: dict[str, Any]) -> Prices:
         name: {model: Price(entry["usd_per_hour"], entry.get("high_usd_per_hour", entry["usd_per_hour"])) for model, entry in models.items()}
         for name, models in found["machines"].items()
     }
-    rest = {key: found[key] for key in ("disk_usd_per_gb_month", "storage_usd_per_gb_month", "nat_usd_per_hour", "address_usd_per_hour")}
-    return Prices(str(found["as_of"]), found["source"], region, machines, **rest)
+    if rates := found.get("cloud_run"):
+        machines |= {host.name: {"RUN": _run_price(host, rates)} for host in MACHINES.values() if host.is_run and host.accelerator.type in rates["cards"]}
+    gateway = rates["vcpu_usd_per_hour"] + rates["gib_usd_per_hour"] / 2 if rates else 0.0
+    rest = {key: found[key] for key in ("disk_usd_per_gb_month", "storage_usd_per_gb_month", "nat_usd_per_hour", "address_usd_per_hour", "transfer_usd_per_gb")}
+    return Prices(str(found["as_of"]), found["source"], region, machines, gateway_usd_per_hour=gateway, **rest)
+
+
+def _run_price(host: Machine, rates: dict[str, Any]) -> Price:
+    """An hour of an instance: cores, memory and card are billed apart, by the second."""
+    rest = host.vcpus * rates["vcpu_usd_per_hour"] + host.memory_gb * rates["gib_usd_per_hour"]
+    card = rates["cards"][host.accelerator.type]
+    low = rest + card["usd_per_hour"]
+    return Price(round(low, 4), round(rest + card.get("high_usd_per_hour", card["usd_per_hour"]), 4))

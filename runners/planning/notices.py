@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from runners.planning import serving, training
+from collections.abc import Iterator
+
+from runners.planning import cloud_run, serving, training
 from runners.planning.machines import MACHINES, Machine
 from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ServingPlan
@@ -158,6 +160,8 @@ def _machine_refusals(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
     if wanted.provisioning_model not in host.provisioning:
         sold = " or ".join(host.provisioning)
         found.append(Notice(f"{host.name} is not sold as {wanted.provisioning_model}", sold, f"machine.provisioning_model: {host.provisioning[0]}"))
+    if host.is_run:
+        return (*found, *_run_refusals(plan, wanted))
     if not (wanted.zones or host.zones_in(wanted.region)):
         known = ", ".join(region for region, _ in host.zones)
         found.append(Notice(f"no zone of {wanted.region} is known to have {host.name}", f"machine.zones, or a region in {known}", "set machine.zones"))
@@ -185,11 +189,44 @@ def _machine_refusals(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
     return tuple(found)
 
 
+def _run_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
+    """What Cloud Run does not allow. Its disk is its memory."""
+    host, given = plan.machine, plan.disk_given_gb
+    if wanted.region not in host.regions:
+        open_there = ", ".join(host.regions)
+        yield Notice(f"Cloud Run has no {host.accelerator.name} for everybody in {wanted.region}", open_there, f"machine.region: {host.regions[0]}")
+    if plan.disk_needed_gb > given:
+        parts = ", ".join(f"{name} {gb:.0f}" for name, gb in plan.disk)
+        larger = [other.name for other in MACHINES.values() if other.is_run and other.memory_gb > host.memory_gb and other.accelerator == host.accelerator]
+        yield Notice(
+            f"{host.name} has {host.memory_gb} GiB of memory ({given:.0f} GB), which is its disk too: {parts} "
+            f"and a tenth free make {plan.disk_needed_gb:.0f} GB",
+            f"at least {plan.disk_needed_gb:.0f} GB",
+            f"machine.machine_type: {larger[0]}" if larger else "a VM (provisioning_model SPOT or STANDARD)",
+        )
+    if wanted.role == "train" and wanted.max_run_minutes > cloud_run.TASK_AT_MOST_MINUTES:
+        yield Notice(
+            f"machine.max_run_minutes is {wanted.max_run_minutes}",
+            f"at most {cloud_run.TASK_AT_MOST_MINUTES}, Cloud Run's limit for a try of a task with a GPU (the next goes on from the checkpoint)",
+            f"machine.max_run_minutes: {cloud_run.TASK_AT_MOST_MINUTES}",
+        )
+    if wanted.role == "train" and not plan.spec.merge.publish:
+        yield Notice(
+            "merge.publish is false", "true: on Cloud Run a second task quantizes, and reads the merged model from the bucket", "merge: {publish: true}"
+        )
+    if wanted.role == "serve" and plan.spec.serve.ready_timeout_s > cloud_run.STARTUP_AT_MOST_S:
+        yield Notice(
+            f"serve.ready_timeout_s is {plan.spec.serve.ready_timeout_s}",
+            f"at most {cloud_run.STARTUP_AT_MOST_S}, Cloud Run's limit for a start with a GPU",
+            f"serve.ready_timeout_s: {cloud_run.STARTUP_AT_MOST_S}",
+        )
+
+
 def _machine_warnings(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
     found = []
     if "not verified" in plan.money.source:
         found.append(Notice(f"the prices of {plan.money.priced_at} are {plan.money.source}", "a table read from the billing catalogue", "elson prices refresh"))
-    if not wanted.image_is_baked:
+    if not wanted.image_is_baked and not plan.machine.is_run:
         slow = BOOT_S.expected + PULL_S.expected
         found.append(
             Notice(

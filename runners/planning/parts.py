@@ -51,7 +51,7 @@ class Money:
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a train or serve stack."""
+    """The plan of a train or serve stack. ``start_usd`` is what one start costs beside its time: reading the model from another region."""
 
     stack: str
     role: str
@@ -67,6 +67,7 @@ class Plan:
     savings: tuple[Saving, ...] = ()
     serving: ServingPlan | None = None
     answers: Answers = field(default_factory=Answers)
+    start_usd: float = 0.0
     refusals: tuple[Notice, ...] = ()
     warnings: tuple[Notice, ...] = ()
 
@@ -74,6 +75,12 @@ class Plan:
     def disk_needed_gb(self) -> float:
         """Sum of the disk's parts, and a tenth free."""
         return sum(gb for _, gb in self.disk) * (1 + FREE_SHARE)
+
+    @property
+    def disk_given_gb(self) -> float:
+        """What there is: the disk, or the memory of an instance of Cloud Run, in decimal gigabytes like the parts."""
+        wanted = self.spec.machine
+        return self.machine.memory_gb * 2**30 / 1e9 if self.machine.is_run else wanted.disk_gb if wanted else 0.0
 
     @property
     def expected_s(self) -> float:

@@ -14,9 +14,11 @@ from runners.planning.machines import Machine, Price, Prices, machine
 from runners.planning.parts import Money, Plan
 from runners.planning.serving import Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
-from runners.spec import MachineSpec, Spec
+from runners.spec import FoundationSpec, MachineSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
 
+#: What a stage's program holds beside the models: interpreter, torch, pinned buffers, one shard; vLLM with its workers. Neither was measured on a card.
+_PROGRAM_GB, _SERVER_GB = 8.0, 7.0
 #: Gigabytes beside the models: system with driver, the unpacked image of a stage, layers on their way, logs.
 _SYSTEM_GB, _IMAGE_GB, _LAYERS_GB, _LOGS_GB = 20.0, 14.0, 8.0, 2.0
 
@@ -32,16 +34,20 @@ def make_plan(
     format: Format = "awq",
     model_copies: int = 1,
     whole_logits: bool = False,
+    bucket_region: str = FoundationSpec().region,
 ) -> Plan:
     """The plan of a stack with a machine. ``format`` is the served model's; ``whole_logits`` plans for a loss that keeps them (stock trainers).
+
+    ``bucket_region`` is where the models are; bytes from another region are billed.
 
     Raises UserError for a machine or a price that is not in the catalogue.
     """
     if spec.machine is None:
         raise UserError(f"{stack} has no machine", "a stack that trains or serves", "elson plan -s train-h100")
+    far_usd = 0.0 if bucket_region.lower() == spec.machine.region else prices.transfer_usd_per_gb
     if spec.machine.role == "train":
         return _training_plan(stack, spec, spec.machine, prices, shape, corpus, whole_logits)
-    return _serving_plan(stack, spec, spec.machine, prices, shape, answers or Answers(), format, model_copies)
+    return _serving_plan(stack, spec, spec.machine, prices, shape, answers or Answers(), format, model_copies, far_usd)
 
 
 def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize, whole_logits: bool) -> Plan:
@@ -52,7 +58,7 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
     steps = training.optimizer_steps(corpus, spec.train)
     base, quantized = resident_bytes(shape, "bf16"), resident_bytes(shape, "awq", spec.quantize.group_size)
     adapter = shape.adapter_parameters(spec.train.rank, spec.train.target_modules)
-    disk = (
+    held = (
         ("system, driver", _SYSTEM_GB),
         ("container images (train, quantize)", 2 * _IMAGE_GB + _LAYERS_GB),
         ("base model", base / 1e9),
@@ -61,6 +67,9 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
         ("quantized model", quantized / 1e9),
         ("logs", _LOGS_GB),
     )
+    # Two tasks, the second for AWQ, which loads the merged model beside its file; each has its own memory, and the second needs more.
+    awq_in_memory = (("merged model", base / 1e9), ("merged model, loaded", base / 1e9), ("quantized model", quantized / 1e9), ("program", _PROGRAM_GB))
+    disk = awq_in_memory if host.is_run else held
     phases = session.phases(spec, wanted, host, shape, corpus, checkpointing=checkpointing)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=True)
@@ -78,22 +87,22 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
     return replace(plan, refusals=notices.training_refusals(plan, wanted, shape, whole_logits=whole_logits), warnings=notices.training_warnings(plan, wanted))
 
 
-def _serving_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, answers: Answers, format: Format, copies: int) -> Plan:
+def _serving_plan(
+    stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, answers: Answers, format: Format, copies: int, far_usd: float
+) -> Plan:
     host = machine(wanted.machine_type)
     served = serving.plan_serving(shape, format, host, spec.serve, answers, spec.quantize.group_size)
     weights = resident_bytes(shape, format, spec.quantize.group_size)
-    disk = (
-        ("system, driver", _SYSTEM_GB),
-        ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB),
-        ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9),
-        ("logs", _LOGS_GB),
-    )
+    model = ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9)
+    images = ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB)
+    disk = (model, ("vLLM and the gateway", _SERVER_GB)) if host.is_run else (("system, driver", _SYSTEM_GB), images, model, ("logs", _LOGS_GB))
     phases = (*session.boot(wanted), session.download("model in", weights / 1e9, host), session.VLLM_START)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)
-    most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * wanted.max_run_minutes / 60
+    # Nothing ends an instance that is asked all day: the most is a day of all that may be started.
+    most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * (24 * wanted.max_instances if host.is_run else wanted.max_run_minutes / 60)
     money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source)
-    plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers)
+    plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers, start_usd=far_usd * copies * weights / 1e9)
     return replace(plan, refusals=notices.serving_refusals(plan, wanted, served, shape), warnings=notices.serving_warnings(plan, wanted, served, shape))
 
 
@@ -106,4 +115,6 @@ def _price(prices: Prices, host: Machine, wanted: MachineSpec) -> Price:
 
 def _hourly(prices: Prices, host: Machine, wanted: MachineSpec, *, nat: bool) -> float:
     network = prices.nat_usd_per_hour if nat else prices.address_usd_per_hour
+    if host.is_run:
+        return _price(prices, host, wanted).usd_per_hour + (prices.gateway_usd_per_hour if wanted.role == "serve" else 0.0)
     return _price(prices, host, wanted).usd_per_hour + prices.disk_usd_per_hour(host.disk_type, wanted.disk_gb) + network

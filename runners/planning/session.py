@@ -30,6 +30,8 @@ class Estimate:
 BOOT_S = Estimate(90, 240, 460, "assumed; worst: one report")
 BAKED_BOOT_S = Estimate(30, 50, 120, "assumed")
 PULL_S = Estimate(60, 300, 590, "assumed; worst: one report")
+#: An instance of Cloud Run: the card is there after about 5 s; the image streams while it is read.
+RUN_START_S = Estimate(5, 30, 120, "assumed")
 #: A stage's program until it reads its first input: the container, Python, torch, transformers, the card's context.
 PROGRAM_S = Estimate(8, 20, 35, "measured at worst, a cold disk")
 #: Share of the network's bandwidth that a parallel, checksummed transfer reaches.
@@ -48,7 +50,7 @@ AWQ_S_PER_GB, MEASURE_S_PER_GB = Estimate(0.7, 1.5, 3.0, "measured"), Estimate(0
 
 
 def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus: CorpusSize, *, checkpointing: bool) -> tuple[PlannedPhase, ...]:
-    """Every phase of a training session on a VM, in order."""
+    """Every phase of a training session, in order. On Cloud Run a second instance quantizes, and the merged model goes there through the bucket."""
     base, quantized = resident_bytes(shape, "bf16") / 1e9, resident_bytes(shape, "awq", spec.quantize.group_size) / 1e9
     adapter = 4 * shape.adapter_parameters(spec.train.rank, spec.train.target_modules) / 1e9
     evaluations = spec.train.epochs * spec.train.checkpoints_per_epoch
@@ -61,6 +63,11 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
     # The search multiplies each layer's weights with the calibration text.
     layers = QWEN2_14B.layers * shape.linear_parameters / QWEN2_14B.linear_parameters * spec.quantize.calibration_tokens / AWQ_TOKENS
     awq = _sum(_times(AWQ_LAYER_S, layers * H100.tflops / host.accelerator.tflops), _times(AWQ_S_PER_GB, base))
+    moved = (
+        _phase("merge: publish", _transfer(base, host, UPLOAD_SHARE)),
+        _phase("second instance", RUN_START_S),
+        _phase("quantize: download", _transfer(base, host, DOWNLOAD_SHARE)),
+    )
     return (
         *boot(wanted),
         _phase("train: program", PROGRAM_S),
@@ -74,6 +81,7 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
         _phase("merge: program", PROGRAM_S),
         _phase("merge: merge", _times(MERGE_S_PER_GB, base)),
         _phase("merge: compare with the adapter", _times(COMPARE_S_PER_GB, base)),
+        *(moved if host.is_run else ()),
         _phase("quantize: program", PROGRAM_S),
         _phase(f"quantize: quantize with {spec.quantize.backend}", awq),
         _phase("quantize: measure", _times(MEASURE_S_PER_GB, base)),
@@ -88,6 +96,8 @@ def download(name: str, gigabytes: float, host: Machine) -> PlannedPhase:
 
 def boot(wanted: MachineSpec) -> tuple[PlannedPhase, ...]:
     """Until the first container runs."""
+    if wanted.provisioning_model == "RUN":
+        return (_phase("instance with its GPU", RUN_START_S),)
     if wanted.image_is_baked:
         return (_phase("boot (baked image)", BAKED_BOOT_S),)
     return (_phase("boot, docker, toolkit", BOOT_S), _phase("container images", PULL_S))

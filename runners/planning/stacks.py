@@ -55,7 +55,8 @@ class Stack:
 class ResolvedStack:
     """A spec with every id in it, and what the bucket says about its job.
 
-    ``model_copies`` is 2 where the server merges an adapter by itself; ``done`` is the artifact if it is there; ``over`` why the job ended without one."""
+    ``model_copies`` is 2 where the server merges an adapter by itself; ``done`` is the artifact if it is there; ``over`` why the job ended without one;
+    ``retries`` how often `elson retry` let it begin again; ``bucket_region`` where the models are."""
 
     spec: Spec
     job_id: str
@@ -66,6 +67,8 @@ class ResolvedStack:
     model_copies: int = 1
     done: Entry | None = None
     over: str = ""
+    retries: int = 0
+    bucket_region: str = ""
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -150,8 +153,9 @@ def buckets_of(project: str) -> BucketSpec:
 
 def look_up(spec: Spec) -> ResolvedStack:
     """Ask the bucket what a train or serve spec means. Reads only. Raises UserError for a name that is not there, with the command that makes it."""
-    _bucket_must_answer(spec.buckets)
-    return _serving(spec) if spec.machine and spec.machine.role == "serve" else _training(spec)
+    region = _location(spec.buckets)
+    found = _serving(spec) if spec.machine and spec.machine.role == "serve" else _training(spec)
+    return replace(found, bucket_region=region)
 
 
 def _training(spec: Spec) -> ResolvedStack:
@@ -170,6 +174,7 @@ def _training(spec: Spec) -> ResolvedStack:
         corpus=corpus,
         done=done,
         over="" if done else _over(spec.buckets, job_id),
+        retries=int((storage.read_json(f"{layout.job(spec.buckets, job_id)}/state.json") or ({},))[0].get("retries", 0)),
     )
 
 
@@ -185,7 +190,7 @@ def _serving(spec: Spec) -> ResolvedStack:
             shaped_as, merges = _base_of(spec.buckets, entry), True
     serve = spec.serve.model_copy(update=registry.pinned(entry))
     resolved = spec.model_copy(update={"serve": serve})
-    inputs = [entry.id, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
+    inputs = [entry.id, spec.profile, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
     shape = _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
     return ResolvedStack(resolved, f"serve-{digest(inputs)}", registry.format_of(shaped_as), shape, model_copies=2 if merges else 1)
 
@@ -223,13 +228,14 @@ def _over(buckets: BucketSpec, job_id: str) -> str:
     return f"{state['status']}: {state.get('reason', '')}" if state.get("status") in OVER else ""
 
 
-def _bucket_must_answer(buckets: BucketSpec) -> None:
+def _location(buckets: BucketSpec) -> str:
+    """Where the models bucket is. Raises UserError when it does not answer."""
     if buckets == BucketSpec():
         raise UserError("no bucket is named: no project is set", "a project", "export GOOGLE_CLOUD_PROJECT=my-project, or set gcp:project in the stack file")
     bucket = storage.split(buckets.models)[0]
     try:
         with storage.explained(buckets.models):
-            storage.client().get_bucket(bucket, timeout=30)
+            return str(storage.client().get_bucket(bucket, timeout=30).location or "").lower()
     except FileNotFoundError:
         raise UserError(f"the bucket {bucket} is not there", "the foundation stack", "pulumi up -s foundation") from None
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from runners.planning.cloud_run import TAIL_MINUTES
+from runners.planning.machines import HOURS_PER_MONTH
 from runners.planning.parts import Notice, Plan
 
 Row = tuple[str, ...]
@@ -46,10 +48,13 @@ def brief(plan: Plan) -> list[str]:
             f"time     about {minutes(plan.expected_s)} ({span(plan)}), {plan.steps} optimizer steps on {plan.corpus.examples if plan.corpus else 0} examples"
         )
     else:
-        lines.append(f"money    ${money.usd_per_hour:.2f} an hour, at most ${money.usd_at_most:.2f} for one VM; prices of {money.priced_at}")
+        bound = "a day" if plan.machine.is_run else "for one VM"
+        lines.append(f"money    ${money.usd_per_hour:.2f} an hour, at most ${money.usd_at_most:.2f} {bound}; prices of {money.priced_at}")
         lines.append(f"time     about {minutes(plan.expected_s)} until the first answer")
     if plan.memory:
-        lines.append(f"memory   {plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB; disk {plan.disk_needed_gb:.0f} of {wanted.disk_gb} GB")
+        disk = "its own memory, disk too," if plan.machine.is_run else "disk"
+        card, room = f"{plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB", f"{plan.disk_needed_gb:.0f} of {plan.disk_given_gb:.0f} GB"
+        lines.append(f"memory   {card}; {disk} {room}")
     if plan.serving:
         served = plan.serving
         lines.append(f"memory   {served.weights_gib:.1f} GiB of weights a card, cache for {served.cache_tokens:,} tokens")
@@ -57,6 +62,8 @@ def brief(plan: Plan) -> list[str]:
     if plan.warnings:
         lines.append(f"warning  {plan.warnings[0].found}{f' (and {len(plan.warnings) - 1} more: --verbose)' if len(plan.warnings) > 1 else ''}")
     ends = "done, failed or at its deadline" if plan.role == "train" else f"after {plan.spec.serve.idle_minutes} idle minutes"
+    if plan.machine.is_run and plan.role == "serve":
+        return [*lines, f"stops    about {TAIL_MINUTES} minutes after the last request; the next one wakes it"]
     return [*lines, f"stops    {ends}; the platform ends it after {wanted.max_run_minutes} min at the latest"]
 
 
@@ -94,8 +101,8 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
             )
         )
     disk = [(name, _gb(size)) for name, size in plan.disk]
-    given = plan.spec.machine.disk_gb if plan.spec.machine else 0
-    tables.append(("Disk", ("part", "GB"), [*disk, (f"with a tenth free, of {given} GB", _gb(plan.disk_needed_gb))]))
+    title = "Memory of the instance, its disk too" if plan.machine.is_run else "Disk"
+    tables.append((title, ("part", "GB"), [*disk, (f"with a tenth free, of {plan.disk_given_gb:.0f} GB", _gb(plan.disk_needed_gb))]))
     phases = [(one.name, f"{one.optimistic_s:.0f}", f"{one.expected_s:.0f}", f"{one.pessimistic_s:.0f}", one.source) for one in plan.phases]
     together = ("together", f"{plan.optimistic_s:.0f}", f"{plan.expected_s:.0f}", f"{plan.pessimistic_s:.0f}", "a preemption is not in it")
     tables.append(("Time, s", ("phase", "at best", "expected", "at worst", "from"), [*phases, together]))
@@ -116,24 +123,33 @@ def money_rows(plan: Plan) -> list[Row]:
         rows.append((f"at most, {limit} minutes at the dearest price seen", f"{money.usd_at_most:.2f}"))
     else:
         rows.append(("a day that never idles", f"{24 * money.usd_per_hour:.2f}"))
-        rows.append((f"at most for one VM, {limit / 60:.0f} h at the dearest price seen", f"{money.usd_at_most:.2f}"))
+        most = f"at most for one VM, {limit / 60:.0f} h"
+        if plan.machine.is_run and wanted:
+            most = f"at most a day, {wanted.max_instances} x 24 h"
+        rows.append((f"{most} at the dearest price seen", f"{money.usd_at_most:.2f}"))
+        rows.append(("a month always on", f"{HOURS_PER_MONTH * money.usd_per_hour:.0f}"))
+        if plan.start_usd:
+            rows.append(("each start: the model from a bucket in another region", f"{plan.start_usd:.2f}"))
     return [*rows, ("a month of the models in the bucket", f"{money.storage_usd_per_month:.2f}")]
 
 
 def cost_table(plans: Sequence[Plan]) -> str:
     """The README's cost table, in Markdown."""
-    lines = ["| stack | machine | USD an hour | a usual run | at most | stops by itself |", "|---|---|---:|---|---|---|"]
+    lines = ["| stack | machine | USD an hour | a usual run | at most | a month always on | stops by itself |", "|---|---|---:|---|---|---:|---|"]
     for plan in plans:
         wanted, money = plan.spec.machine, plan.money
         assert wanted is not None  # noqa: S101 - every plan has a machine
-        machine = f"{plan.machine.name}, {wanted.provisioning_model.lower().replace('_', '-')}"
+        bought = "Cloud Run" if plan.machine.is_run else wanted.provisioning_model.lower().replace("_", "-")
         if plan.role == "train":
-            usual, ends = f"${money.usd_expected:.2f} in {minutes(plan.expected_s)}", "done, failed, or at its deadline"
+            usual, always, ends = f"${money.usd_expected:.2f} in {minutes(plan.expected_s)}", "", "done, failed, or at its deadline"
             most = f"${money.usd_at_most:.2f} ({wanted.deadline_minutes} min)"
         else:
-            usual, ends = f"${money.usd_per_hour * 2:.2f} for 2 h of use", f"after {plan.spec.serve.idle_minutes} idle minutes"
-            most = f"${money.usd_at_most:.2f} ({wanted.max_run_minutes / 60:.0f} h)"
-        lines.append(f"| `{plan.stack}` | {machine} | {money.usd_per_hour:.2f} | {usual} | {most} | {ends} |")
+            usual, always = f"${money.usd_per_hour * 2:.2f} for 2 h of use", f"${money.usd_per_hour * HOURS_PER_MONTH:.0f}"
+            most = f"${money.usd_at_most:.2f} ({24 if plan.machine.is_run else wanted.max_run_minutes / 60:.0f} h)"
+            ends = f"after {plan.spec.serve.idle_minutes} idle minutes"
+            if plan.machine.is_run:
+                ends = f"about {TAIL_MINUTES} minutes after the last request; the next one wakes it"
+        lines.append(f"| `{plan.stack}` | {plan.machine.name}, {bought} | {money.usd_per_hour:.2f} | {usual} | {most} | {always} | {ends} |")
     dates = {f"{plan.money.priced_at} ({plan.money.source})" for plan in plans}
     return "\n".join([*lines, "", f"Prices of {', '.join(sorted(dates))}; `elson prices refresh` reads them again."]) + "\n"
 

@@ -17,19 +17,6 @@ from runners.vm.state import Context
 _ATTRIBUTE_S, _STATE_S = 3.0, 30.0
 
 
-def read(line: str) -> dict[str, Any] | None:
-    """Progress in a line of a runner's log: ``{"message", "done", "total", …}``; None for any other line."""
-    if not line.startswith("{"):
-        return None
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(row, dict) or not {"message", "done", "total"} <= row.keys():
-        return None
-    return {key: value for key, value in row.items() if key not in ("severity", "stage")}
-
-
 class Publisher:
     """Publishes the newest progress from a thread of its own: a slow bucket must not hold up the container's output."""
 
@@ -48,7 +35,7 @@ class Publisher:
 
     def line(self, line: str) -> None:
         """Take note of a line."""
-        if found := read(line):
+        if found := log.read_progress(line):
             self._newest = found
 
     def _publish(self) -> None:

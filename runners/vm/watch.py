@@ -5,7 +5,6 @@ The idle time is kept in the job's state: a server that boots again and again, a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from typing import Any
@@ -15,6 +14,7 @@ from runners.vm import decide, state
 from runners.vm.cloud import CloudError, call, guest_attribute
 from runners.vm.containers import HEALTH_PORT, RUN, VLLM_PORT
 from runners.vm.decide import Activity, Decision
+from runners.vm.metrics import counters
 from runners.vm.state import Context
 
 _SERVER = f"http://127.0.0.1:{VLLM_PORT}"
@@ -102,18 +102,6 @@ def read_counters() -> dict[str, float] | None:
         return counters(call("GET", f"{_SERVER}/metrics", tries=1, timeout_s=10)[0].decode())
     except CloudError:
         return None
-
-
-def counters(text: str) -> dict[str, float]:
-    """Sums over the labels of vLLM's Prometheus text."""
-    totals = {"vllm:generation_tokens_total": 0.0, "vllm:request_success_total": 0.0, "vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
-    for line in text.splitlines():
-        name = line.split("{")[0].split(" ")[0]
-        if name in totals:
-            with contextlib.suppress(ValueError, IndexError):
-                totals[name] += float(line.rsplit(" ", 1)[1])
-    waiting = totals["vllm:num_requests_running"] + totals["vllm:num_requests_waiting"]
-    return {"tokens": totals["vllm:generation_tokens_total"], "answered": totals["vllm:request_success_total"], "in_flight": waiting}
 
 
 def _tell(context: Context, ready_s: float, idle_s: float) -> bool:

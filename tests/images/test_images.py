@@ -37,6 +37,11 @@ caddy:
   tag: 2
   digest: {DIGEST}
   resolved_at: 2026-01-01
+cuda:
+  image: h/cuda
+  tag: 13.0.1
+  digest: sha256:2222222222222222222222222222222222222222222222222222222222222222
+  resolved_at: 2026-01-01
 builder:
   image: h/docker
   tag: latest
@@ -108,7 +113,7 @@ def test_one_digest_is_changed_and_every_other_line_stays() -> None:
     assert yaml.safe_load(changed)["python"]["digest"] == "sha256:" + "2" * 64
     assert [a for a, b in zip(TEXT.splitlines(), changed.splitlines(), strict=True) if a != b] == ["  digest: null", "  resolved_at: null"]
     with pytest.raises(UserError):
-        images.with_digest(TEXT, "cuda", DIGEST, "2026-02-03")
+        images.with_digest(TEXT, "rocm", DIGEST, "2026-02-03")
 
 
 def test_a_base_without_a_digest_is_refused_with_the_command_that_finds_it(bases: Path) -> None:
@@ -119,6 +124,16 @@ def test_a_base_without_a_digest_is_refused_with_the_command_that_finds_it(bases
     assert image.startswith("us-central1-docker.pkg.dev/proj/elson/gateway:")
     values = dict(part.split("=", 1) for part in next(p for p in call if p.startswith("--substitutions=")).removeprefix("--substitutions=").split(","))
     assert values["_BASE"] == f"h/caddy@{DIGEST}" and values["_BASE_ARGUMENT"] == "CADDY_BASE" and values["_COMMIT"] == "abc"
+    assert values["_COMPAT_BASE"] == values["_BASE"], "an empty place for the compatibility library"
+
+
+def test_a_server_gets_the_compatibility_library_of_its_own_base(bases: Path) -> None:
+    bases.write_text(images.with_digest(TEXT, "python", DIGEST, "2026-02-03"))
+    (train, _), (serve, call) = (images.build_command(image, "proj", "us-central1", "abc", bases) for image in ("train", "serve"))
+    assert f"_COMPAT_BASE=h/cuda@sha256:{'2' * 64}" in next(part for part in call if part.startswith("--substitutions="))
+    bases.write_text(images.with_digest(bases.read_text(), "cuda", "sha256:" + "3" * 64, "2026-02-04"))
+    assert images.build_command("serve", "proj", "us-central1", "abc", bases)[0] != serve, "another library is another image"
+    assert images.build_command("train", "proj", "us-central1", "abc", bases)[0] == train
 
 
 def test_no_digest_in_the_repository_is_invented() -> None:

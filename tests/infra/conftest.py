@@ -38,6 +38,8 @@ COMPUTED: engine.Computed = {
     "gcp:compute/regionInstanceTemplate:RegionInstanceTemplate": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
     "gcp:compute/healthCheck:HealthCheck": lambda _, inputs: {"selfLink": f"https://compute/{inputs['name']}"},
     "gcp:cloudfunctionsv2/function:Function": lambda name, inputs: {"serviceConfig": {**inputs["serviceConfig"], "uri": f"https://elson-{name}.a.run.app"}},
+    "gcp:cloudrunv2/service:Service": lambda _, inputs: {"project": PROJECT, "uri": f"https://{inputs['name']}-123456789.{inputs['location']}.run.app"},
+    "gcp:cloudrunv2/job:Job": lambda *_: {"project": PROJECT},
     "gcp:compute/address:Address": lambda *_: {"address": "203.0.113.7"},
     "gcp:monitoring/notificationChannel:NotificationChannel": lambda name, _: {"name": f"projects/{PROJECT}/notificationChannels/{name}"},
 }
@@ -55,6 +57,7 @@ def foundation_outputs(buckets: BucketSpec) -> dict[str, Any]:
         "subnets": {name: f"https://compute/elson-{name}" for name in ("train", "serve", "serve-spot")},
         "serviceAccounts": {role: MAIL.format(f"elson-{role}") for role in ("train", "serve", "build")},
         "apiKeySecret": "projects/a-project/secrets/elson-api-key",
+        "operators": ["user:me@example.org"],
     }
 
 

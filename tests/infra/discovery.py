@@ -29,6 +29,8 @@ SCHEMAS = {
     "gcp:secretmanager/secret:Secret": ("secretmanager.v1", "Secret"),
     "gcp:artifactregistry/repository:Repository": ("artifactregistry.v1", "Repository"),
     "gcp:cloudfunctionsv2/function:Function": ("cloudfunctions.v2", "Function"),
+    "gcp:cloudrunv2/service:Service": ("run.v2", "GoogleCloudRunV2Service"),
+    "gcp:cloudrunv2/job:Job": ("run.v2", "GoogleCloudRunV2Job"),
     "gcp:billing/budget:Budget": ("billingbudgets.v1", "GoogleCloudBillingBudgetsV1Budget"),
     "gcp:monitoring/alertPolicy:AlertPolicy": ("monitoring.v3", "AlertPolicy"),
     "gcp:monitoring/notificationChannel:NotificationChannel": ("monitoring.v3", "NotificationChannel"),
@@ -51,6 +53,7 @@ PROVIDERS_OWN = {
         "RegionInstanceTemplate.region",
     ),
     *("Repository.location", "Repository.repositoryId", "RouterNat.region", "RouterNat.router", "Secret.secretId"),
+    *("Job.deletionProtection", "Job.location", "Service.deletionProtection", "Service.location"),
     *("Bucket.deletionPolicy", "Bucket.forceDestroy", "RegionInstanceGroupManager.waitForInstances"),
 }
 #: What stands elsewhere in the API: path -> (schema, field) it is looked up in.
@@ -81,6 +84,12 @@ MOVED = {
 def schemas(document: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((_DOCUMENTS / f"{document}.json").read_text())["schemas"]
     return found
+
+
+@functools.cache
+def regions(document: str) -> set[str]:
+    """Regions that have an endpoint of their own."""
+    return {place["location"] for place in json.loads((_DOCUMENTS / f"{document}.json").read_text())["endpoints"]}
 
 
 def problems(kind: str, inputs: dict[str, Any]) -> list[str]:

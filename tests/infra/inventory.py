@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents
 from engine import Registered, Run  # noqa: E402 - run as a script, it needs the paths first
 
 FOLDER = Path(__file__).with_name("inventories")
-STACKS = ("foundation", "train-h100", "serve-l4", "serve-l4-spot")
+STACKS = ("foundation", "train-h100", "train-run", "serve-l4", "serve-l4-spot", "serve-l4-run")
 #: type -> inputs that an inventory shows.
 SHOWN: dict[str, tuple[str, ...]] = {
     "Bucket": ("location", "forceDestroy", "deletionPolicy", "softDeletePolicy"),
@@ -28,6 +28,10 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "RepositoryIamMember": ("role", "member"),
     "SecretIamMember": ("role", "member"),
     "ServiceIamMember": ("role", "member"),
+    "ServiceIamBinding": ("role", "members"),
+    "JobIamMember": ("role", "member"),
+    "Service": ("location", "ingress", "invokerIamDisabled", "template"),
+    "Job": ("location", "startExecutionToken", "template"),
     "IAMCustomRole": ("permissions",),
     "Budget": ("amount", "thresholdRules"),
     "Function": ("location", "serviceConfig"),

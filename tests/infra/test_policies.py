@@ -13,12 +13,12 @@ import grpc
 import pytest
 from engine import Run
 from google.protobuf import struct_pb2
+from inventory import STACKS
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 
 from infra.policies.rules import RULES, Rule
 
 ROOT = Path(__file__).resolve().parents[2]
-STACKS = ("foundation", "train-h100", "serve-l4", "serve-l4-spot")
 TEMPLATE = "gcp:compute/regionInstanceTemplate:RegionInstanceTemplate"
 GOOD_VM: dict[str, Any] = {
     "serviceAccount": {"email": "elson-train@p.iam.gserviceaccount.com"},
@@ -38,6 +38,19 @@ GOOD_BUCKET: dict[str, Any] = {
     "deletionPolicy": "PREVENT",
 }
 
+SERVICE, JOB = "gcp:cloudrunv2/service:Service", "gcp:cloudrunv2/job:Job"
+GATEWAY: dict[str, Any] = {"image": "r/gateway@sha256:0", "ports": {"containerPort": 8000}, "envs": [{"name": "ELSON_KEYS", "value": "/secrets/keys"}]}
+GOOD_TEMPLATE: dict[str, Any] = {"serviceAccount": "elson-serve@p.iam.gserviceaccount.com", "containers": [GATEWAY], "scaling": {"maxInstanceCount": 1}}
+GOOD_JOB = {"serviceAccount": "elson-train@p.iam.gserviceaccount.com", "containers": [{"image": "r/train@sha256:0"}], "timeout": "3600s", "maxRetries": 4}
+
+
+def service(open_to_all: bool = False, **changes: Any) -> dict[str, Any]:
+    return {"invokerIamDisabled": open_to_all, "template": {**GOOD_TEMPLATE, **changes}}
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    return {"template": {"template": {**GOOD_JOB, **changes}}}
+
 
 def world(*ports: str, protocol: str = "tcp") -> dict[str, Any]:
     return {"sourceRanges": ["0.0.0.0/0"], "allows": [{"protocol": protocol, **({"ports": list(ports)} if ports else {})}]}
@@ -56,6 +69,17 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("vm-ends", TEMPLATE, {**GOOD_VM, "scheduling": {"maxRunDuration": {"seconds": 60}, "instanceTerminationAction": "STOP"}}),
     ("vm-ends", TEMPLATE, {**GOOD_VM, "scheduling": {}}),
     ("vm-no-secret", TEMPLATE, {**GOOD_VM, "metadata": {"key": "-----BEGIN RSA PRIVATE KEY-----"}}),
+    ("run-own-identity", SERVICE, service(serviceAccount="1-compute@developer.gserviceaccount.com")),
+    ("run-own-identity", JOB, job(serviceAccount=None)),
+    ("run-pinned", SERVICE, service(containers=[{"image": "r/gateway:latest"}])),
+    ("run-pinned", JOB, job(containers=[{"image": "r/train"}])),
+    ("run-no-secret", JOB, job(containers=[{"image": "r/train@sha256:0", "envs": [{"name": "KEY", "value": "sk-0123456789abcdefghijkl"}]}])),
+    ("run-ends", SERVICE, service(scaling={"minInstanceCount": 0})),
+    ("run-ends", SERVICE, service(scaling={"maxInstanceCount": 100})),
+    ("run-ends", JOB, job(timeout=None)),
+    ("run-ends", JOB, job(maxRetries=None)),
+    ("run-asks-for-the-key", SERVICE, service(open_to_all=True, containers=[{**GATEWAY, "envs": []}])),
+    ("run-asks-for-the-key", SERVICE, service(open_to_all=True, containers=[])),
     ("firewall-no-admin-ports", FIREWALL, world("22")),
     ("firewall-no-admin-ports", FIREWALL, world("3000-4000")),
     ("firewall-only-tls", FIREWALL, world("80")),
@@ -99,6 +123,8 @@ def test_good_examples_pass() -> None:
         assert not rule.problems(TEMPLATE, GOOD_VM)
         assert not rule.problems(BUCKET, GOOD_BUCKET, protect=True)
         assert not rule.problems(FIREWALL, world("443"))
+        assert not rule.problems(SERVICE, service()) and not rule.problems(SERVICE, service(open_to_all=True))
+        assert not rule.problems(JOB, job())
     assert named("bucket-models-kept").problems(BUCKET, GOOD_BUCKET, protect=False)
 
 

@@ -21,7 +21,7 @@ from runners.planning.plan import make_plan
 from runners.planning.stacks import FOLDER, load
 
 ROOT = Path(__file__).resolve().parents[2]
-STACKS = ("serve-l4", "serve-l4-spot", "train-h100")
+STACKS = ("serve-l4", "serve-l4-run", "serve-l4-spot", "train-h100", "train-run")
 
 
 def elson(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -65,8 +65,18 @@ def test_the_foundation_is_not_planned() -> None:
 @pytest.mark.parametrize("page", ["README.md", "infra/README.md"])
 def test_the_readmes_cost_table_is_the_plans(page: str) -> None:
     table = (ROOT / page).read_text().split("<!-- elson plan --offline --markdown -->\n")[1].split("\n<!-- end -->")[0]
-    plans = [make_plan(name, load(name).spec, load_prices()) for name in STACKS]
+    plans = [make_plan(stack.name, stack.spec, load_prices(stack.spec.machine.region)) for stack in map(load, STACKS) if stack.spec.machine]
     assert table == tables.cost_table(plans).rstrip("\n"), "elson plan --offline --markdown prints it again"
+
+
+def test_a_use_of_a_server_and_the_choice_of_a_training() -> None:
+    done = elson("plan", "--offline", "-s", "serve-l4-run", "--requests-per-hour", "0.2", "--hours-per-day", "2")
+    assert done.returncode == 0, done.stderr
+    assert "Use: 0.2 requests an hour, 2 hours a day, 22 days a month" in done.stdout
+    assert "recommended: serve-l4-run" in done.stdout and all(stack in done.stdout for stack in STACKS if stack.startswith("serve"))
+    beside = elson("plan", "--offline", "-s", "train-h100", "--verbose").stdout
+    assert "train-run" in beside and "recommended:" in beside
+    assert elson("plan", "--offline", "--requests-per-hour", "0").returncode == 2
 
 
 def test_doctor_without_a_project() -> None:

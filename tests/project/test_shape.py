@@ -62,10 +62,11 @@ ARROWS = {
     "view": {"artifacts", "cloud", "evaluation", "pages"},
     "vm": {"artifacts"},
     "stages": {"artifacts", "training", "compression"},
-    "serve": {"artifacts", "compression", "training"},
+    "cloud_run": {"artifacts", "vm"},
+    "serve": {"artifacts", "cloud_run", "compression", "training"},
     "installation": set(),
     "local": {"artifacts", "corpus", "evaluation", "pages", "planning", "training", "stages", "serve"},
-    "commands": {"artifacts", "cloud", "corpus", "evaluation", "local", "planning", "stages", "serve", "view"},
+    "commands": {"artifacts", "cloud", "cloud_run", "corpus", "evaluation", "local", "planning", "stages", "serve", "view"},
     "__main__": {"commands"},
 } | {word: set() for word in WORDS}
 

@@ -43,7 +43,7 @@ def test_every_command_has_help_outside_a_checkout(name: str, site: Path, tmp_pa
 
 CALLS = {
     "run": [], "plan": ["--offline"], "doctor": [], "images": ["build", "--dry-run"], "train": ["--spec", "x"], "merge": ["--spec", "x"],
-    "quantize": ["--spec", "x"], "serve": ["--spec", "gs://nowhere.invalid/x.json"], "data": ["build"], "evaluate": ["--dry-run"],
+    "quantize": ["--spec", "x"], "job": ["--spec", "x"], "serve": ["--spec", "gs://nowhere.invalid/x.json"], "data": ["build"], "evaluate": ["--dry-run"],
     "models": ["ls"], "status": [], "retry": ["x"], "prices": ["show"], "base": ["make", "tiny", "--out", "made"], "key": ["rotate"], "new": ["."],
 }  # fmt: skip
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runners import log
 from runners.errors import UserError
 from runners.spec import MachineSpec, ServeSpec, Spec
-from runners.vm import containers, facts, logs, payload, progress, steps, watch
+from runners.vm import containers, facts, logs, payload, steps, watch
 
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = "us-docker.pkg.dev/proj/elson/{}@sha256:" + "a" * 64
@@ -120,14 +121,14 @@ vllm:num_requests_waiting_by_reason{model_name="m"} 9.0
 
 
 def test_progress_is_what_a_runner_logs() -> None:
-    assert progress.read('{"severity": "INFO", "stage": "train", "message": "train", "done": 3, "total": 9, "loss": 2.1}') == {
+    assert log.read_progress('{"severity": "INFO", "stage": "train", "message": "train", "done": 3, "total": 9, "loss": 2.1}') == {
         "message": "train",
         "done": 3,
         "total": 9,
         "loss": 2.1,
     }
     for other in ("", "Traceback", "{broken", '{"message": "no numbers"}', "[1, 2]"):
-        assert progress.read(other) is None
+        assert log.read_progress(other) is None
 
 
 def test_log_entries_keep_severity_and_fields() -> None:

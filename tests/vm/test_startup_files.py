@@ -75,7 +75,9 @@ def test_dockerfiles_are_linted_unprivileged_and_pinned(dockerfile: Path) -> Non
     assert done.returncode == 0, done.stdout
     text = dockerfile.read_text()
     assert re.search(r"^USER 10001$", text, re.MULTILINE) and "latest" not in text
-    assert re.findall(r"^FROM (.*)$", text, re.MULTILINE) in (["${PYTHON_BASE}"], ["${CADDY_BASE}"]), "the base has no default that could drift"
+    assert re.findall(r"^FROM (.*)$", text, re.MULTILINE) in (["${COMPAT_BASE} AS compat", "${PYTHON_BASE}"], ["${CADDY_BASE}"]), (
+        "the base has no default that could drift"
+    )
     if dockerfile.parent.name != "gateway":
         assert "--require-hashes" in text and "--no-deps" in text
 
@@ -84,5 +86,5 @@ def test_the_cloud_build_bounds_its_time_disk_and_machine() -> None:
     build = yaml.safe_load((ROOT / "images/cloudbuild.yaml").read_text())
     assert build["timeout"] == "3600s" and build["options"]["diskSizeGb"] == 200 and build["options"]["machineType"]
     used = set(re.findall(r"\$\{(_[A-Z_]+)\}", (ROOT / "images/cloudbuild.yaml").read_text()))
-    assert used == {"_DOCKERFILE", "_IMAGE_NAME", "_BASE_ARGUMENT", "_BASE", "_BUILDER", "_COMMIT", "_IMAGE"}
+    assert used == {"_DOCKERFILE", "_IMAGE_NAME", "_BASE_ARGUMENT", "_BASE", "_COMPAT_BASE", "_BUILDER", "_COMMIT", "_IMAGE"}
     assert {ROOT / images.dockerfile(image) for image in IMAGES} == set(DOCKERFILES)

@@ -1,0 +1,80 @@
+"""Two jobs of Cloud Run, one task each: train and merge, then quantize. The first starts the second; both end by themselves.
+
+A task that fails, is taken for maintenance or reaches its time-out is tried again by the platform, and goes on from what is in the bucket.
+"""
+
+from __future__ import annotations
+
+import pulumi
+import pulumi_gcp as gcp
+
+from infra.components.foundation_reference import FoundationReference
+from infra.plan import spec_name
+from infra.run_plan import JobPlan, TrainingPlan, spec_content
+
+
+class RunTraining(pulumi.ComponentResource):
+    """Spec, both jobs, and the right of the first to start the second."""
+
+    spec_uri: pulumi.Output[str]
+
+    def __init__(self, stack: str, plan: TrainingPlan, foundation: FoundationReference) -> None:
+        super().__init__("elson:infra:RunTraining", stack)
+        mine = pulumi.ResourceOptions(parent=self)
+        spec = gcp.storage.BucketObject(
+            "spec",
+            bucket=foundation["scratchBucketName"],
+            name=spec_name(plan.spec),
+            content=spec_content(plan.spec),
+            content_type="application/json",
+            opts=mine,
+        )
+        account = foundation["serviceAccounts"].apply(lambda accounts: accounts["train"])
+        second = self._job(plan, plan.quantize, account, [spec])
+        starts = gcp.cloudrunv2.JobIamMember(
+            "starts-quantize",
+            project=second.project,
+            location=second.location,
+            name=second.name,
+            role="roles/run.invoker",
+            member=pulumi.Output.format("serviceAccount:{0}", account),
+            opts=mine,
+        )
+        self._job(plan, plan.train, account, [spec, starts])
+        self.spec_uri = pulumi.Output.format("{0}/{1}", foundation["scratchBucket"], spec.name)
+        self.register_outputs({"spec_uri": self.spec_uri})
+
+    def _job(self, plan: TrainingPlan, job: JobPlan, account: pulumi.Output[str], after: list[pulumi.Resource]) -> gcp.cloudrunv2.Job:
+        container = job.container
+        return gcp.cloudrunv2.Job(
+            container.name,
+            name=job.name,
+            location=plan.region,
+            launch_stage="BETA",  # cards other than the L4, and GPUs of jobs, are in preview
+            deletion_protection=False,
+            labels=dict(plan.labels),
+            start_execution_token=job.start_token,
+            template=gcp.cloudrunv2.JobTemplateArgs(
+                task_count=1,
+                parallelism=1,
+                labels=dict(plan.labels),
+                template=gcp.cloudrunv2.JobTemplateTemplateArgs(
+                    service_account=account,
+                    execution_environment="EXECUTION_ENVIRONMENT_GEN2",
+                    timeout=f"{job.timeout_s}s",
+                    max_retries=job.retries,
+                    gpu_zonal_redundancy_disabled=True,
+                    node_selector=gcp.cloudrunv2.JobTemplateTemplateNodeSelectorArgs(accelerator=plan.accelerator),
+                    containers=[
+                        gcp.cloudrunv2.JobTemplateTemplateContainerArgs(
+                            name=container.name,
+                            image=container.image,
+                            args=list(container.arguments),
+                            envs=[gcp.cloudrunv2.JobTemplateTemplateContainerEnvArgs(name=name, value=value) for name, value in container.environment],
+                            resources=gcp.cloudrunv2.JobTemplateTemplateContainerResourcesArgs(limits=dict(container.limits)),
+                        )
+                    ],
+                ),
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=after, delete_before_replace=True),
+        )

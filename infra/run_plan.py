@@ -1,0 +1,175 @@
+"""What Cloud Run is asked to make, decided before anything is declared: a service that serves, or the two jobs that train. Pure, like plan.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from infra.plan import spec_name
+from runners.errors import UserError
+from runners.outside import digest
+from runners.planning import cloud_run
+from runners.planning.machines import Machine, machine
+from runners.planning.stacks import ResolvedStack
+from runners.spec import MachineSpec, Spec
+
+#: Beside vLLM in each instance: the only container that others reach.
+GATEWAY_CPU, GATEWAY_MEMORY = "1", "512Mi"
+#: vLLM and its watcher, on loopback, which the containers of an instance share.
+VLLM_PORT, READY_PORT = 8001, 8002
+WORK = "/tmp/elson"  # noqa: S108 - an instance of its own; its file system is memory
+KEYS_FOLDER = "/secrets/elson"
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,47}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class ContainerPlan:
+    """One container: ``limits`` as Cloud Run writes them."""
+
+    name: str
+    image: str
+    arguments: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    limits: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """A service: gateway and vLLM in each instance."""
+
+    name: str
+    region: str
+    accelerator: str
+    spec: Spec
+    gateway: ContainerPlan
+    server: ContainerPlan
+    port: int
+    probe: dict[str, int]
+    requests_at_once: int
+    instances: tuple[int, int]
+    is_open: bool
+    labels: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """One job of one task."""
+
+    name: str
+    container: ContainerPlan
+    timeout_s: int
+    retries: int
+    start_token: str | None
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Training and merging, then quantizing: two jobs, since a task has one container and each stage its own packages."""
+
+    job_id: str
+    region: str
+    accelerator: str
+    spec: Spec
+    train: JobPlan
+    quantize: JobPlan
+    labels: tuple[tuple[str, str], ...]
+
+
+def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
+    """The service of a serve stack. Raises UserError for a stack whose name no service can have."""
+    spec, wanted = found.spec, _wanted(found)
+    host = machine(wanted.machine_type)
+    if not _NAME.fullmatch(f"elson-{stack}"):
+        raise UserError(f"elson-{stack} is no name for a service of Cloud Run", "at most 49 of a-z 0-9 -", "rename the stack file")
+    at_once = 2 * spec.serve.max_sequences
+    gateway = {
+        "ELSON_SITE": f":{spec.serve.port}",
+        "ELSON_UPSTREAM": f"127.0.0.1:{VLLM_PORT}",
+        "ELSON_MAX_IN_FLIGHT": str(at_once),
+        "ELSON_HEALTH": "health_by_server",
+        "ELSON_HEALTH_UPSTREAM": f"127.0.0.1:{READY_PORT}",
+        "ELSON_KEYS": f"{KEYS_FOLDER}/keys",
+        "ELSON_SECRETS": WORK,
+        "ELSON_STORE": f"{WORK}/store",
+    }
+    server = {"HOME": WORK, "ELSON_JOB": found.job_id, "ELSON_GATEWAY_KEYS": f"{KEYS_FOLDER}/keys"}
+    arguments = ("serve", "--spec", _spec_uri(spec), "--work", WORK, "--port", str(VLLM_PORT), "--ready-port", str(READY_PORT))
+    return ServicePlan(
+        name=f"elson-{stack}",
+        region=wanted.region,
+        accelerator=host.accelerator.type,
+        spec=spec,
+        gateway=ContainerPlan(
+            "gateway",
+            _image(spec, "gateway"),
+            ("/bin/sh", "/usr/local/bin/start-gateway"),
+            tuple(gateway.items()),
+            (("cpu", GATEWAY_CPU), ("memory", GATEWAY_MEMORY)),
+        ),
+        server=ContainerPlan("serve", _image(spec, "serve"), arguments, tuple(server.items()), _limits(host)),
+        port=spec.serve.port,
+        probe=cloud_run.startup_probe(spec.serve.ready_timeout_s),
+        requests_at_once=at_once,
+        instances=(wanted.min_instances, wanted.max_instances),
+        is_open=spec.serve.open_to_the_internet,
+        labels=_labels(stack, "serve", found.job_id),
+    )
+
+
+def plan_training(stack: str, project: str, found: ResolvedStack) -> TrainingPlan | None:
+    """The jobs of a train stack; None when the artifact is complete. A job that ended without one is not started again until somebody says so."""
+    if found.done:
+        return None
+    spec, wanted = found.spec, _wanted(found)
+    host = machine(wanted.machine_type)
+    suffix = found.job_id.rsplit("-", 1)[-1][:8]
+    second = f"elson-quantize-{suffix}"
+    place = {"ELSON_JOB": found.job_id, "ELSON_PROJECT": project, "ELSON_REGION": wanted.region, "HOME": WORK}
+    parts = {"train": {"ELSON_TASK": "train merge", "ELSON_NEXT": f"projects/{project}/locations/{wanted.region}/jobs/{second}"}, "quantize": {}}
+    # A used token is the name of an execution that is there: each new beginning has its own.
+    token = None if found.over else f"r{digest([found.job_id, found.retries])[:6]}"
+    jobs = {
+        stage: JobPlan(
+            name=f"elson-{stage}-{suffix}",
+            container=ContainerPlan(
+                stage,
+                _image(spec, stage),
+                ("job", "--spec", _spec_uri(spec), "--work", WORK),
+                tuple({**place, "ELSON_TASK": stage, **more}.items()),
+                _limits(host),
+            ),
+            timeout_s=wanted.max_run_minutes * 60,
+            retries=wanted.max_attempts - 1,
+            start_token=token if stage == "train" else None,
+        )
+        for stage, more in parts.items()
+    }
+    return TrainingPlan(found.job_id, wanted.region, host.accelerator.type, spec, jobs["train"], jobs["quantize"], _labels(stack, "train", found.job_id))
+
+
+def _wanted(found: ResolvedStack) -> MachineSpec:
+    assert found.spec.machine is not None  # noqa: S101 - the caller saw that this is a stack of Cloud Run
+    return found.spec.machine
+
+
+def _spec_uri(spec: Spec) -> str:
+    return f"{spec.buckets.scratch}/{spec_name(spec)}"
+
+
+def _image(spec: Spec, image: str) -> str:
+    found = getattr(spec.environments, image)
+    return str(found)
+
+
+def _limits(host: Machine) -> tuple[tuple[str, str], ...]:
+    return (("cpu", str(host.vcpus)), ("memory", f"{host.memory_gb}Gi"), ("nvidia.com/gpu", "1"))
+
+
+def _labels(stack: str, role: str, job_id: str) -> tuple[tuple[str, str], ...]:
+    return (("elson-stack", stack), ("elson-role", role), ("elson-job", job_id))
+
+
+def spec_content(spec: Spec) -> str:
+    """The spec as it is put into the bucket."""
+    return json.dumps(spec.model_dump(mode="json"), indent=1, sort_keys=True)

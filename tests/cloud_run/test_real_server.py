@@ -1,0 +1,55 @@
+"""The service with the real vLLM (CPU) on the tiny model, from the emulated bucket: asleep, woken, asked, drained in the middle of an answer."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from runners import stages
+from runners.artifacts import local_bucket
+from runners.spec import MachineSpec
+from tests.cloud_run.conftest import KEY, planned, server_entry
+from tests.cloud_run.run_platform import TOKEN, Platform, ask
+from tests.vm.simulation import seed
+
+HEADERS = {"X_Serverless_Authorization": f"Bearer {TOKEN}", "Authorization": f"Bearer {KEY}"}
+
+
+@pytest.mark.timeout(900)
+def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[str], clean_environment: dict[str, str], tmp_path: Path) -> None:
+    seed.files()
+    machine = MachineSpec(role="serve", machine_type="run-l4-8", provisioning_model="RUN", region="us-east4")
+    tiny = seed.resolved(machine)
+    serve = tiny.serve.model_copy(update={"model": tiny.base_model.name, "port": 8000, "max_sequences": 2, "ready_timeout_s": 600})
+    spec = tiny.model_copy(update={"serve": serve})
+    with local_bucket.running(seed._HOME, spec.buckets) as url:
+        stages.save_spec(spec)
+        environment = {**clean_environment, "STORAGE_EMULATOR_HOST": url, "OMP_NUM_THREADS": "1"}
+        platform = Platform(planned(spec), tmp_path / "platform", {"gateway": gateway_entry, "serve": server_entry()}, f"{KEY}\n", environment)
+        try:
+            chat = {"model": "elson", "messages": [{"role": "user", "content": "What is a bond?"}], "max_tokens": 8}
+            status, _, body = ask(platform.url, body=chat, timeout_s=800, **HEADERS)
+            instance = platform.instances[0]
+            assert status == 200 and json.loads(body)["choices"][0]["finish_reason"], instance.said("serve")[-3000:]
+            assert "a completion came back" in instance.said("serve")
+            assert ask(platform.url, "/v1/models", **HEADERS)[0] == 200
+            for path in ("/metrics", "/invocations", "/tokenize", "/server_info"):
+                assert ask(platform.url, path, **HEADERS)[0] == 404
+
+            got: list[bytes] = []
+            long = {**chat, "max_tokens": 400, "stream": True, "ignore_eos": True}
+            asking = threading.Thread(target=lambda: got.append(ask(platform.url, body=long, **HEADERS)[2]))
+            asking.start()
+            time.sleep(0.5)
+            took = instance.stop()
+            asking.join(30)
+            pieces = [json.loads(line[6:]) for line in got[0].decode().splitlines() if line.startswith("data: {")]
+            assert got[0].rstrip().endswith(b"data: [DONE]"), got[0][-500:]
+            assert pieces[-1]["choices"][0]["finish_reason"] == "length" and took < 11
+            assert not instance.killed
+        finally:
+            platform.close()
