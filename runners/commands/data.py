@@ -85,6 +85,10 @@ def _given(root: Path, paths: tuple[str, ...], any_category: bool, **options: An
 @click.option("--drop-junk", is_flag=True, help="Drop pairs with a finding that refuses a build beyond its share (data.refuse_beyond).")
 @click.option("--publish", is_flag=True, help="Publish it to the bucket as well.")
 @click.option("--name", help="Name to publish under. Default: the spec's dataset name.")
+@click.option("--tasks", type=int, help="Build as so many datatrove tasks that can be resumed; see --work, --workers, --slurm.")
+@click.option("--work", default=".elson/cluster", show_default=True, help="Folder where the tasks meet: a disk that all of them reach.")
+@click.option("--workers", type=int, default=2, show_default=True, help="Tasks at a time on this machine.")
+@click.option("--slurm", metavar="PARTITION", help="Submit the tasks to Slurm; the same command without it finishes the dataset.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
 @place_options
 def build(
@@ -97,6 +101,10 @@ def build(
     drop_junk: bool,
     publish: bool,
     name: str | None,
+    tasks: int | None,
+    work: str,
+    workers: int,
+    slurm: str | None,
     as_json: bool,
     place: Place,
     **given: Any,
@@ -109,6 +117,7 @@ def build(
       elson data build --drop-leaks --publish --local
       elson data build --sources my/sources.yaml --benchmark my/cases.yaml --out my/dataset
       elson data build chats.parquet faq.csv.gz --field Prompt=question --field Reply=answer --category tax
+      elson data build --tasks 64 --workers 16 --work /shared/corpus
     """
     from runners.corpus.build import REPORT, build
 
@@ -116,7 +125,17 @@ def build(
     spec = _spec(spec_file, changes)
     if drop_junk:
         spec = _spec(spec_file, {**changes, "refuse": tuple(dict.fromkeys((*spec.data.refuse, *spec.data.refuse_beyond)))})
-    result = build(spec, root.resolve(), out, wanted=_given(root, **given))
+    wanted = _given(root, **given)
+    if tasks:
+        from runners.corpus import cluster
+
+        job = cluster.job_of(spec, root.resolve(), wanted, work if "://" in work else str(Path(work).resolve()), tasks)
+        if slurm:
+            cluster.submit(job, slurm)
+            return
+        result = cluster.run(job, out, workers)
+    else:
+        result = build(spec, root.resolve(), out, wanted=wanted)
     entry = None
     if publish:
         from runners.stages import publish_dataset

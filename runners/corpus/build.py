@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,11 @@ class BuildResult:
     record: Record
 
 
-def build(spec: Spec, root: Path, out: Path, processes: int | None = None, wanted: Sources | None = None) -> BuildResult:
+#: Reads every source into columns, in a folder of its own; with labels of near-duplicates by question and by pair, if they are known already.
+Reader = Callable[[Sources, BenchmarkQuestions | None, Path], tuple[Corpus, tuple[Any, Any] | None]]
+
+
+def build(spec: Spec, root: Path, out: Path, processes: int | None = None, wanted: Sources | None = None, reader: Reader | None = None) -> BuildResult:
     """Make the dataset that ``spec.data`` describes.
 
     Args:
@@ -59,6 +63,7 @@ def build(spec: Spec, root: Path, out: Path, processes: int | None = None, wante
         out: the dataset's folder; replaced whole when it is a dataset already.
         processes: how many to use for large inputs; default: one a core.
         wanted: the sources; left out, those of the file that ``spec.data.sources`` names.
+        reader: reads the sources in another way than on the cores of this machine (``runners/corpus/cluster.py``).
 
     Raises:
         UserError: a source is not there, no pair is left, a benchmark question leaks (and ``data.drop_leaks`` is off), more pairs have a finding than
@@ -67,7 +72,7 @@ def build(spec: Spec, root: Path, out: Path, processes: int | None = None, wante
     _refuse_strangers(out)
     partial = out.with_name(out.name + ".partial")
     with _alone_in(partial):
-        return _build(spec, root, out, partial, processes or os.cpu_count() or 1, wanted)
+        return _build(spec, root, out, partial, wanted, reader or _reader(spec, root, processes or os.cpu_count() or 1))
 
 
 @contextmanager
@@ -91,19 +96,22 @@ def _alone_in(partial: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _build(spec: Spec, root: Path, out: Path, partial: Path, processes: int, given: Sources | None) -> BuildResult:
+def _reader(spec: Spec, root: Path, processes: int) -> Reader:
+    return lambda wanted, benchmark, work: (read(spec, wanted, root, work, benchmark, processes), None)
+
+
+def _build(spec: Spec, root: Path, out: Path, partial: Path, given: Sources | None, reader: Reader) -> BuildResult:
     wanted, watch = given or sources.load(root / spec.data.sources), Stopwatch()
     benchmark = leaks.load(root / spec.data.benchmark, spec.data.leak_jaccard) if spec.data.benchmark else None
     work = partial / ".work"
     work.mkdir()
     with watch.phase("read"):
-        corpus = read(spec, wanted, root, work, benchmark, processes)
+        corpus, clusters = reader(wanted, benchmark, work)
     if not len(corpus):
         raise refusals.nothing_left(_reasons(corpus.rejects), {}, _save_rejects(corpus, partial))
     with watch.phase("deduplicate"):
-        found = dedupe.find(
-            corpus.columns["asked"], corpus.question_sets, corpus.pair_sets, _priority(corpus), spec.data.near_duplicate_jaccard, spec.data.drop_near_duplicates
-        )
+        sets, data = (corpus.question_sets, corpus.pair_sets), spec.data
+        found = dedupe.find(corpus.columns["asked"], *sets, _priority(corpus), data.near_duplicate_jaccard, data.drop_near_duplicates, clusters)
     reasons = _with_leaks(corpus, found, spec.data.drop_leaks)
     kept = reasons == STAYS
     if not kept.any():

@@ -44,7 +44,13 @@ class Duplicates:
 
 
 def find(
-    asked: Any, question_sets: Sets, pair_sets: Sets, priority: Any, threshold: float, drop: Literal["pairs", "questions", "none"] = "pairs"
+    asked: Any,
+    question_sets: Sets,
+    pair_sets: Sets,
+    priority: Any,
+    threshold: float,
+    drop: Literal["pairs", "questions", "none"] = "pairs",
+    clusters: tuple[Any, Any] | None = None,
 ) -> Duplicates:
     """Find repeats and near-duplicates.
 
@@ -55,11 +61,11 @@ def find(
         priority: (n,) ranks; of a group the pair with the lowest stays.
         threshold: least Jaccard of near-duplicates.
         drop: which notion drops a pair.
+        clusters: labels by question and by pair, when they were found elsewhere (``runners/corpus/cluster.py``).
     """
     count = len(asked)
     same = first_of(asked)
-    questions = near.clusters(question_sets, threshold)
-    pairs = near.clusters(pair_sets, threshold)
+    questions, pairs = clusters or (near.clusters(question_sets, threshold), near.clusters(pair_sets, threshold))
     dropped, by = np.zeros(count, np.int8), np.full(count, -1)
     _drop_repeats(same, priority, dropped, by)
     if drop != "none":

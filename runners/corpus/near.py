@@ -32,10 +32,11 @@ def needed(threshold: float, sizes: Any) -> Any:
     return np.ceil(threshold * sizes - _ROUNDING).astype(np.int64)
 
 
-def clusters(sets: Sets, threshold: float) -> Any:
+def clusters(sets: Sets, threshold: float, part: int = 0, parts: int = 1) -> Any:
     """Label of each set, (n,) int64: equal for two sets joined by a chain of neighbours with Jaccard >= threshold. A label is the least index in it.
 
-    Empty sets are near nothing.
+    Empty sets are near nothing. With several ``parts``, only candidates of every ``parts``-th key are compared; :func:`merged` of all parts gives the labels
+    of one.
     """
     count = len(sets)
     if not count or not len(sets.items):
@@ -46,7 +47,7 @@ def clusters(sets: Sets, threshold: float) -> Any:
     members, sizes = first[by_size], sets.sizes[first][by_size]
     rank = np.empty(len(first), np.int64)
     rank[by_size] = np.arange(len(first))
-    join = _Join(sets, members, sizes, threshold)
+    join = _Join(sets, members, sizes, threshold, part, parts)
     join.run()
     label = join.labels[rank[same]]
     label[sets.sizes == 0] = len(members) + np.flatnonzero(sets.sizes == 0)
@@ -98,7 +99,8 @@ def _items_of_a_key(threshold: float) -> int:
 class _Join:
     """One run: the sets, the partition found so far."""
 
-    def __init__(self, sets: Sets, members: Any, sizes: Any, threshold: float) -> None:
+    def __init__(self, sets: Sets, members: Any, sizes: Any, threshold: float, part: int, parts: int) -> None:
+        self.part, self.parts = np.uint64(part), np.uint64(parts)
         self.sets, self.members, self.sizes, self.threshold = sets, members, sizes, threshold
         self.labels = np.arange(len(members))
         self.signature_words = 1 if len(sets.items) < 48 * len(sets) else 4
@@ -147,7 +149,8 @@ class _Join:
             owner, item = self._gather(np.arange(begin, end))
             rarity = counts[item >> self.shift].astype(np.uint64)
             packed = np.sort((owner.astype(np.uint64) << np.uint64(40)) | (rarity << np.uint64(32)) | item)
-            parts.append(self._keys(packed, self.sizes[begin:end], begin))
+            keys = self._keys(packed, self.sizes[begin:end], begin)
+            parts.append(keys if self.parts == 1 else keys[mix(keys >> np.uint64(32)) % self.parts == self.part])
         postings = np.sort(np.concatenate(parts))
         keys = postings >> np.uint64(32)
         if not len(keys):

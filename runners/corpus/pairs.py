@@ -86,7 +86,14 @@ def pair_of(raw: Any, *, source: str, category: str | None, categories: Mapping[
     """
     if not isinstance(raw, Mapping):
         raise Rejected(f"a row must be an object, found {type(raw).__name__}")
-    row = {fields.get(str(key), str(key)): value for key, value in raw.items()}
+    try:
+        return _pair_of(raw, source, category, categories, fields)
+    except UnicodeEncodeError as error:
+        raise Rejected(f"the text is not Unicode: a lone surrogate ({error.object[error.start : error.end]!a})") from None
+
+
+def _pair_of(raw: Mapping[Any, Any], source: str, category: str | None, categories: Mapping[str, str], fields: Mapping[str, str]) -> Pair:
+    row = {fields.get(str(key), str(key)): value for key, value in raw.items()} if fields else {str(key): value for key, value in raw.items()}
     question, answer, history = _from_chat(row) or _from_columns(row)
     named = "" if _is_missing(row.get("category")) else _text(row["category"], "category").strip()
     chosen = category or categories.get(named, named) or UNKNOWN
@@ -106,7 +113,7 @@ def pair_of(raw: Any, *, source: str, category: str | None, categories: Mapping[
     for name, text in (("question", pair.question), ("answer", pair.answer)):
         if _is_missing(text):
             raise Rejected(f"the {name} is {text!r}, what a program writes for a missing value")
-    _check_unicode(pair)
+    _check_text(pair)
     return pair
 
 
@@ -144,7 +151,7 @@ def _is_missing(value: Any) -> bool:
     """Whether a value is none, not a number, or a word that stands for one of these."""
     if isinstance(value, float):
         return not math.isfinite(value)
-    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING)
+    return value is None or (isinstance(value, str) and len(value) < 12 and value.strip().lower() in _MISSING)
 
 
 def _text(value: Any, name: str) -> str:
@@ -158,22 +165,22 @@ def _text(value: Any, name: str) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value may be carried along: JSON of plain values."""
+    """Whether a value may be carried along: JSON of plain values. Raises UnicodeEncodeError for text that is not Unicode."""
+    if isinstance(value, str):
+        return value.isascii() or value.encode() is not None
     if isinstance(value, list):
-        return all(_is_plain(item) for item in value)
+        return all(map(_is_plain, value))
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+        return all(isinstance(key, str) and _is_plain(key) and _is_plain(item) for key, item in value.items())
     if isinstance(value, float):
-        return value == value and abs(value) != float("inf")
-    return value is not None and isinstance(value, str | int | bool)
+        return math.isfinite(value)
+    return isinstance(value, int)
 
 
-def _check_unicode(pair: Pair) -> None:
-    try:
-        "".join([pair.question, pair.answer, pair.category, pair.source, *(content for _, content in pair.history)]).encode()
-        if pair.extra:
-            json.dumps(pair.extra, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise Rejected(f"the text is not Unicode: a lone surrogate ({error.object[error.start : error.end]!a})") from None
+def _check_text(pair: Pair) -> None:
+    """Raises UnicodeEncodeError for text that is not Unicode, Rejected for a NUL."""
+    for text in (pair.question, pair.answer, pair.category, pair.source, *(content for _, content in pair.history)):
+        if not text.isascii():
+            text.encode()
     if "\x00" in pair.question or "\x00" in pair.answer:
         raise Rejected("the text holds a NUL character")

@@ -61,6 +61,17 @@ class Corpus:
 
 def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: BenchmarkQuestions | None, processes: int) -> Corpus:
     """Read every source into columns; rows and shingles go to files in ``work``."""
+    settings = prepare_settings(spec, wanted, root, benchmark)
+    gathered = Gathered(work)
+    with gathered, log.progress("read", sum(1 for _ in wanted.sources), "sources") as meter:
+        for part in prepared(batches(wanted, root, settings.categorizer, meter), settings, processes):
+            gathered.add(part)
+            meter.advance(0, note=f"{gathered.count:,} pairs", pairs=gathered.count)
+    return gathered.corpus()
+
+
+def prepare_settings(spec: Spec, wanted: Sources, root: Path, benchmark: BenchmarkQuestions | None) -> PrepareSettings:
+    """What every batch needs to know. Raises UserError when the spec names findings that do not exist."""
     limits = dated_limits.load(root / spec.data.dated_limits)
     for key, names in (("refuse", spec.data.refuse), ("refuse_beyond", spec.data.refuse_beyond)):
         if unknown := sorted(set(names) - set(checks.FINDINGS)):
@@ -68,13 +79,7 @@ def read(spec: Spec, wanted: Sources, root: Path, work: Path, benchmark: Benchma
     taxonomy = root / spec.data.taxonomy
     categorizer = categorize.load(taxonomy) if taxonomy.exists() else None
     checker = checks.Checker(spec.train.max_tokens - _system_tokens(spec), spec.data.short_answer_characters, spec.data.long_answer_characters, limits)
-    settings = PrepareSettings(checker, benchmark, wanted.categories == "domains", frozenset(spec.data.refuse), categorizer)
-    gathered = _Gathered(work)
-    with gathered, log.progress("read", sum(1 for _ in wanted.sources), "sources") as meter:
-        for part in prepared(_batches(wanted, root, categorizer, meter), settings, processes):
-            gathered.add(part)
-            meter.advance(0, note=f"{gathered.count:,} pairs", pairs=gathered.count)
-    return gathered.corpus()
+    return PrepareSettings(checker, benchmark, wanted.categories == "domains", frozenset(spec.data.refuse), categorizer)
 
 
 def _system_tokens(spec: Spec) -> int:
@@ -82,7 +87,8 @@ def _system_tokens(spec: Spec) -> int:
     return estimated_tokens(spec.chat.system_prompt) + 16
 
 
-def _batches(wanted: Sources, root: Path, categorizer: Categorizer | None, meter: log.Progress) -> Iterator[Batch]:
+def batches(wanted: Sources, root: Path, categorizer: Categorizer | None, meter: log.Progress | None = None) -> Iterator[Batch]:
+    """The rows of every source, in order, so many at a time."""
     for rank, source in enumerate(wanted.sources):
         waiting: list[Raw] = []
         for raw in _rows(source, root, categorizer):
@@ -92,7 +98,8 @@ def _batches(wanted: Sources, root: Path, categorizer: Categorizer | None, meter
                 waiting = []
         if waiting:
             yield Batch(source, rank, tuple(waiting))
-        meter.advance(note=source.name)
+        if meter:
+            meter.advance(note=source.name)
 
 
 def _rows(source: Source, root: Path, categorizer: Categorizer | None) -> Iterator[Raw]:
@@ -115,7 +122,7 @@ def _rows(source: Source, root: Path, categorizer: Categorizer | None) -> Iterat
             yield from extract.rows(path, name, source)
 
 
-class _Gathered:
+class Gathered:
     """Batches, put together: columns in memory, rows and shingles in files."""
 
     def __init__(self, work: Path) -> None:
@@ -146,7 +153,7 @@ class _Gathered:
         self.count += len(part.lengths)
 
     def corpus(self) -> Corpus:
-        """The whole of it."""
+        """All of it, once every batch is added."""
         offsets = np.zeros(self.count + 1, np.int64)
         np.cumsum(np.concatenate([np.zeros(0, np.int64), *self.sizes]), out=offsets[1:])
         items = np.memmap(self.items, np.uint32, "r") if self.items.stat().st_size else np.empty(0, np.uint32)

@@ -1,9 +1,10 @@
-"""How fast a dataset is built, and how its near-duplicate search compares with datasketch's on the same pairs in the same run.
+"""How fast a dataset is built, and how its near-duplicate search compares with rensa's, datatrove's and datasketch's on the same pairs in the same run.
 
-    .venv/bin/python tests/benchmarks/corpus_speed.py 10000 100000 1000000 --datasketch 100000
+    .venv/bin/python tests/benchmarks/corpus_speed.py 10000 100000 1000000 --text own --near 100000
 
-Writes JSON to stdout. The pairs are synthetic: words drawn by Zipf's law, about 200 tokens a pair, 4 % near-duplicates, 1 % exact repeats, 1 % wordings of
-templates that differ in a number, and 20 leaks of a benchmark of 100 questions.
+Writes JSON to stdout. Of the texts, ``words`` is drawn by Zipf's law and has no figure, ``figures`` has a dollar amount and a year in every sentence, and
+``own`` is this project's corpus enlarged: each pair again and again, with a third of its words and all its digits replaced. In all of them 4 % are
+near-duplicates, 1 % exact repeats, 1 % wordings of templates that differ in a number, and 20 leak a benchmark of 100 questions.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import re
 import resource
 import shutil
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from runners.corpus.build import build
 from runners.corpus.pairs import DOMAINS
 from runners.spec import DataSpec, Spec
 
+ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY, QUESTION_WORDS, ANSWER_WORDS = 60_000, 12, 138
 
 
@@ -40,45 +45,78 @@ def words() -> np.ndarray[Any, Any]:
     return np.array(["".join(draw.choice(syllables, 1 + min(3, rank // 3_000 + 1))) for rank in range(VOCABULARY)])
 
 
-def write(folder: Path, count: int) -> None:
+def write(folder: Path, count: int, text: str = "words") -> None:
     """Sources and benchmark of so many pairs, in blocks, so that this needs no memory either."""
+    draw, cases, kept = random.Random(count), list[str](), list[tuple[str, str]]()
+    with (folder / "pairs.jsonl").open("w") as file:
+        for place, (question, answer, extra) in enumerate({"words": _words, "figures": _figures, "own": _own}[text](count)):
+            luck = draw.random()
+            if kept and luck < 0.05:
+                question, answer = draw.choice(kept)
+                if luck < 0.04:
+                    said = answer.split(" ")
+                    said[draw.randrange(len(said))] = "changed"
+                    question, answer = f"{question} Please.", " ".join(said)
+            elif luck < 0.06:
+                question = f"I am {20 + place % 60} years old and earn {30 + place % 997} thousand a year, how much should I save for retirement?"
+            if len(kept) < 5_000:
+                kept.append((question, answer))
+            if len(cases) < 20 and place % 997 == 3:
+                cases.append(question)
+            file.write(json.dumps({"question": question, "answer": answer, "category": DOMAINS[place % 18], **extra}) + "\n")
+    cases += [f"What is nobody's question number {number} about?" for number in range(100 - len(cases))]
+    (folder / "cases.yaml").write_text(yaml.safe_dump({"version": 1, "cases": [{"id": f"c{n}", "question": one} for n, one in enumerate(cases)]}))
+    source = {"name": "synthetic", "kind": "qa", "path": "pairs.jsonl", "licence": "none"}
+    (folder / "sources.yaml").write_text(yaml.safe_dump({"version": 1, "sources": [source]}))
+    shutil.copytree(ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("*.md", "qa", "benchmark"))
+
+
+def _drawn(count: int, length: int) -> Iterator[list[str]]:
+    """Lists of words by Zipf's law."""
     draw, vocabulary = np.random.default_rng(count), words()
     weights = 1 / (np.arange(VOCABULARY) + 20.0)
     cumulated = np.cumsum(weights / weights.sum())
-    cases = []
-    with (folder / "pairs.jsonl").open("w") as file:
-        done, kept = 0, list[tuple[str, list[str]]]()
-        while done < count:
-            block = min(20_000, count - done)
-            drawn = vocabulary[np.minimum(np.searchsorted(cumulated, draw.random((block, QUESTION_WORDS + ANSWER_WORDS))), VOCABULARY - 1)]
-            luck = draw.random(block)
-            for place in range(block):
-                question, answer = " ".join(drawn[place, :QUESTION_WORDS]), drawn[place, QUESTION_WORDS:].tolist()
-                if kept and luck[place] < 0.04:
-                    question, answer = kept[int(luck[place] * 1e6) % len(kept)]
-                    answer = answer[:]
-                    answer[int(luck[place] * 1e8) % ANSWER_WORDS] = "changed"
-                    question += " please"
-                elif kept and luck[place] < 0.05:
-                    question, answer = kept[int(luck[place] * 1e6) % len(kept)]
-                elif luck[place] < 0.06:
-                    question = f"I am {20 + place % 60} years old and earn {30 + place % 997} thousand a year, how much should I save for retirement"
-                if len(kept) < 5_000:
-                    kept.append((question, answer))
-                if len(cases) < 20 and place % 997 == 3:
-                    cases.append(question)
-                text = " ".join(answer)
-                row = {
-                    "question": f"{question.capitalize()}?",
-                    "answer": f"{text[:400].capitalize()}. {text[400:].capitalize()}.",
-                    "category": DOMAINS[place % 18],
-                }
-                file.write(json.dumps(row) + "\n")
-            done += block
-    cases += [f"What is nobody's question number {number} about?" for number in range(100 - len(cases))]
-    (folder / "cases.yaml").write_text(yaml.safe_dump({"version": 1, "cases": [{"id": f"c{n}", "question": text} for n, text in enumerate(cases)]}))
-    source = {"name": "synthetic", "kind": "qa", "path": "pairs.jsonl", "licence": "none"}
-    (folder / "sources.yaml").write_text(yaml.safe_dump({"version": 1, "sources": [source]}))
+    for begin in range(0, count, 20_000):
+        block = draw.random((min(20_000, count - begin), length))
+        yield from vocabulary[np.minimum(np.searchsorted(cumulated, block), VOCABULARY - 1)].tolist()
+
+
+def _words(count: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for said in _drawn(count, QUESTION_WORDS + ANSWER_WORDS):
+        text = " ".join(said[QUESTION_WORDS:])
+        yield f"{' '.join(said[:QUESTION_WORDS]).capitalize()}?", f"{text[:400].capitalize()}. {text[400:].capitalize()}.", {}
+
+
+def _figures(count: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Ten sentences of eleven words, each with an amount and a year; one amount in ten is a limit of the dated table, and the question names a limit."""
+    draw = random.Random(count)
+    limits = [f"${value:,.0f}" for limit in yaml.safe_load((ROOT / "data" / "dated_limits.yaml").read_text())["limits"] for value in limit["values"].values()]
+    for said in _drawn(count, QUESTION_WORDS + 110):
+        sentences = []
+        for at in range(QUESTION_WORDS, len(said), 11):
+            amount = draw.choice(limits) if draw.random() < 0.1 else f"${draw.randrange(1_000, 999_999):,}"
+            sentences.append(f"{' '.join(said[at : at + 11]).capitalize()} {amount} in {draw.randrange(2019, 2030)}.")
+        yield f"{' '.join(said[:QUESTION_WORDS]).capitalize()} 401(k) limit?", " ".join(sentences), {}
+
+
+def _own(count: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The project's own pairs, each copy with a third of its longer words and all its digits replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        build(Spec(), ROOT, Path(folder) / "out", processes=1)
+        rows = [json.loads(line) for line in (Path(folder) / "out" / "consolidated_training_data.jsonl").open()]
+    draw, vocabulary = random.Random(count), words().tolist()
+
+    def other(match: re.Match[str]) -> str:
+        word = match.group()
+        if word.isdigit():
+            return str(draw.randrange(10 ** (len(word) - 1), 10 ** len(word)))
+        return vocabulary[int(draw.random() ** 2 * VOCABULARY)] if draw.random() < 0.33 else word
+
+    for number in range(count):
+        row = rows[number % len(rows)]
+        # A year stays: it is what the dated limits are compared by.
+        question, answer = (re.sub(r"\b(?!20\d\d\b)(?:\d+|[a-z]{4,})", other, row[key]) for key in ("question", "answer"))
+        yield question, answer, {key: row[key] for key in ("as_of", "reference") if key in row}
 
 
 class Memory:
@@ -120,10 +158,10 @@ def _pss_kib(pid: int) -> int:
         return 0
 
 
-def ours(count: int, folder: Path) -> dict[str, Any]:
+def ours(count: int, folder: Path, text: str) -> dict[str, Any]:
     """Build a dataset of so many pairs; seconds by phase."""
-    write(folder, count)
-    spec = Spec(data=DataSpec(sources="sources.yaml", benchmark="cases.yaml", drop_leaks=True))
+    write(folder, count, text)
+    spec = Spec(data=DataSpec(sources="sources.yaml", benchmark="cases.yaml", drop_leaks=True, refuse_beyond={}))
     begin, cpu = time.monotonic(), _cpu_s()
     with Memory() as memory:
         result = build(spec, folder, folder / "out")
@@ -131,6 +169,7 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
     facts = result.statistics
     return {
         "pairs": count,
+        "text": text,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(_cpu_s() - cpu, 1),
         "pairs_per_second": round(count / seconds),
@@ -141,6 +180,7 @@ def ours(count: int, folder: Path) -> dict[str, Any]:
         "clusters": facts["duplicates"]["by_question_and_answer"],
         "leaked_cases": facts["leaks"]["cases_leaked"],
         "mean_tokens": facts["read"]["tokens"]["mean"],
+        "findings": {name: found for name, found in facts["read"]["findings"].items() if found},
     }
 
 
@@ -149,43 +189,109 @@ def _cpu_s() -> float:
     return sum(use.ru_utime + use.ru_stime for use in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)))
 
 
-def near_alone(count: int, folder: Path) -> dict[str, Any]:
-    """Only the near-duplicate work, on one core, from texts to clusters."""
+def _texts(folder: Path) -> list[str]:
+    return [f"{row['question']} {row['answer']}" for row in map(json.loads, (folder / "pairs.jsonl").open())]
+
+
+def _shingles(text: str) -> list[str]:
+    from runners.corpus.words import words as split
+
+    said = split(text)
+    return [" ".join(said[at : at + 3]) for at in range(max(1, len(said) - 2))]
+
+
+def near_elson(texts: list[str], _: Path) -> set[int]:
+    """The exact join: everything with a twin."""
     from runners.corpus import near
     from runners.corpus.words import hashes, shingle_sets
 
-    texts = [f"{row['question']} {row['answer']}" for row in map(json.loads, (folder / "pairs.jsonl").open())]
-    begin, cpu = time.monotonic(), time.process_time()
     labels = near.clusters(shingle_sets(*hashes(texts)), 0.8)
-    spent = {"seconds": round(time.monotonic() - begin, 2), "cpu_seconds": round(time.process_time() - cpu, 2)}
-    return {"engine": "elson", "pairs": count, **spent, "pairs_with_a_twin": int((np.bincount(labels)[labels] > 1).sum())}
+    return set(np.flatnonzero(np.bincount(labels)[labels] > 1).tolist())
 
 
-def datasketch(count: int, folder: Path) -> dict[str, Any]:
-    """The same with datasketch's MinHash and MinHashLSH (128 permutations), candidates counted as twins without comparing them."""
+def near_rensa(texts: list[str], _: Path) -> set[int]:
+    """rensa's R-MinHash sketches of 128 and its index; candidates whose sketches agree at 0.8."""
+    from rensa import RMinHash, RMinHashLSH
+
+    sketches, index, twins = list[Any](), RMinHashLSH(threshold=0.8, num_perm=128, num_bands=16), set[int]()
+    for place, text in enumerate(texts):
+        sketch = RMinHash(num_perm=128, seed=1)
+        sketch.update(_shingles(text))
+        found = [other for other in index.query(sketch) if sketch.jaccard(sketches[other]) >= 0.8]
+        twins |= {place, *found} if found else set()
+        index.insert(place, sketch)
+        sketches.append(sketch)
+    return twins
+
+
+def near_datasketch(texts: list[str], _: Path) -> set[int]:
+    """datasketch's MinHash and MinHashLSH (128 permutations), candidates counted as twins without comparing them."""
     from datasketch import MinHash, MinHashLSH
 
-    from runners.corpus.words import words as split
-
-    texts = [f"{row['question']} {row['answer']}" for row in map(json.loads, (folder / "pairs.jsonl").open())]
-    begin, cpu = time.monotonic(), time.process_time()
     index, twins = MinHashLSH(threshold=0.8, num_perm=128), set[int]()
     for place, text in enumerate(texts):
-        said = split(text)
         sketch = MinHash(num_perm=128)
-        sketch.update_batch([" ".join(said[i : i + 3]).encode() for i in range(len(said) - 2)])
+        sketch.update_batch([one.encode() for one in _shingles(text)])
         if found := index.query(sketch):
             twins |= {place, *found}
         index.insert(place, sketch)
-    spent = {"seconds": round(time.monotonic() - begin, 2), "cpu_seconds": round(time.process_time() - cpu, 2)}
-    return {"engine": "datasketch", "pairs": count, **spent, "pairs_with_a_twin": len(twins)}
+    return twins
+
+
+def near_datatrove(texts: list[str], folder: Path) -> set[int]:
+    """datatrove's four MinHash stages (14 bands of 8 hashes, words by its own splitter), one worker, as its documentation sets them up."""
+    from datatrove.data import Document
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
+    from datatrove.pipeline.dedup.minhash import MinhashConfig
+
+    settings, kept, base = MinhashConfig(n_grams=3, num_buckets=14, hashes_per_bucket=8), set[int](), folder / "datatrove"
+
+    def read(data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        yield from (Document(text=" ".join(_words_of(text)), id=str(place)) for place, text in enumerate(texts))
+
+    def collect(data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        for document in data:
+            kept.add(int(document.id))
+            yield document
+
+    stages: list[tuple[list[Any], int]] = [
+        ([read, MinhashDedupSignature(output_folder=f"{base}/signatures", config=settings, language="eng", skip_existing_sigs=False)], 1),
+        ([MinhashDedupBuckets(input_folder=f"{base}/signatures", output_folder=f"{base}/buckets", config=settings)], settings.num_buckets),
+        ([MinhashDedupCluster(input_folder=f"{base}/buckets", output_folder=f"{base}/remove", config=settings)], 1),
+        ([read, MinhashDedupFilter(input_folder=f"{base}/remove"), collect], 1),
+    ]
+    for number, (pipeline, tasks) in enumerate(stages):
+        LocalPipelineExecutor(pipeline=pipeline, tasks=tasks, workers=1, logging_dir=f"{base}/logs{number}").run()
+    return set(range(len(texts))) - kept
+
+
+def _words_of(text: str) -> list[str]:
+    from runners.corpus.words import words as split
+
+    return split(text)
+
+
+def near_engines(count: int, folder: Path, text: str) -> list[dict[str, Any]]:
+    """The near-duplicate work alone, from texts to what has a twin, on one core, by every engine; ``exact`` of the exact join is right by definition."""
+    write(folder, count, text)
+    texts, results, exact = _texts(folder), list[dict[str, Any]](), set[int]()
+    for name, engine in (("elson", near_elson), ("rensa", near_rensa), ("datatrove", near_datatrove), ("datasketch", near_datasketch)):
+        begin, cpu = time.monotonic(), _cpu_s()
+        found = engine(texts, folder)
+        exact = exact or found
+        spent = {"seconds": round(time.monotonic() - begin, 1), "cpu_seconds": round(_cpu_s() - cpu, 1)}
+        results.append({"engine": name, "pairs": count, "text": text, **spent, "found": len(found), "missed": len(exact - found), "wrong": len(found - exact)})
+        print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    return results
 
 
 def main() -> None:
     """Measure the sizes asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sizes", nargs="+", type=int)
-    parser.add_argument("--datasketch", type=int, default=0, help="compare at this size")
+    parser.add_argument("sizes", nargs="*", type=int)
+    parser.add_argument("--text", choices=("words", "figures", "own"), default="own")
+    parser.add_argument("--near", type=int, default=0, help="compare engines at this size")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
     options = parser.parse_args()
     base = options.folder or Path(tempfile.mkdtemp())
@@ -194,17 +300,13 @@ def main() -> None:
         for size in options.sizes:
             folder = base / str(size)
             folder.mkdir(parents=True, exist_ok=True)
-            results["builds"].append(ours(size, folder))
+            results["builds"].append(ours(size, folder, options.text))
             print(json.dumps(results["builds"][-1]), file=sys.stderr, flush=True)
             shutil.rmtree(folder)
-        if options.datasketch:
+        if options.near:
             folder = base / "near"
             folder.mkdir(parents=True, exist_ok=True)
-            write(folder, options.datasketch)
-            results["near"] = [near_alone(options.datasketch, folder), datasketch(options.datasketch, folder)]
-            print(json.dumps(results["near"]), file=sys.stderr, flush=True)
-            # Of processor time: both run on one core, and other work on the machine does not count.
-            results["ratio"] = round(results["near"][1]["cpu_seconds"] / results["near"][0]["cpu_seconds"], 1)
+            results["near"] = near_engines(options.near, folder, options.text)
     finally:
         if options.folder is None:
             shutil.rmtree(base, ignore_errors=True)
