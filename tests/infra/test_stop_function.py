@@ -127,4 +127,14 @@ def test_an_earlier_stop_can_be_asked_for(function: ModuleType, compute: Compute
 
 
 def test_the_function_needs_nothing_but_its_framework() -> None:
-    assert (SOURCE / "requirements.txt").read_text().split("==")[0] == "functions-framework"
+    assert (SOURCE / "requirements.in").read_text().split("==")[0] == "functions-framework"
+
+
+@pytest.mark.parametrize("function", ["stop", "watchdog"])
+def test_every_package_of_a_function_has_its_hashes(function: str) -> None:
+    """pip refuses the others once one has a hash, so the platform's build installs what was looked at."""
+    folder = Path(__file__).resolve().parents[2] / "infra" / "functions" / function
+    text = (folder / "requirements.txt").read_text()
+    packages = [line for line in text.splitlines() if "==" in line and not line.startswith("#")]
+    assert len(packages) > 5 and all(line.endswith("\\") for line in packages), "a hash follows each"
+    assert all(wanted in text for wanted in (folder / "requirements.in").read_text().splitlines())
