@@ -44,7 +44,7 @@ def train(spec: Spec, work: Path) -> Entry:
     name, made_id = model_name(spec, "train"), stage_id(spec, "train")
     if done := registry.complete(spec.buckets, name, made_id):
         return _said(done)
-    from runners.training.train import train
+    from runners.training.several import train_on_all_cards
 
     verify_code(spec, "train")
 
@@ -53,7 +53,7 @@ def train(spec: Spec, work: Path) -> Entry:
         base, dataset = base_folder(spec, work), _dataset(spec, work)
         resume = checkpoint_bucket.newest(spec.buckets, made_id, work)
     with checkpoint_bucket.Uploads(spec.buckets, made_id) as uploads:
-        result = train(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
+        result = train_on_all_cards(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
     parents = {"base_model": spec.base_model.id or "", "dataset": spec.dataset.id or ""}
     entry = _publish(spec, "train", work / "adapter", name, made_id, watch, result, parents)
     storage.delete(layout.checkpoints(spec.buckets, made_id))

@@ -129,6 +129,7 @@ MACHINES = {
         # One to four H100 are sold as spot or flex-start only; the boot disk must be Hyperdisk Balanced.
         Machine("a3-highgpu-1g", "a3-highgpu-1g", H100, 1, 26, 234, 25, "hyperdisk-balanced", 750, ("SPOT", "FLEX_START"), _US),
         Machine("a3-highgpu-2g", "a3-highgpu-2g", H100, 2, 52, 468, 50, "hyperdisk-balanced", 1500, ("SPOT", "FLEX_START"), _US),
+        Machine("a3-highgpu-4g", "a3-highgpu-4g", H100, 4, 104, 936, 100, "hyperdisk-balanced", 3000, ("SPOT", "FLEX_START"), _US),
         Machine("a3-highgpu-8g", "a3-highgpu-8g", H100, 8, 208, 1872, 100, "hyperdisk-balanced", 6000, ("SPOT", "STANDARD", "FLEX_START"), _US),
         Machine("a2-highgpu-1g", "a2-highgpu-1g", A100_40, 1, 12, 85, 24, "pd-balanced", 0, ("SPOT", "STANDARD"), _US),
         Machine("a2-ultragpu-1g", "a2-ultragpu-1g", A100_80, 1, 12, 170, 24, "pd-balanced", 375, ("SPOT", "STANDARD"), _US),

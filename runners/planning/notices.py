@@ -13,6 +13,9 @@ from runners.planning.training import ASSUMED_CORPUS
 from runners.spec import MachineSpec
 from runners.training.shape import Shape
 
+#: Several cards that cost more than one must save so many minutes.
+WORTH_MINUTES = 10
+
 
 def training_refusals(plan: Plan, wanted: MachineSpec, shape: Shape, *, whole_logits: bool) -> tuple[Notice, ...]:
     """What makes a training impossible."""
@@ -55,6 +58,15 @@ def training_refusals(plan: Plan, wanted: MachineSpec, shape: Shape, *, whole_lo
     return tuple(found)
 
 
+def cards_that_save_nothing(plan: Plan, single: Plan | None) -> tuple[Notice, ...]:
+    """Refuse several cards that cost more than one and save little time, with both figures."""
+    if single is None or plan.money.usd_expected <= single.money.usd_expected or single.expected_s - plan.expected_s >= 60 * WORTH_MINUTES:
+        return ()
+    several, one = (f"{made.machine.name} takes {made.expected_s / 60:.0f} minutes and ${made.money.usd_expected:.2f}" for made in (plan, single))
+    fix = f"machine.machine_type: {single.machine.name}"
+    return (Notice(f"{several}, {one}: most of the time is no training, or a step has too few micro-batches", f"{WORTH_MINUTES} minutes saved", fix),)
+
+
 def training_warnings(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
     """What somebody should know before training."""
     found = list(_machine_warnings(plan, wanted))
@@ -66,8 +78,6 @@ def training_warnings(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
                 "elson data build --publish",
             )
         )
-    if plan.machine.count > 1:
-        found.append(Notice(f"{plan.machine.name} has {plan.machine.count} cards, and training uses one", "one card", "machine.machine_type: a3-highgpu-1g"))
     return tuple(found)
 
 

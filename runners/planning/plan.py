@@ -10,7 +10,7 @@ from dataclasses import replace
 from runners.errors import UserError
 from runners.pipeline import Format
 from runners.planning import notices, serving, session, training
-from runners.planning.machines import Machine, Price, Prices, machine
+from runners.planning.machines import MACHINES, Machine, Price, Prices, machine
 from runners.planning.parts import Money, Plan
 from runners.planning.serving import Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
@@ -84,7 +84,20 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
     )
     saved = training.savings(shape, spec.train, corpus, host, checkpointing=checkpointing)
     plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, training.card_gb(host), savings=saved)
-    return replace(plan, refusals=notices.training_refusals(plan, wanted, shape, whole_logits=whole_logits), warnings=notices.training_warnings(plan, wanted))
+    single = _with_one_card(plan, wanted, prices, shape, corpus)
+    refusals = (*notices.training_refusals(plan, wanted, shape, whole_logits=whole_logits), *notices.cards_that_save_nothing(plan, single))
+    return replace(plan, refusals=refusals, warnings=notices.training_warnings(plan, wanted))
+
+
+def _with_one_card(plan: Plan, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize) -> Plan | None:
+    """The same training on one such card; None where there is one already, or no machine has a single one."""
+    host = plan.machine
+    other = next((one for one in MACHINES.values() if one.accelerator == host.accelerator and one.count == 1), None)
+    if host.count == 1 or other is None:
+        return None
+    sold = wanted.provisioning_model if wanted.provisioning_model in other.provisioning else other.provisioning[0]
+    single = wanted.model_copy(update={"machine_type": other.name, "provisioning_model": sold})
+    return _training_plan(plan.stack, plan.spec.model_copy(update={"machine": single}), single, prices, shape, corpus, False)
 
 
 def _serving_plan(

@@ -7,6 +7,7 @@ The phases of the stages have the names that the stages' records give them, so a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from runners.planning import training
 from runners.planning.machines import H100, Machine, machine
@@ -54,7 +55,9 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
     base, quantized = resident_bytes(shape, "bf16") / 1e9, resident_bytes(shape, "awq", spec.quantize.group_size) / 1e9
     adapter = 4 * shape.adapter_parameters(spec.train.rank, spec.train.target_modules) / 1e9
     evaluations = spec.train.epochs * spec.train.checkpoints_per_epoch
-    best, usual, worst = (training.tokens_per_s(shape, spec.train, host, checkpointing=checkpointing, utilisation=share) for share in training.UTILISATIONS)
+    cards = training.times_faster(shape, spec.train, corpus, host)
+    one = partial(training.tokens_per_s, shape, spec.train, host, checkpointing=checkpointing)
+    best, usual, worst = (cards * one(utilisation=share) for share in training.UTILISATIONS)
     speed = Estimate(best, usual, worst, f"measured, {training.UTILISATION:.0%} of an H100")
     steps = _over(corpus.tokens * spec.train.epochs, speed)
     # A forward without a backward, of the held-out examples.

@@ -30,7 +30,7 @@ from runners import log
 from runners.artifacts.record import Phase, Stopwatch
 from runners.errors import UserError
 from runners.spec import Spec, TrainSpec
-from runners.training import batches
+from runners.training import batches, ranks
 from runners.training.examples import Example, load_tokenizer, training_split, validation_split
 
 
@@ -73,7 +73,7 @@ def train(
     from runners.training import adapted_model, checkpoint, dora
     from runners.training.attention import prepare
 
-    settings, watch, device = spec.train, Stopwatch(), "cuda" if torch.cuda.is_available() else "cpu"
+    settings, watch, device, team = spec.train, Stopwatch(), "cuda" if torch.cuda.is_available() else "cpu", ranks.join()
     with watch.phase("read data"):
         tokenizer = load_tokenizer(base)
         examples, held_out = training_split(spec, dataset, tokenizer), validation_split(spec, dataset, tokenizer)
@@ -93,7 +93,9 @@ def train(
     shown = {"held_out": len(held_out), "steps": len(steps), "micro_batch_tokens": budget, "attention": implementation, "device": device}
     log.event("training", adapter=settings.adapter, examples=len(examples), precision=settings.precision, **shown)
 
-    loop = _Loop(model, optimizer, settings, examples, len(steps))
+    if not team.first:
+        torch.manual_seed(settings.seed + team.rank)  # the same adapter everywhere, another dropout
+    loop = _Loop(model, optimizer, settings, examples, len(steps), team)
     if whole := checkpoint.newest([place for place in (work / "checkpoints", resume) if place], run):
         state, best = checkpoint.restore(whole, model, optimizer)
         log.event("going on from a checkpoint", step=state.step, of=len(steps))
@@ -112,18 +114,21 @@ def train(
             if state.step in judged:
                 state = judge(state, loop.evaluate(held_out, budget))
                 best = checkpoint.adapter_state(model) if state.best_step == state.step else best
-            if state.step in judged or stop.is_set():
+            stopping = team.any(stop.is_set())
+            if team.first and (state.step in judged or stopping):
                 writer.save(state, model, optimizer, best)
-            if stop.is_set() and state.step < len(steps):
+            if stopping and state.step < len(steps):
                 writer.wait()
+                team.wait()
                 raise Stopped(
                     f"SIGTERM after step {state.step} of {len(steps)}; a checkpoint is written", fix="run the same command again: it goes on from there"
                 )
 
     check_improvement(state)
     with watch.phase("write adapter"):
-        adapter = _write(model, tokenizer, best, work)
+        adapter = _write(model, tokenizer, best, work) if team.first else work / "adapter"
         writer.wait()
+        team.wait()
     measured = _metrics(state, settings, examples, held_out, resumed_from)
     measured |= {**shown, "precision": settings.precision, "gradient_checkpointing": checkpointing, "masks": _mask_sample(examples[0], tokenizer)}
     log.event("trained", steps=state.step, best_step=state.best_step, validation_before=state.validation[0]["loss"], validation_after=state.best_loss)
@@ -182,8 +187,8 @@ def judge(state: Any, loss: float) -> Any:
 class _Loop:
     """What a step needs, bound together; it holds no state of the run."""
 
-    def __init__(self, model: Any, optimizer: Any, settings: TrainSpec, examples: Sequence[Example], steps: int) -> None:
-        self.model, self.optimizer, self.settings, self.examples, self.steps = model, optimizer, settings, examples, steps
+    def __init__(self, model: Any, optimizer: Any, settings: TrainSpec, examples: Sequence[Example], steps: int, team: ranks.Ranks = ranks.ALONE) -> None:
+        self.model, self.optimizer, self.settings, self.examples, self.steps, self.team = model, optimizer, settings, examples, steps, team
 
     def step(self, number: int, step: batches.Step) -> dict[str, Any]:
         """One optimizer step; returns its row of the history. Raises UserError when loss or gradient are not finite."""
@@ -195,13 +200,14 @@ class _Loop:
         answer_tokens = sum(self.examples[index].answer_tokens for index in step.examples)
         self.model.train()
         losses = []
-        for micro_batch in step.micro_batches:
+        for micro_batch in self.team.share(step.micro_batches):
             loss = summed_loss(self.model, [self.examples[index] for index in micro_batch], packed=self.settings.packing, divisor=answer_tokens)
             loss.backward()
             losses.append(loss.detach())
         # Read once: a loss that is read waits for the card, and the card for the next micro-batch's kernels.
-        total = float(torch.stack(losses).sum())
+        total = self.team.total(float(torch.stack(losses).sum()) if losses else 0.0)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.team.add_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
         if not math.isfinite(total) or not math.isfinite(norm):
             raise UserError(
@@ -235,9 +241,9 @@ class _Loop:
         with torch.no_grad():
             sums = [
                 float(summed_loss(self.model, [held_out[index] for index in one], packed=self.settings.packing))
-                for one in arrange(range(len(held_out)), lengths, budget)
+                for one in self.team.share(arrange(range(len(held_out)), lengths, budget))
             ]
-        return sum(sums) / sum(example.answer_tokens for example in held_out)
+        return self.team.total(sum(sums)) / sum(example.answer_tokens for example in held_out)
 
 
 def memory_choice(settings: TrainSpec, model: Any, examples: Sequence[Example], device: str) -> tuple[int, bool]:

@@ -147,6 +147,31 @@ def test_lora_is_faster_and_more_cards_of_another_kind_are_slower() -> None:
     assert seconds["lora"] < seconds["dora"] < seconds["a100"]
 
 
+# --- more than one card ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cards", [2, 4, 8])
+def test_cards_that_cost_more_and_save_little_are_refused_with_the_numbers(cards: int) -> None:
+    text = refused(train_plan(machine_type=f"a3-highgpu-{cards}g"))
+    assert "10 minutes saved" in text
+    assert re.search(rf"a3-highgpu-{cards}g takes \d+ minutes and \$\d+\.\d+, a3-highgpu-1g takes 20 minutes and \$1\.\d+", text)
+    assert "machine.machine_type: a3-highgpu-1g" in text
+
+
+def test_cards_that_save_hours_are_planned() -> None:
+    large = CorpusSize(40_993, 200, "another corpus")
+    one, eight = (train_plan(corpus=large, machine_type=f"a3-highgpu-{cards}g", deadline_minutes=600, max_run_minutes=700) for cards in (1, 8))
+    assert not eight.refusals
+    assert eight.expected_s < one.expected_s / 2 and eight.money.usd_expected > one.money.usd_expected
+
+
+def test_a_step_has_only_so_many_micro_batches_to_share_out() -> None:
+    faster = [training.times_faster(QWEN2_14B, TrainSpec(), ASSUMED_CORPUS, machine(f"a3-highgpu-{cards}g")) for cards in (1, 2, 4, 8)]
+    assert faster[0] == pytest.approx(1)
+    assert faster == sorted(faster)
+    assert all(one < cards + 1e-9 for one, cards in zip(faster, (1, 2, 4, 8), strict=True))
+
+
 # --- refusals, with their numbers and ways out --------------------------------------------------------------------------------------------
 
 
