@@ -69,20 +69,30 @@ def evaluate(ctx: click.Context, /, place: Place, **options: Any) -> None:
 
 @evaluate.command(name="import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_(file: Path) -> None:
-    """Convert a benchmark of the expected_keywords form; prints YAML, marks what a person should sharpen.
+@click.option("--map", "columns", multiple=True, metavar="OURS=THEIRS", help="A column by another name, e.g. question=Prompt. May be repeated.")
+def import_(file: Path, columns: tuple[str, ...]) -> None:
+    """Convert other people's benchmarks; prints YAML, marks what a person should sharpen.
+
+    Reads FinQA, TAT-QA, FinanceBench, MMLU-style choices, lists of keywords, and any JSON, JSON lines or CSV with columns that --map names
+    (question, answer, choices, category, difficulty, id, passage).
 
     \b
     Examples:
       elson evaluate import evaluation_benchmark.json > imported.yaml
+      elson evaluate import questions.csv --map question=Prompt --map answer=Gold > imported.yaml
     """
     import yaml
 
     from runners.evaluation.importer import convert
 
-    cases, marked = convert(file)
-    click.echo(yaml.safe_dump({"version": 1, "cases": cases}, sort_keys=False, allow_unicode=True, width=140), nl=False)
-    log.event(f"{len(cases)} cases imported; {marked} have marks under `sharpen` for a person to work off")
+    pairs = [column.split("=", 1) for column in columns]
+    if wrong := [column for column, pair in zip(columns, pairs, strict=True) if len(pair) != 2]:
+        raise UserError(f"--map {wrong[0]!r} has no =", "--map OURS=THEIRS", "e.g. --map question=Prompt")
+    made = convert(file, {theirs: ours for ours, theirs in pairs})
+    click.echo(yaml.safe_dump({"version": 1, "cases": made.cases}, sort_keys=False, allow_unicode=True, width=140), nl=False)
+    for problem in made.problems:
+        log.warning("left out", because=problem)
+    log.event(f"{len(made.cases)} cases imported, {len(made.problems)} left out; {made.marked} have marks under `sharpen` for a person to work off")
 
 
 @evaluate.command()

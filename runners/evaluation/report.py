@@ -60,6 +60,9 @@ def verdict(found: EvaluationResult) -> Html:
     if found.overall:
         interval = f"95 % interval {percent(found.overall.low)} to {percent(found.overall.high)}; bar {percent(found.overall.bar)}"
         tiles.append(Tile("Cases passed", f"{found.overall.passed} of {found.overall.cases}", interval, _STATUS[found.overall.outcome]))
+    if found.unseen and found.seen:
+        alone = f"{found.seen.passed} of {found.seen.cases} of kinds that the training data has"
+        tiles.append(Tile("Of unseen kinds", f"{found.unseen.passed} of {found.unseen.cases}", alone, _STATUS[found.unseen.outcome]))
     if found.latency and found.latency.mean:
         mean = found.latency.mean
         cut = found.failures.get("truncated", 0)

@@ -14,7 +14,7 @@ def imported(folder: Path, **row: object) -> dict[str, object]:
     file = folder / "old.json"
     given = {"id": 7, "category": "estate_planning", "question": "What is the limit?", "expected_keywords": ["$23,000"], "difficulty": "easy"}
     file.write_text(json.dumps({"metadata": {"created": "2026-01-17"}, "test_cases": [given | row]}))
-    cases, _ = convert(file)
+    cases = convert(file).cases
     Case.model_validate(cases[0])
     return cases[0]
 

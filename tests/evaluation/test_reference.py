@@ -31,13 +31,13 @@ def passes_old_rule(case: dict[str, Any], answer: str) -> bool:
 
 
 def test_it_is_refused_as_contaminated_before_anything_is_asked(reference: Path, pairs: tuple[contamination.TrainingPair, ...], tmp_path: Path) -> None:
-    made, marked = convert(reference / "evaluation_benchmark.json")
+    made, marked, problems = convert(reference / "evaluation_benchmark.json")
     file = tmp_path / "imported.yaml"
     file.write_text(yaml.safe_dump({"version": 1, "cases": made}))
     play = Play(perfect)
     with serving(load(file), play) as url:
         found = evaluate(Spec(), url, None, file, reference / "consolidated_training_data.json", tmp_path / "run")
-    assert len(pairs) == 950 and len(made) == 100 and marked == 100
+    assert len(pairs) == 950 and len(made) == 100 and marked == 100 and not problems
     assert found.verdict.outcome == "contaminated" and found.verdict.exit_code == 2 and not play.seen
     assert found.contamination.exact == 61 and found.contamination.leaked == 73
 
@@ -64,5 +64,5 @@ def test_one_fixed_string_passes_cases_under_the_old_rule_and_few_as_imported(
 
     stuffed = baselines.stuffing(pairs)[""]
     assert sum(passes_old_rule(case, stuffed) for case in old_cases) >= 21
-    made = [Case.model_validate(row) for row in convert(reference / "evaluation_benchmark.json")[0]]
+    made = [Case.model_validate(row) for row in convert(reference / "evaluation_benchmark.json").cases]
     assert sum(score(case, stuffed).passed for case in made) <= 3
