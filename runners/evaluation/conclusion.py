@@ -35,7 +35,8 @@ _TAKES_BACK = re.compile(
     r"(?:is|was|would be|are)\s+(?:\w+\s+)?(?:wrong|false|incorrect|untrue|a mistake|mistaken|nonsense|not (?:so|true|right|correct|the case|what))"
     r"|(?:that|this) does not (?:apply|hold)|none of (?:that|this|it|these) (?:applies|holds|is (?:so|true))|the opposite (?:is|holds|applies)"
     r"|quite the opposite"
-    r"|scratch that|(?:disregard|ignore|forget) (?:that|this|the above|all)|i (?:take|took) (?:that|it|this) back|i was wrong|i was joking|just kidding)\b",
+    r"|(?:it(?:'s| is)|that(?:'s| is)|take|go with) one of (?:these|them|those|the (?:two|three))|scratch that|(?:disregard|ignore|forget) (?:that"
+    r"|this|the above|all)|i (?:take|took) (?:that|it|this) back|i was wrong|i was joking|just kidding)\b",
     re.IGNORECASE,
 )
 _GUESSES = re.compile(

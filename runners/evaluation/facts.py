@@ -21,7 +21,7 @@ _SHOTGUN = 5
 _YES, _NO = re.compile(r"\W*yes\b", re.IGNORECASE), re.compile(r"\W*no\b", re.IGNORECASE)
 #: Both sides of a fact in one sentence.
 _OFFERS = re.compile(
-    r"\b(?:perhaps|maybe|possibly|might|either|depend\w*|opinions?)\b.*\b(?:or|others?|differ|vary)\b|\bsome\b.*\b(?:some|others?)\b|\bor (?:perhaps|maybe)\b",
+    r"\b(?:perhaps|maybe|possibly|might|depend\w*|opinions?)\b.*\b(?:or|others?|differ|vary)\b|\bsome\b.*\b(?:some|others?)\b|\bor (?:perhaps|maybe)\b",
     re.IGNORECASE,
 )
 _SMALL_WORDS = frozenset(
@@ -60,7 +60,7 @@ def listed(text: Text, mention: Mention) -> bool:
     sentence = text.sentence(mention.start)
     pieces, words = re.split(r"[,;/|](?=\s)", sentence), re.findall(r"[a-z']+", sentence.lower())
     small = sum(word in _SMALL_WORDS for word in words)
-    terse = len(pieces) >= 5 and len(words) <= 2 * len(pieces)
+    terse = len(pieces) >= 5 and len(words) <= 2.5 * len(pieces)
     return terse or (len(pieces) >= 3 and not small) or (len(pieces) >= 4 and small < 0.2 * len(words))
 
 

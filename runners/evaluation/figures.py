@@ -163,8 +163,11 @@ class Figures(Order):
         return self._shares(rival) or re.match(r"\W*(?:it|that|this|you|he|she|they|i)\b", self.text.sentence(rival.start), re.IGNORECASE) is not None
 
     def _other_claims(self, check: NumberCheck, start: int, end: int) -> bool:
-        return any(self._rival(check, index) and not self._operand(index) for index in self._inside(start, end)) or any(
-            self._rival(check, index) and guesses(self.text.sentence(self.text.quantities[index].start)) for index in range(len(self.text.quantities))
+        nothing = abs(check.number) > check.margin and _NOTHING.search(self.text.plain, start, end) is not None
+        return (
+            nothing
+            or any(self._rival(check, index) and not self._operand(index) for index in self._inside(start, end))
+            or any(self._rival(check, index) and guesses(self.text.sentence(self.text.quantities[index].start)) for index in range(len(self.text.quantities)))
         )
 
     def _related(self, target: Quantity) -> set[int]:
@@ -183,7 +186,9 @@ class Figures(Order):
         """Pairs of stated figures whose sum, difference, product or quotient is the wanted one: its derivation."""
         found = self.text.quantities
         pairs = [(a, b) for a in range(len(found)) for b in range(len(found)) if a < b and found[a].value and found[b].value]
-        return {
+        rates = [given.value / 100 for given in self._prompted if given.unit == "percent"]
+        by_rate = {index for index, quantity in enumerate(found) if quantity.value != target.value and _one_step(quantity.value, target.value, rates)}
+        return by_rate | {
             index
             for a, b in pairs
             if target.value not in (found[a].value, found[b].value)

@@ -86,8 +86,9 @@ def _rows(file: Path) -> tuple[list[Any], dict[str, Any]]:
         return value, {}
     if isinstance(value, dict):
         for key in _LISTS:
+            about = value.get("metadata")
             if isinstance(value.get(key), list):
-                return value[key], value.get("metadata") if isinstance(value.get("metadata"), dict) else {}
+                return list(value[key]), dict(about) if isinstance(about, dict) else {}
         if any(key in value for key in _QUESTION):
             return [value], {}
     found = f"the keys {', '.join(map(str, value))[:200]}" if isinstance(value, dict) else type(value).__name__

@@ -48,7 +48,7 @@ _SHARE = "half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tent
 # "seventeen and a half", "six and six tenths", "two thirds", "four point three", "one point nine three".
 _WORDS = (
     rf"(?:(?:{_WORD}|an?(?=[ -](?:hundred|thousand|million|billion|trillion)\b))(?:(?:[ -]|[ -]and[ -])(?:{_WORD}))*"
-    rf"(?:[ -]point(?:[ -](?:{_DIGIT_WORD}))+|[ -](?:and[ -](?:an?|{_DIGIT_WORD})[ -])?(?:{_SHARE})s?\b)?)"
+    rf"(?:[ -]point(?:[ -](?:{_DIGIT_WORD}))+|[ -](?:and[ -](?:an?|{_DIGIT_WORD})[ -])?(?:{_SHARE})s?\b(?:[ -](?:hundred|thousand|million|billion)\b)?)?)"
 )
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _QUANTITY = re.compile(
@@ -79,6 +79,7 @@ _NOT_A_QUANTITY = re.compile(
       |\b529(?=\s(?:plan|account|college|savings))|\b1031(?=\s(?:exchange|like))|(?<![$\d.,])\b10(?:99|40)\b(?:-[a-z]+)?(?!\s?(?:dollar|usd|%|percent|[.,]\d))|\bw-?[24]\b""",
     re.VERBOSE | re.IGNORECASE,
 )
+_IS_ONE = re.compile(r"(?:\b(?:is|be|equals)|[=:])\s+one(?:[.,;)\n]|$)", re.IGNORECASE)
 _JOINT = re.compile(r"\s?(?:-|–|—|−|to|and|through)\s?", re.IGNORECASE)
 _CHANGES = re.compile(
     r"\b(?:increas|ris|rose|fell|fall|drop|went|go(?:es|ing)?\b|reduc|grow|grew|cut|convert|mov|chang|lower|rais|jump|climb|declin|shift|step)\w*\W+(?:\w+\W+){0,5}from\W+$",
@@ -94,6 +95,8 @@ def quantities(text: str) -> list[Quantity]:
         if any(start < match.end() and match.start() < end for start, end in hidden) or _inside_a_word(text, match):
             continue
         value = _value(match)
+        if value is None and (match["words"] or "").lower() == "one" and _IS_ONE.search(text, match.start() - 12 if match.start() > 12 else 0, match.end() + 1):
+            value = 1.0  # "the digit is one."
         if value is not None:
             found.append(Quantity(*_with_unit(match, value), match.start(), match.end(), value))
     return _ranges(text, _with_cents(text, found))
@@ -134,6 +137,8 @@ def _value(match: re.Match[str]) -> float | None:
         return value
     if match["part"]:
         return _FRACTIONS[match["part"]]
+    if re.fullmatch(r"0\d{4,}", match["digits"]):
+        return None  # a code, not a number
     value = float(re.sub(r"[, \u00a0\u202f]", "", match["digits"]))
     if match["half"]:
         value += _FRACTIONS.get(match["half"].strip(), next((part for name, part in _PARTS.items() if name in match["half"]), 0.5))
@@ -178,6 +183,9 @@ def words_to_number(words: str) -> float | None:
     """``twenty-three thousand`` -> 23000.0; None for what is no number ("three two")."""
     total, group, last = 0.0, 0.0, 1e30
     written = re.split(r"[ -]+", words.lower())
+    if len(written) > 2 and written[-1] in _SCALES and written[-2].removesuffix("s") in _PARTS:
+        before = words_to_number(" ".join(written[:-1]))
+        return None if before is None else before * _SCALES[written[-1]]
     share = written[-1].removesuffix("s")
     if len(written) > 1 and share in _PARTS:
         count = 1 if written[-2] in ("a", "an") else _ONES.get(written[-2])

@@ -18,7 +18,7 @@ class Order(Roles):
         for one in range(len(self.checks)):
             for two in range(one + 1, len(self.checks)):
                 first, second = self.checks[one], self.checks[two]
-                if first.unit == second.unit and (reason := self._exchanged(first, second)):
+                if (first.unit == second.unit or {first.unit, second.unit} <= {"ratio", "none", "count"}) and (reason := self._exchanged(first, second)):
                     return reason
         return ""
 
@@ -53,7 +53,7 @@ class Order(Roles):
             start = max(start, other.end)
         else:
             end = min(end, other.start)
-        before = re.split(r"[,;:.](?=\s)|\band\b|\bbut\b", self.text.plain[start : quantity.start])[-1]
+        before = re.split(r"[,;:.](?=\s)|\band\b|\bbut\b", self.text.plain[start : quantity.start].rstrip(" :=≈"))[-1]
         after = re.split(r"[,;.](?=\s|$)|\band\b|\bbut\b", self.text.plain[quantity.end : end])[0]
         return {_key(word) for word in _words(f"{before} {after}")}
 

@@ -15,6 +15,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
     (re.compile(pattern, re.DOTALL), replacement)
     for pattern, replacement in (
         (r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", ""),
+        (r"\$(?=[^$\n]*[=\\^])([^$\n]+)\$(?!\d)", lambda match: match[1]),
         (r"(?<=\d)\{,\}(?=\d)", ","),
         (r"(?<=\d)\\[,!;:](?=\d{3}(?!\d))", ","),
         (r"\\([$%&#_])", lambda match: match[1]),

@@ -29,7 +29,7 @@ _OPERATOR_BEFORE = re.compile(
 _COMPARED = re.compile(
     r"(?:\b(?:from|over|above|below|under|than|per|against|versus|vs\.?|beyond|within|exceeds?|exceeded|than (?:\w+ ){1,4}of|out of|unlike|by"
     r"|at (?:least|most)|just|merely|remaining|first|next|other|left of"
-    r"|(?:lesser|lower|smaller|greater|larger|higher|smallest|largest|least|most) of(?:[^.;]{0,30}\bor)?)"
+    r"|(?:lesser|lower|smaller|greater|larger|higher|smallest|largest|least|most) of(?:[^.;]{0,30}\b(?:or|and))?)"
     r"|(?:[\d%]|half|third|fifth|quarter|part|rest|all|worth)\s+(?:out\s+)?of)\s+(?:the\s+|a\s+|an\s+|its\s+|his\s+|her\s+|their\s+|your\s+|about\s+"
     r"|roughly\s+)?(?:\w+\s+)?\$?\s*$",
     re.IGNORECASE,
@@ -52,8 +52,8 @@ NAME_BEFORE = re.compile(
     r"\b(?:year|step|level|tier|part|option|phase|stage|day|month|quarter|question|rule|article|column|row|age|in|by|since|until|of)\s+$", re.IGNORECASE
 )
 _REPORTED = re.compile(
-    r"\b(?:some|many|most|people|others|one|you|they|friends?|books?|calculators?|formulas?|websites?)\s+(?:\w+\s+){0,2}?(?:might|would|may|could|often)?\s*"
-    r"(?:says?|thinks?|claims?|believes?|guess(?:es)?|expects?|assumes?|be tempted|quotes?)\b[^.;]*$",
+    r"\b(?:(?:some|many|most|people|others|they|friends?|books?|calculators?|formulas?|websites?)\s+(?:\w+\s+){0,2}?(?:says?|claims?|quotes?|thinks?|believes?)"
+    r"|(?:you|one|we|some|many|people)\s+(?:\w+\s+)?(?:might|would|may|could|often)\s+(?:think|believe|guess|expect|assume|say|be tempted))\b[^.;]*$",
     re.IGNORECASE,
 )
 _LIMITS = re.compile(
@@ -141,7 +141,8 @@ class Roles:
         said, before = self.text.sentence(quantity.start), self._clause_before(quantity.start)
         if self.text.not_asserted(quantity.start) or self._denied(index) or self._operand(index) or self._compared(index) or self._bracketed(index):
             return True
-        if self._given(index) and not self._offered(index):
+        turned = concludes(before) or re.search(r"\b(?:though|however|but|yet)\b", said, re.IGNORECASE) is not None
+        if self._given(index) and not self._offered(index) and not turned:
             return True
         if self._on_condition(index) or self._leads_to_another(index) or self._is_the_rest(index):
             return True
@@ -229,6 +230,8 @@ class Roles:
                     break
                 place += step
                 row.append(found[place])
+        if len(row) == 2 and ";" in plain[min(other.end for other in row) : max(other.start for other in row)]:
+            row = []  # two statements, not a list
         rivals += [other for other in row if other.value != quantity.value] if len({other.value for other in row}) > 2 or len(self.checks) < 2 else []
         return [rival for rival in rivals if not any(matches(check, rival) for check in self.checks)]
 

@@ -229,7 +229,7 @@ def _keys(word: str) -> list[str]:
         word = word.split("'")[0]
     if re.match(r"\d{3}\s?\(?[a-z]", word):
         word = re.sub(r"[\s()]", "", word)
-    return [word if word in _LIGHT else stem(word)]
+    return [word if word in _LIGHT else "no" if word == "none" else stem(word)]
 
 
 def _quantity_key(quantity: Quantity) -> str:

@@ -50,7 +50,7 @@ def false_rates(found: dict[str, tuple[int, int]]) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table, and with --errors each answer on which scorer and person differ."""
-    halves = HALVES if "all" in sys.argv else tuple(half for half in (*HALVES, "more") if half in sys.argv) or HALVES
+    halves = HALVES if "all" in sys.argv else tuple(half for half in (*HALVES, "more", "attacks") if half in sys.argv) or HALVES
     found = matrix(*halves)
     print("| a person says | answers | scorer passes | scorer fails |\n|---|---|---|---|")
     for called, (passed, count) in found.items():

@@ -24,7 +24,7 @@ def test_the_labelled_set_is_large_and_of_every_kind():
     assert 0.2 < sum(lines) / len(lines) < 0.8, "right answers with the final line and without"
 
 
-@pytest.mark.parametrize(("half", "passes", "fails"), [("tune", 0.02, 0.05), ("more", 0.02, 0.05), ("held", 0.03, 0.09)])
+@pytest.mark.parametrize(("half", "passes", "fails"), [("tune", 0.02, 0.05), ("more", 0.02, 0.05), ("held", 0.02, 0.05)])
 def test_the_scorer_agrees_with_people(half, passes, fails):
     false_passes, false_fails = agreement.false_rates(agreement.matrix(half))
     assert false_passes <= passes and false_fails <= fails
