@@ -307,18 +307,17 @@ def _send(path: str, uri: str, crc32c: str, generation: int) -> int:
     """Upload one file. Another machine that wrote the same bytes first has done our work; other bytes are replaced under their generation."""
     for attempt in range(_ROUNDS):
         try:
-            arrived = wire.send(Path(path), uri, generation)
+            if wire.send(Path(path), uri, generation) == crc32c:
+                return Path(path).stat().st_size
         except Conflict:
-            there = _stat(uri)
-            if there and there.crc32c == crc32c:
-                return there.size
-            generation = there.generation if there else 0
-            time.sleep(random.uniform(0, 0.05 * 2**attempt))
-            continue
-        if arrived != crc32c:
-            raise Temporary(f"{uri} arrived damaged: checksum {arrived}", crc32c, "run again: only this file is sent again")
-        return Path(path).stat().st_size
-    raise Temporary(f"{uri} changes under every attempt to write it", "one writer at a time", "stop the other machines that work on it")
+            pass
+        # Somebody else's bytes are there, or ours arrived damaged.
+        there = _stat(uri)
+        if there and there.crc32c == crc32c:
+            return there.size
+        generation = there.generation if there else 0
+        time.sleep(random.uniform(0, 0.05 * 2**attempt))
+    raise Temporary(f"{uri} is not what was sent, again and again", f"the checksum {crc32c}", "run again: only this file is sent again")
 
 
 def _receive(uri: str, path: str, start: int, end: int) -> int:
