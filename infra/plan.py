@@ -98,12 +98,11 @@ class GroupPlan:
         """The spec's object in the scratch bucket."""
         return spec_name(self.spec)
 
-    @property
-    def template_name(self) -> str:
-        """Templates cannot be changed: another content has another name."""
+    def template_name(self, *resolved: str | None) -> str:
+        """Templates cannot be changed: another content has another name. ``resolved`` is what only the cloud knows: links and addresses."""
         from runners.vm import payload
 
-        return f"{self.name}-{digest([repr(self), self.metadata('', ''), payload.metadata()])[:8]}"
+        return f"{self.name}-{digest([repr(self), self.metadata('', ''), payload.metadata(), *resolved])[:8]}"
 
     def metadata(self, secret: str, scratch: str) -> dict[str, str]:
         """The VM's values; the constant part comes from ``runners.vm.payload``. ``scratch`` is unused when empty (for digests)."""

@@ -24,8 +24,8 @@ FOLDERS = (
     *registry.DEPRECATED,
 )
 _DAY_S = 86_400
-#: Objects that are worth nothing later. Specs and the function's source are small and stay.
-_EXPIRING = ("checkpoints/", "staging/", "jobs/", "access-logs/")
+#: Objects that are worth nothing later. Specs, the functions' sources and the states of jobs are small and stay: a job without its state would begin again.
+_EXPIRING = ("checkpoints/", "staging/", "builds/", "access-logs/")
 
 
 class Buckets(pulumi.ComponentResource):
@@ -65,6 +65,10 @@ class Buckets(pulumi.ComponentResource):
             action=gcp.storage.BucketLifecycleRuleActionArgs(type="Delete"),
             condition=gcp.storage.BucketLifecycleRuleConditionArgs(age=spec.checkpoint_days, matches_prefixes=list(_EXPIRING)),
         )
+        old_logs = gcp.storage.BucketLifecycleRuleArgs(
+            action=gcp.storage.BucketLifecycleRuleActionArgs(type="Delete"),
+            condition=gcp.storage.BucketLifecycleRuleConditionArgs(age=spec.checkpoint_days, matches_prefixes=["jobs/"], matches_suffixes=[".log"]),
+        )
         abandoned = gcp.storage.BucketLifecycleRuleArgs(
             action=gcp.storage.BucketLifecycleRuleActionArgs(type="AbortIncompleteMultipartUpload"),
             condition=gcp.storage.BucketLifecycleRuleConditionArgs(age=1),
@@ -77,7 +81,7 @@ class Buckets(pulumi.ComponentResource):
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
             soft_delete_policy=gcp.storage.BucketSoftDeletePolicyArgs(retention_duration_seconds=0),
-            lifecycle_rules=[expired, abandoned],
+            lifecycle_rules=[expired, old_logs, abandoned],
             labels={"elson-content": "scratch"},
             force_destroy=True,
             opts=pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self)),

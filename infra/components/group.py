@@ -47,11 +47,13 @@ class Group(pulumi.ComponentResource):
         metadata = pulumi.Output.all(foundation["apiKeySecret"], foundation["scratchBucket"]).apply(
             lambda values: payload.metadata() | plan.metadata(values[0], values[1])
         )
+        subnet, account = foundation.subnet(plan.subnet), foundation["serviceAccounts"].apply(lambda accounts: accounts[plan.role])
         external = [gcp.compute.RegionInstanceTemplateNetworkInterfaceAccessConfigArgs(nat_ip=address, network_tier="PREMIUM")] if address else []
         scheduling = plan.scheduling
         return gcp.compute.RegionInstanceTemplate(
             "template",
-            name=plan.template_name,
+            # The new template is made before the old one goes, so whatever replaces it must be in its name.
+            name=pulumi.Output.all(subnet, account, address, foundation["apiKeySecret"]).apply(lambda values: plan.template_name(*values)),
             region=plan.region,
             machine_type=plan.machine.gce_type,
             can_ip_forward=False,
@@ -63,9 +65,13 @@ class Group(pulumi.ComponentResource):
                 )
             ],
             guest_accelerators=_accelerators(plan.machine),
+            # Flex-start capacity is never a reservation's, and the API wants to hear so.
+            reservation_affinity=gcp.compute.RegionInstanceTemplateReservationAffinityArgs(type="NO_RESERVATION")
+            if scheduling.provisioning_model == "FLEX_START"
+            else None,
             network_interfaces=[
                 gcp.compute.RegionInstanceTemplateNetworkInterfaceArgs(
-                    subnetwork=foundation.subnet(plan.subnet),
+                    subnetwork=subnet,
                     nic_type="GVNIC",  # what accelerator machines need for their full bandwidth
                     access_configs=external,
                 )
@@ -82,7 +88,7 @@ class Group(pulumi.ComponentResource):
                 else None,
             ),
             service_account=gcp.compute.RegionInstanceTemplateServiceAccountArgs(
-                email=foundation["serviceAccounts"].apply(lambda accounts: accounts[plan.role]),
+                email=account,
                 scopes=["https://www.googleapis.com/auth/cloud-platform"],  # what it may do is decided by its roles alone
             ),
             # Secure boot stays off: a driver module that is not signed for it would not load, and the VM would cost money without its GPU.
@@ -144,7 +150,7 @@ class Group(pulumi.ComponentResource):
             unhealthy_threshold=6,
             http_health_check=gcp.compute.HealthCheckHttpHealthCheckArgs(port=repair.health_port, request_path="/health"),
             log_config=gcp.compute.HealthCheckLogConfigArgs(enable=True),
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            opts=pulumi.ResourceOptions(parent=self),  # the group uses the old one until it is replaced itself, so that one goes last
         )
 
 

@@ -61,7 +61,14 @@ class Network(pulumi.ComponentResource):
             )
         only = gcp.projects.IAMMemberConditionArgs(title="only the gateway", expression=" || ".join(f"destination.port == {port}" for port in ports))
         for member in spec.operators:
-            gcp.projects.IAMMember(f"operator-{member}", project=project, role="roles/iap.tunnelResourceAccessor", member=member, condition=only, opts=mine)
+            gcp.projects.IAMMember(
+                f"operator-{member}",
+                project=project,
+                role="roles/iap.tunnelResourceAccessor",
+                member=member,
+                condition=only,
+                opts=pulumi.ResourceOptions.merge(after.first, mine),
+            )
         self.link = network.id
         self.subnets = pulumi.Output.all(**{name: subnet.self_link for name, subnet in made.items()})
         self.register_outputs({"link": self.link})

@@ -1,7 +1,8 @@
 """A boot image with docker, the toolkit and a role's containers: minutes less at every boot of an expensive machine.
 
-A small VM without a GPU is made from the stock image, ``images/bake.sh`` runs on it, its disk becomes an image, and the VM is deleted whatever
-happens; the platform deletes it after an hour should this command be killed.
+A small VM without a GPU is made from the stock image, ``images/bake.sh`` runs on it, its disk becomes an image, and the VM is deleted whatever happens;
+the platform deletes it after an hour should this command be killed. It has an address of its own, since there is no NAT while no stack is up; no
+firewall rule lets anybody in.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def plan(spec: Spec, role: str, project: str, zone: str, files: Path) -> Bake:
     gcloud = ["gcloud", "compute"]
     where = [f"--project={project}", f"--zone={zone}"]
     create = [*gcloud, "instances", "create", name, *where, f"--machine-type={_MACHINE}", f"--boot-disk-size={_DISK_GB}GB", "--boot-disk-type=pd-ssd"]
-    create += [*_source(source), f"--subnet=elson-{subnet}", "--no-address", f"--service-account=elson-{role}@{project}.iam.gserviceaccount.com"]
+    create += [*_source(source), f"--subnet=elson-{subnet}", f"--service-account=elson-{role}@{project}.iam.gserviceaccount.com"]
     create += ["--scopes=cloud-platform", f"--max-run-duration={_MINUTES}m", "--instance-termination-action=DELETE", "--metadata=enable-guest-attributes=TRUE"]
     keys = {"startup-script": ROOT / "images/bake.sh", "elson-prepare": ROOT / "infra/startup/prepare.sh", "elson-images": files / "images.json"}
     create += ["--metadata-from-file=" + ",".join(f"{key}={path}" for key, path in keys.items())]

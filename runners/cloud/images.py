@@ -167,6 +167,11 @@ def build_command(stage: str, project: str, region: str, commit: str, file: Path
     }
     substitutions = ",".join(f"{key}={value}" for key, value in values.items())
     config = ["--config=images/cloudbuild.yaml", f"--substitutions={substitutions}", f"--project={project}", f"--region={region}", "--format=json"]
+    # Its own account, which may push images and read its sources in scratch, instead of the project's, which may do far more or nothing at all.
+    config += [
+        f"--service-account=projects/{project}/serviceAccounts/elson-build@{project}.iam.gserviceaccount.com",
+        f"--gcs-source-staging-dir={stacks.buckets_of(project).scratch}/builds",
+    ]
     return image, ["gcloud", "builds", "submit", *config]
 
 

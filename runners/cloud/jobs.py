@@ -8,12 +8,18 @@ gets the state.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runners.artifacts import layout, storage
 from runners.errors import UserError
 from runners.spec import BucketSpec
+from runners.vm import decide
 
+#: A VM that works writes its job's state once a minute; one that has not for so long is gone (the watchdog's measure, too).
+_SILENT_MINUTES = 20
 _COMPUTE = "https://compute.googleapis.com/compute/v1"
 
 
@@ -52,28 +58,65 @@ _SHAPE = {
 _NEEDED = {"job_id", "role", "status", "attempts"}
 
 
-def retry(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
-    """Let a job that failed begin again: no attempts, no deadline behind it. What was published stays found. Raises UserError when it is not over."""
-    now = state(buckets, job_id)
-    if now["status"] not in ("failed", "deadline"):
-        raise UserError(f"the job {job_id} is {now['status']}", "a job that failed or passed its deadline", f"elson status {job_id}")
+def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Let a job begin again that failed, or whose VM is gone without a word, or whose state cannot be read: no attempts, no minutes behind it.
 
-    def cleared(old: dict[str, Any] | None) -> dict[str, Any]:
-        return {
-            **(old or now),
-            "status": "queued",
-            "reason": f"asked for again after: {now.get('reason', '')}",
-            "attempts": 0,
-            "first_started_at": None,
-            "stage": "",
-            "earlier_s": 0.0,
-            "idle_s": 0.0,
-            "boots": [{**boot, "lived_s": 0.0} for boot in (old or now).get("boots", ())],
-            "retries": (old or now).get("retries", 0) + 1,
-        }
+    What was published stays found. Returns the new state. Raises UserError when the job is done, or a VM may be working on it.
 
-    storage.update_json(f"{layout.job(buckets, job_id)}/state.json", cleared)
+    Args:
+        compute: what the Compute API says of a job's group; ``machine`` by default.
+    """
+    uri = f"{layout.job(buckets, job_id)}/state.json"
+    found = storage.read(uri)
+    if found is None:
+        state(buckets, job_id)  # raises, with the jobs there are
+    content, generation = found or (b"", 0)
+    try:
+        before = json.loads(content)
+        job = decide.Job.from_json(before)
+    except (ValueError, RecursionError):
+        before, job = {}, decide.Job(job_id, "serve" if job_id.startswith("serve-") else "train", status="failed", reason="its state could not be read")
+    if job.status not in ("failed", "deadline") and (job.status in ("done", "idle") or _may_be_working(before, (compute or machine)(before))):
+        raise UserError(f"the job {job_id} is {job.status}", "a job that failed, passed its deadline, or lost its VM", f"elson status {job_id}")
+    again = replace(decide.begin_again(job), status="queued", reason=f"started again after: {job.reason or job.status}")
+    try:
+        storage.write_json(uri, {**before, **again.to_json(), "retries": _retries(before) + 1}, generation=generation)
+    except storage.Conflict:
+        raise UserError(f"the job {job_id} is being written by a VM", "a job that nobody works on", f"elson status {job_id}") from None
     return state(buckets, job_id)
+
+
+def _retries(before: dict[str, Any]) -> int:
+    found = before.get("retries", 0)
+    return found if isinstance(found, int) else 0
+
+
+def _may_be_working(before: dict[str, Any], vm: dict[str, Any]) -> bool:
+    """Whether a VM may be at work: its group has one to make or to run, or, where Compute cannot be asked, the state was written a moment ago."""
+    if "size" in vm:
+        return bool(vm["size"])
+    try:
+        return datetime.now(UTC) - datetime.fromisoformat(before["updated_at"]) < timedelta(minutes=_SILENT_MINUTES)
+    except (KeyError, ValueError, TypeError):
+        return True
+
+
+def start(where: dict[str, str]) -> str:
+    """Set a job's group, which is there with size 0, to 1 again; returns why that did not work, or an empty text.
+
+    Pulumi's state says 1 all the time, so `pulumi up` alone would change nothing. The watchdog forgets a group as soon as it has seen it empty.
+    """
+    import google.auth
+    import google.auth.exceptions
+    from google.auth.transport.requests import AuthorizedSession
+
+    try:
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+        group = f"{_COMPUTE}/projects/{where['project']}/regions/{where['region']}/instanceGroupManagers/{where['group']}"
+        answer = AuthorizedSession(credentials).post(f"{group}/resize", params={"size": 1}, timeout=30)
+    except (google.auth.exceptions.GoogleAuthError, OSError, KeyError) as error:
+        return f"Compute cannot be asked: {str(error)[:200]}"
+    return "" if answer.status_code == 200 else f"Compute answers {answer.status_code}: {answer.text[:200]}"
 
 
 def last_log(buckets: BucketSpec, job_id: str, lines: int) -> list[str]:

@@ -53,15 +53,18 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
 @click.argument("job", shell_complete=completion.jobs)
 @place_options
 def retry(place: Place, job: str) -> None:
-    """Let a job that failed, or passed its deadline, begin again: its attempts are forgotten, its checkpoints and results are not.
+    """Let a job begin again that failed, passed its deadline, or lost its VM: its attempts are forgotten, its checkpoints and results are not.
+
+    Its group gets a VM again where it is still there; else `pulumi up` makes it.
 
     \b
     Examples:
-      elson retry dora-0123456789abcdef && pulumi up --refresh -s train-h100
+      elson retry dora-0123456789abcdef
     """
     with place.open() as buckets:
         found = jobs.retry(buckets, job)
-    click.echo(f"{job} may begin again; now: pulumi up --refresh (its group has size 0: {found.get('machine', {}).get('group', '?')})")
+    problem = "it is of this machine" if place.home else jobs.start(found.get("machine", {}))
+    click.echo(f"{job} begins again: {f'its group was not started ({problem}); now: pulumi up --refresh' if problem else 'its group gets a VM'}")
 
 
 def _show(found: dict[str, Any]) -> None:

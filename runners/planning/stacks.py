@@ -143,6 +143,8 @@ def from_config(name: str, project: str, values: dict[str, Any], source: str) ->
     spec = parse({**defaults, **values}, source)
     if (spec.foundation is None) == (spec.machine is None):
         raise UserError(f"{source} has {'both' if spec.machine else 'neither'} foundation and machine", "one of the two under elson:spec", f"edit {source}")
+    if spec.machine and spec.machine.role == "serve":
+        spec = spec.model_copy(update={"profile": name})
     return Stack(name, project, spec)
 
 
@@ -190,9 +192,11 @@ def _serving(spec: Spec) -> ResolvedStack:
             shaped_as, merges = _base_of(spec.buckets, entry), True
     serve = spec.serve.model_copy(update=registry.pinned(entry))
     resolved = spec.model_copy(update={"serve": serve})
+    # The profile is the stack's name: two stacks with equal settings are two servers, each with its own state.
     inputs = [entry.id, spec.profile, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
-    shape = _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
-    return ResolvedStack(resolved, f"serve-{digest(inputs)}", registry.format_of(shaped_as), shape, model_copies=2 if merges else 1)
+    job_id, shape = f"serve-{digest(inputs)}", _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
+    over = _over(spec.buckets, job_id)
+    return ResolvedStack(resolved, job_id, registry.format_of(shaped_as), shape, model_copies=2 if merges else 1, over=over)
 
 
 def _images_are_built(spec: Spec, role: str) -> None:

@@ -125,6 +125,8 @@ def test_a_base_without_a_digest_is_refused_with_the_command_that_finds_it(bases
     values = dict(part.split("=", 1) for part in next(p for p in call if p.startswith("--substitutions=")).removeprefix("--substitutions=").split(","))
     assert values["_BASE"] == f"h/caddy@{DIGEST}" and values["_BASE_ARGUMENT"] == "CADDY_BASE" and values["_COMMIT"] == "abc"
     assert values["_COMPAT_BASE"] == values["_BASE"], "an empty place for the compatibility library"
+    assert "--service-account=projects/proj/serviceAccounts/elson-build@proj.iam.gserviceaccount.com" in call
+    assert "--gcs-source-staging-dir=gs://proj-elson-scratch/builds" in call, "where that account may read (infra/components/identities.py)"
 
 
 def test_a_server_gets_the_compatibility_library_of_its_own_base(bases: Path) -> None:
@@ -191,7 +193,7 @@ def test_baking_uses_a_machine_without_a_gpu_that_ends_by_itself(tmp_path: Path)
     calls = planned(tmp_path)
     create = " ".join(calls.create)
     assert "--machine-type=n2-standard-4" in create and "accelerator" not in create.replace("ubuntu-accelerator", "").replace("os-accelerator", "")
-    assert "--max-run-duration=60m --instance-termination-action=DELETE" in create and "--no-address" in create
+    assert "--max-run-duration=60m --instance-termination-action=DELETE" in create and "--no-address" not in create, "without a stack there is no NAT"
     assert "--image-family=ubuntu-accelerator-2404-amd64-with-nvidia-580" in create
     assert calls.cleanup[3:5] == ["delete", calls.create[4]]
     assert calls.image.endswith(calls.create[4])

@@ -74,6 +74,7 @@ MOVED = {
     "RegionInstanceTemplate.disks.diskType": ("AttachedDiskInitializeParams", "diskType"),
     "RegionInstanceTemplate.disks.labels": ("AttachedDiskInitializeParams", "labels"),
     "RegionInstanceTemplate.disks.sourceImage": ("AttachedDiskInitializeParams", "sourceImage"),
+    "RegionInstanceTemplate.reservationAffinity.type": ("ReservationAffinity", "consumeReservationType"),
     "RegionInstanceTemplate.guestAccelerators.count": ("AcceleratorConfig", "acceleratorCount"),
     "RegionInstanceTemplate.guestAccelerators.type": ("AcceleratorConfig", "acceleratorType"),
     "Secret.replication.auto": ("Replication", "automatic"),

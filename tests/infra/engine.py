@@ -1,7 +1,9 @@
 """A stand-in for the Pulumi engine: the two gRPC services of the SDK, against which a program runs as its own process.
 
 It sees what the real engine sees: every registration with its options, dependencies and secrets, unknown values in a preview, stack references, outputs, logs.
-It was compared with the real launcher: the requests are byte-identical. Not here: providers, diffs, state.
+It was compared with the real launcher: the requests are byte-identical. Not here: providers and state. What the platform would refuse is said by ``refusals``
+(two runs: names that are taken while the old and the new are both there, things that are deleted while they are used) and ``impatience`` (one run: resources
+that do not wait for their API or for grants, and APIs that count a user's call on no project).
 """
 
 from __future__ import annotations
@@ -223,3 +225,96 @@ def run(
     finally:
         server.stop(0)
     return Run(done.returncode, done.stderr, list(monitor.registered.values()), monitor.outputs, engine.logs)
+
+
+#: Inputs that replace a resource when they change: all of them, or the named ones (provider documentation, "Changing this forces a new resource").
+_FORCES_NEW: dict[str, tuple[str, ...] | None] = {
+    "RegionInstanceTemplate": None,
+    "RegionInstanceGroupManager": ("name", "region", "baseInstanceName", "distributionPolicyZones", "description"),
+    "HealthCheck": ("name",),
+    "Address": ("name", "region", "addressType", "networkTier"),
+    "Firewall": ("name", "network", "direction"),
+    "Router": ("name", "region", "network"),
+    "RouterNat": ("name", "region", "router"),
+    "BucketObject": ("name", "bucket"),
+}
+#: What is used by what, by the input that says so: it cannot be deleted while the user is there.
+_USED_BY = {"HealthCheck": "RegionInstanceGroupManager", "RegionInstanceTemplate": "RegionInstanceGroupManager", "Router": "RouterNat"}
+
+
+def refusals(before: Run, after: Run) -> list[str]:
+    """What Google would refuse in an ``up`` from one run to the other."""
+    old, found = {r.urn: r for r in before.custom}, []
+    replaced = {r.urn for r in after.custom if r.urn in old and _is_replaced(old[r.urn], r)}
+    for r in (r for r in after.custom if r.urn in replaced):
+        kind, was = r.type.split(":")[-1], old[r.urn]
+        if not r.request.deleteBeforeReplace and was.inputs.get("name") == r.inputs.get("name"):
+            found.append(f"{r.key}: the new one is made before the old one goes, and its name is taken ({r.inputs.get('name')})")
+        user = _USED_BY.get(kind)
+        # The engine deletes first what depends on it only where that is replaced *because of it*; a link that can be changed in place does not force that.
+        if r.request.deleteBeforeReplace and user and any(r.urn in other.request.dependencies for other in after.custom if other.type.endswith(f":{user}")):
+            found.append(f"{r.key}: the old one is deleted while it is used by the {user}")
+    return found
+
+
+def _is_replaced(before: Registered, after: Registered) -> bool:
+    kind = after.type.split(":")[-1]
+    if kind not in _FORCES_NEW:
+        return False
+    keys = _FORCES_NEW[kind] or tuple({*before.inputs, *after.inputs})
+    return any(before.inputs.get(key) != after.inputs.get(key) for key in keys)
+
+
+#: Beginning of a type -> the API that must be switched on before.
+_SERVICE_OF = {
+    "gcp:artifactregistry/": "artifactregistry", "gcp:billing/": "billingbudgets", "gcp:cloudfunctionsv2/": "cloudfunctions", "gcp:cloudrunv2/": "run",
+    "gcp:cloudscheduler/": "cloudscheduler", "gcp:compute/": "compute", "gcp:logging/": "logging", "gcp:monitoring/": "monitoring", "gcp:pubsub/": "pubsub",
+    "gcp:secretmanager/": "secretmanager", "gcp:serviceaccount/": "iam", "gcp:projects/iAMCustomRole": "iam", "gcp:projects/iAMMember": "cloudresourcemanager",
+    "gcp:storage/": "storage",
+}  # fmt: skip
+#: APIs that count a user's call on a project which the provider must name: the billing account has none.
+_NEED_QUOTA_PROJECT = ("gcp:billing/",)
+_GRANTS = ("IAMMember", "BucketIAMMember", "RepositoryIamMember")
+
+
+def impatience(run: Run, *, services_are_on: bool = False) -> list[str]:
+    """Resources that a first ``up`` in a new project would make too early, or with nothing to count the call on."""
+    known, found = {r.urn: r for r in run.resources}, []
+
+    def ancestors(urn: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [urn]
+        while todo:
+            # What a component depends on, its children wait for through their own dependencies; a parent alone is not waited for.
+            for other in known[todo.pop()].request.dependencies:
+                if other in known and other not in seen:
+                    seen.add(other)
+                    todo.append(other)
+        return seen
+
+    grants: dict[str, set[str]] = {}
+    for r in run.custom:
+        if r.type.split(":")[-1] in _GRANTS:
+            grants.setdefault(r.inputs["member"].partition(":")[2], set()).add(r.urn)
+    for r in run.custom:
+        before = ancestors(r.urn)
+        on = {known[urn].inputs.get("service") for urn in before if known[urn].type.endswith(":Service")}
+        needed = next((f"{service}.googleapis.com" for begin, service in _SERVICE_OF.items() if r.type.startswith(begin)), None)
+        if needed and needed not in on and not services_are_on:
+            found.append(f"{r.key} does not wait for {needed}")
+        if r.type.endswith(":Function"):
+            pauses = [urn for urn in before if known[urn].type == "time:index/sleep:Sleep"]
+            waited = set().union(*(ancestors(urn) for urn in pauses)) if pauses else set()
+            accounts = (r.inputs["buildConfig"]["serviceAccount"].rsplit("/", 1)[-1], r.inputs["serviceConfig"]["serviceAccountEmail"])
+            late = [
+                known[urn].key
+                for email, urns in grants.items()
+                for urn in urns
+                if email.startswith(tuple(f"elson-{a}" if "@" not in a else a for a in accounts))
+            ]
+            found += [f"{r.key} does not wait until the grant {key} is known" for key in late if not any(known[urn].key == key for urn in waited)]
+        provider = next((p for p in run.resources if p.type == "pulumi:providers:gcp" and r.request.provider.startswith(p.urn)), None)
+        counted = provider and str(provider.inputs.get("userProjectOverride")).lower() == "true" and provider.inputs.get("billingProject")
+        if r.type.startswith(_NEED_QUOTA_PROJECT) and not counted:
+            found.append(f"{r.key} has no quota project: a user's login is answered with 403")
+    return found

@@ -49,8 +49,8 @@ def test_whatever_is_asked_for_has_valid_names_and_an_end(what: tuple[str, Any],
     name, model = what
     found = group(job=job, role=role, machine_type=name, provisioning_model=model, image_is_baked=baked)
     assert NAME.fullmatch(found.name)
-    assert NAME.fullmatch(found.template_name)
-    assert found.template_name.startswith(found.name)
+    assert NAME.fullmatch(found.template_name())
+    assert found.template_name().startswith(found.name)
     assert all(LABEL.fullmatch(value) for _, value in found.labels)
     assert found.scheduling.termination_action == "DELETE"
     assert 0 < found.scheduling.max_run_s <= 7 * 86_400
@@ -68,8 +68,9 @@ def test_whatever_is_asked_for_has_valid_names_and_an_end(what: tuple[str, Any],
 
 
 def test_a_template_is_named_by_what_it_holds() -> None:
-    assert group().template_name == group().template_name
-    assert group().template_name != group(disk_gb=300).template_name
+    assert group().template_name("subnet") == group().template_name("subnet")
+    assert group().template_name() != group(disk_gb=300).template_name()
+    assert len({group().template_name(*values) for values in (("a", "b"), ("a", "c"), ("b", "b"), ("a", "b", "203.0.113.7"))}) == 4
     assert group().name == group(disk_gb=300).name
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import engine
 import pytest
 from conftest import IMAGES, PROJECT, ROOT, Cloud, foundation_outputs, job_state, publish
 from engine import UNKNOWN, Registered, Run, Secret
@@ -88,6 +90,7 @@ def test_flex_start_is_asked_for_as_the_platform_wants_it(shared_cloud: Cloud) -
     assert (scheduling["automaticRestart"], scheduling["instanceTerminationAction"]) == (False, "DELETE")
     assert not scheduling["preemptible"]
     assert "preemptionNoticeDuration" not in scheduling
+    assert run.only("RegionInstanceTemplate").inputs["reservationAffinity"] == {"type": "NO_RESERVATION"}
     group = run.only("RegionInstanceGroupManager").inputs
     assert group["targetSizePolicies"] == [{"mode": "BULK"}]
     assert group["distributionPolicyTargetShape"] == "ANY_SINGLE_ZONE"
@@ -179,6 +182,76 @@ def test_a_job_that_failed_for_good_stays_at_0_until_somebody_says_otherwise(clo
     assert "attempts used up" in run.warnings
 
 
+def test_a_server_that_failed_stays_at_0_and_two_stacks_are_two_servers(cloud: Cloud) -> None:
+    first = cloud.run("serve-l4")
+    assert look_up(cloud.spec("serve-l4", profile="serve-l4-spot")).job_id != first.outputs["job"]
+    job_state(cloud.buckets, first.outputs["job"], status="failed", reason="attempts used up")
+    again = cloud.run("serve-l4")
+    assert again.only("RegionInstanceGroupManager").inputs["targetSize"] == 0
+    assert f"elson retry {first.outputs['job']}" in again.warnings
+
+
+@pytest.mark.parametrize("changed", ["subnets", "serviceAccounts", "apiKeySecret"])
+def test_another_subnet_or_account_is_another_template_name(changed: str, shared_cloud: Cloud, runs: Runs) -> None:
+    """A template is replaced by a new one that is made first: under the same name the API would refuse it."""
+    other = foundation_outputs(shared_cloud.buckets)
+    other[changed] = {key: f"{value}-2" for key, value in other[changed].items()} if isinstance(other[changed], dict) else f"{other[changed]}-2"
+    after = shared_cloud.run("serve-l4", stacks={"organization/elson/foundation": other})
+    assert engine.refusals(runs("serve-l4", False), after) == []
+    assert after.only("RegionInstanceTemplate").inputs["name"] != runs("serve-l4", False).only("RegionInstanceTemplate").inputs["name"]
+
+
+def test_another_model_replaces_a_server_without_a_refusal(shared_cloud: Cloud, runs: Runs) -> None:
+    after = shared_cloud.run("serve-l4", serve={"max_sequences": 16})
+    assert after.outputs["job"] != runs("serve-l4", False).outputs["job"]
+    assert engine.refusals(runs("serve-l4", False), after) == []
+
+
+def test_the_engine_refuses_what_the_platform_refuses(runs: Runs) -> None:
+    """The stand-in's own test: names taken while both are there, and a health check that goes before its group."""
+    before = runs("serve-l4", False)
+
+    def changed(kind: str, **inputs: Any) -> Run:
+        swap = [replace(r, inputs={**r.inputs, **inputs}) if r.type.endswith(f":{kind}") else r for r in before.resources]
+        return replace(before, resources=swap)
+
+    assert "name is taken" in engine.refusals(before, changed("RegionInstanceTemplate", machineType="g2-standard-4"))[0]
+    check = before.only("HealthCheck")
+    request = type(check.request)()
+    request.CopyFrom(check.request)
+    request.deleteBeforeReplace = True
+    old_way = [replace(r, request=request, inputs={**r.inputs, "name": "other"}) if r is check else r for r in before.resources]
+    assert "is used by" in engine.refusals(before, replace(before, resources=old_way))[0]
+
+
+def test_everything_waits_for_its_service_and_grants_and_the_budget_has_a_quota_project(runs: Runs) -> None:
+    assert engine.impatience(runs("foundation", False)) == []
+    for stack in MACHINES:
+        assert engine.impatience(runs(stack, False), services_are_on=True) == []
+
+
+def test_the_engine_sees_what_does_not_wait(runs: Runs) -> None:
+    run = runs("foundation", False)
+
+    def without(kind: str, dropped: str) -> list[str]:
+        resources = []
+        for r in run.resources:
+            request = type(r.request)()
+            request.CopyFrom(r.request)
+            if r.type.endswith(f":{kind}"):
+                kept = [d for d in request.dependencies if dropped not in d]
+                del request.dependencies[:]
+                request.dependencies.extend(kept)
+                if dropped == "provider":
+                    request.provider = ""
+            resources.append(replace(r, request=request))
+        return engine.impatience(replace(run, resources=resources))
+
+    assert any("monitoring.googleapis.com" in found for found in without("Dashboard", "::"))
+    assert any("grant" in found for found in without("Function", "grants-known"))
+    assert any("quota project" in found for found in without("Budget", "provider"))
+
+
 def test_another_spec_is_another_group_that_replaces_the_first(shared_cloud: Cloud, runs: Runs) -> None:
     before = runs("train-h100", False)
     after = shared_cloud.run("train-h100", train={"epochs": 4}, names={"dora": "other-v1", "qdora": "other-q4-v1"})
@@ -239,12 +312,38 @@ def test_models_are_locked_three_times(runs: Runs) -> None:
         assert folder.request.protect
 
 
+def test_exclude_protected_keeps_what_the_readme_says(runs: Runs) -> None:
+    known = {r.urn: r for r in runs("foundation", False).resources}
+    kept, todo = set[str](), [urn for urn, r in known.items() if r.request.protect]
+    while todo:
+        if (urn := todo.pop()) in known and urn not in kept:
+            kept.add(urn)
+            todo += known[urn].request.dependencies
+    others = {known[urn].key for urn in kept if not known[urn].request.protect and not known[urn].type.startswith("elson:")}
+    assert {key for key in others if not key.startswith("Service ")} == {"Bucket scratch", "Sleep services-known"}
+
+
 def test_checkpoints_are_not_billed_after_they_are_gone(runs: Runs) -> None:
     scratch = runs("foundation", False).only("Bucket", "scratch").inputs
     assert scratch["softDeletePolicy"]["retentionDurationSeconds"] == 0
-    prefixes = scratch["lifecycleRules"][0]["condition"]["matchesPrefixes"]
-    assert "specs/" not in prefixes  # a running stack still names its spec
-    assert "checkpoints/" in prefixes
+    gone = {name for name in OBJECTS if any(expires(rule, name, 15) for rule in scratch["lifecycleRules"])}
+    assert gone == {"checkpoints/a/step-1/adapter.bin", "staging/a/b", "builds/source.tgz", "access-logs/models", "jobs/serve-1/logs/vm-1-aaaaaaaa.log"}
+    assert not any(expires(rule, name, 13) for rule in scratch["lifecycleRules"] for name in OBJECTS)
+
+
+OBJECTS = (
+    *("checkpoints/a/step-1/adapter.bin", "staging/a/b", "builds/source.tgz", "access-logs/models", "jobs/serve-1/logs/vm-1-aaaaaaaa.log"),
+    # A running stack names its spec; a job whose state is gone would begin again by itself; the functions are deployed from their sources.
+    *("specs/abc.json", "jobs/serve-1/state.json", "functions/stop-1.zip", "watchdog/elson-train-1.json"),
+)
+
+
+def expires(rule: dict[str, Any], name: str, age_days: int) -> bool:
+    """Whether a lifecycle rule deletes an object of that age; conditions hold together, prefixes and suffixes each for one of them."""
+    when = rule["condition"]
+    matches = [name.startswith(tuple(when["matchesPrefixes"])) if "matchesPrefixes" in when else True]
+    matches.append(name.endswith(tuple(when["matchesSuffixes"])) if "matchesSuffixes" in when else True)
+    return rule["action"]["type"] == "Delete" and all(matches) and age_days >= when["age"]
 
 
 # --- the foundation --------------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_a_job_that_is_over_may_begin_again(buckets: BucketSpec, status: str) ->
     put(buckets, status=status, reason="no quota")
     again = jobs.retry(buckets, "job-1")
     assert (again["status"], again["attempts"], again["first_started_at"], again["stage"]) == ("queued", 0, None, "")
-    assert "no quota" in again["reason"] and Job.from_json(again).boots == BOOTS
+    assert "no quota" in again["reason"] and Job.from_json(again).boots == BOOTS and again["earlier_s"] == 0
 
 
 @pytest.mark.parametrize("status", ["running", "done", "ready"])
@@ -54,6 +54,29 @@ def test_a_job_that_is_not_over_is_left_alone(buckets: BucketSpec, status: str) 
     put(buckets, status=status)
     with pytest.raises(UserError, match=f"is {status}"):
         jobs.retry(buckets, "job-1")
+
+
+@pytest.mark.parametrize("status", ["running", "starting", "ready", "preempted", "retrying"])
+def test_a_job_whose_vm_went_without_a_word_may_begin_again(buckets: BucketSpec, status: str) -> None:
+    put(buckets, status=status, earlier_s=7000.0)
+    with pytest.raises(UserError, match=f"is {status}"):
+        jobs.retry(buckets, "job-1", lambda _: {"size": 1})
+    again = jobs.retry(buckets, "job-1", lambda _: {"size": 0})
+    assert (again["status"], again["attempts"], again["earlier_s"]) == ("queued", 0, 0.0)
+
+
+def test_where_compute_cannot_be_asked_the_state_s_age_decides(buckets: BucketSpec) -> None:
+    put(buckets, status="running", updated_at="2026-03-01T00:00:00+00:00")
+    assert jobs.retry(buckets, "job-1", lambda _: {"problem": "no rights"})["status"] == "queued"
+    with pytest.raises(UserError, match="is queued"):
+        jobs.retry(buckets, "job-1", lambda _: {"size": 1})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"job_id": "job-1", "role": "train", "attempts": "many"}'])
+def test_a_job_whose_state_cannot_be_read_may_begin_again(buckets: BucketSpec, content: str) -> None:
+    storage.write(f"{layout.job(buckets, 'job-1')}/state.json", content, generation=0)
+    again = jobs.retry(buckets, "job-1")
+    assert (again["status"], again["role"]) == ("queued", "train") and Job.from_json(again).attempts == 0
 
 
 def test_what_compute_says_is_optional() -> None:
