@@ -146,6 +146,8 @@ class MergeSpec(Strict):
     probe_examples: int = Field(16, ge=1)
     max_mean_kl: float = Field(0.01, gt=0)
     min_top1_agreement: Fraction = 0.96
+    rounding_factor: float = Field(4.0, gt=0, description="the KL may be so many times that of rounding once more, and the adapter must have changed as much")
+    adapter_share: Fraction = Field(0.10, description="or this share of the KL between base and adapter, whichever is larger")
 
 
 class QuantizeSpec(Strict):

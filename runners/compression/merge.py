@@ -4,9 +4,10 @@ Weights are merged tensor by tensor in fp32 and written in bf16, without loading
 result written once, and the largest thing in memory is one shard. vLLM cannot apply a DoRA adapter (vllm#10849), so this is
 also what a server does that is given one (``merge_streaming``).
 
-The gate runs the adapter as stock peft applies it beside the merged model on held-out examples. A maximum over logits
-would fail on rounding alone (bf16 moves single logits by 0.1 and more); mean KL and top-1 agreement do not, and both see a
-magnitude vector that was left out.
+Three gates. Every tensor is computed a second time from base and adapter and compared exactly, every file beside them too
+(``parity.py``): that sees a matrix, a layer or a shard that is wrong, however little the adapter moved it. The adapter as stock
+peft applies it runs beside the merged model on held-out examples: mean KL and top-1 agreement, bound relative to what the
+adapter changed and to what rounding alone changes. And the adapter must have changed more than rounding does.
 
     elson merge --spec gs://PROJECT-elson-scratch/specs/<digest>.json --work DIR
 """
@@ -46,28 +47,72 @@ def merge(spec: Spec, base: Path, adapter: Path, dataset: Path, work: Path) -> M
         UserError: an adapter that does not belong to this base, or lacks tensors.
         GateFailed: the merged model answers differently; the folder is left for a look, and is not published.
     """
-    import torch
-
     from runners.compression import gates
-    from runners.training.examples import load_tokenizer, validation_split
 
-    watch, device = Stopwatch(), "cuda" if torch.cuda.is_available() else "cpu"
-    merged = work / "merged"
+    watch, merged = Stopwatch(), work / "merged"
     with watch.phase("merge"):
         merge_streaming(base, adapter, merged)
     with watch.phase("compare with the adapter"):
-        probes = validation_split(spec, dataset, load_tokenizer(base), spec.merge.probe_examples)
-        dtype = gates.measuring_dtype(device)
-        expected = gates.log_probabilities(_with_adapter(base, adapter, device, dtype), probes)
-        found = gates.distance(expected, gates.load_plain(merged, device, dtype), probes)
-    held = (
-        Gate(name="mean KL, merged against adapter", value=found.mean_kl, bound=spec.merge.max_mean_kl, rule="at most"),
-        Gate(name="top-1 agreement, merged against adapter", value=found.top1_agreement, bound=spec.merge.min_top1_agreement, rule="at least"),
-    )
-    metrics = {**found.as_metrics("merged"), "adapter_perplexity": round(found.reference_perplexity, 6), "probe_tokens": found.tokens, "probes": len(probes)}
-    log.event("merged", mean_kl=round(found.mean_kl, 6), top1_agreement=round(found.top1_agreement, 4), tokens_compared=found.tokens)
-    gates.hold("merge", held, metrics, "check that adapter and base belong together; more merge.probe_examples make the figures steadier")
+        held, metrics = measure(spec, base, adapter, merged, dataset)
+    fix = "check that adapter and base belong together; an adapter that changes no more than rounding does needs more training"
+    gates.hold("merge", held, metrics, fix)
     return MergeResult(merged, held, metrics, tuple(watch.phases))
+
+
+def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) -> tuple[tuple[Gate, ...], dict[str, Any]]:
+    """Hold a merged folder, as it is on the disk, against base and adapter: the gates, and what was measured."""
+    import torch
+
+    from runners.compression import gates, parity
+    from runners.training.examples import load_tokenizer, validation_split
+
+    settings, device = spec.merge, "cuda" if torch.cuda.is_available() else "cpu"
+    problems = [*parity.unlike_tensors(base, adapter, merged, device), *parity.unlike_files(base, adapter, merged)]
+    probes, theirs = (validation_split(spec, dataset, load_tokenizer(folder), settings.probe_examples) for folder in (base, merged))
+    problems += [f"{one.id} is other tokens through the merged model's template" for one, two in zip(probes, theirs, strict=True) if one != two]
+    for problem in problems[:20]:
+        log.warning("the merged model is not what base and adapter say", problem=problem)
+    dtype = gates.measuring_dtype(device)
+    model = _with_adapter(base, adapter, device, dtype)
+    expected = gates.log_probabilities(model, probes)
+    with model.disable_adapter():
+        taught = gates.distance(expected, model, probes)
+    del model
+    plain = gates.load_plain(merged, device, dtype)
+    found = gates.distance(expected, plain, probes)
+    rounded = gates.log_probabilities(plain, probes)
+    _round_again(plain, seed=0)
+    noise = gates.distance(rounded, plain, probes).mean_kl
+    bound = min(settings.max_mean_kl, max(settings.rounding_factor * noise, settings.adapter_share * taught.mean_kl))
+    held = (
+        Gate(name="tensors and files unlike base and adapter", value=len(problems), bound=0, rule="at most"),
+        Gate(name="mean KL, base against adapter", value=taught.mean_kl, bound=settings.rounding_factor * noise, rule="at least"),
+        Gate(name="mean KL, merged against adapter", value=found.mean_kl, bound=bound, rule="at most"),
+        Gate(name="top-1 agreement, merged against adapter", value=found.top1_agreement, bound=settings.min_top1_agreement, rule="at least"),
+    )
+    metrics: dict[str, Any] = {
+        **found.as_metrics("merged"),
+        "adapter_perplexity": round(found.reference_perplexity, 6),
+        "probe_tokens": found.tokens,
+        "probes": len(probes),
+    }
+    metrics |= {"adapter_mean_kl": taught.mean_kl, "rounding_mean_kl": noise, "problems": problems[:20]}
+    log.event("merged", mean_kl=round(found.mean_kl, 6), top1_agreement=round(found.top1_agreement, 4), tokens_compared=found.tokens)
+    return held, metrics
+
+
+def _round_again(model: Any, seed: int) -> None:
+    """Move one weight in twelve of the linear layers by a step of bf16, up or down: on average as far as the merge's own rounding moves all of them."""
+    import torch
+
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                generator = torch.Generator(module.weight.device).manual_seed(seed)
+                for rows in module.weight.split(1024):
+                    chance = torch.rand(rows.shape, generator=generator, device=rows.device)
+                    step = rows.float().abs().log2().floor().exp2() * 2**-7
+                    rows += (step * ((chance < 1 / 24).float() - (chance > 23 / 24).float())).to(rows.dtype)
 
 
 def _with_adapter(base: Path, adapter: Path, device: str, dtype: Any) -> Any:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from runners.compression import gates, merge
+from runners.compression import gates, merge, parity
 from runners.errors import UserError
 from runners.spec import Spec
 from runners.training import train
@@ -50,7 +50,8 @@ def test_a_model_in_several_files(adapter: Path, base: Path, tmp_path: Path) -> 
 
 def test_the_gate_passes_and_says_how_far(adapter: Path, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path) -> None:
     result = merge.merge(make_spec(), base, adapter, dataset, tmp_path)
-    assert [gate.passed for gate in result.gates] == [True, True]
+    assert [gate.passed for gate in result.gates] == [True, True, True, True]
+    assert result.metrics["problems"] == [] and result.metrics["adapter_mean_kl"] > 10 * result.metrics["rounding_mean_kl"] > 0
     assert result.metrics["merged_mean_kl"] < 1e-3 and result.metrics["probe_tokens"] > 100
     assert (result.merged / "tokenizer.json").exists() and (result.merged / "chat_template.jinja").exists()
     assert json.loads((result.merged / "config.json").read_text())["dtype"] == "bfloat16"
@@ -82,7 +83,7 @@ def test_a_merge_without_magnitudes_fails_the_gate(
     monkeypatch.setattr(merge, "merged_weight", lambda w, layer, s: real(w, {n: t for n, t in layer.items() if "magnitude" not in n}, s))
     with pytest.raises(gates.GateFailed, match="mean KL, merged against adapter is") as failed:
         merge.merge(make_spec(), base, loud, dataset, tmp_path)
-    assert not failed.value.gates[0].passed and failed.value.metrics["merged_mean_kl"] > 0.01
+    assert not failed.value.gates[0].passed and not failed.value.gates[2].passed and failed.value.metrics["merged_mean_kl"] > 0.01
 
 
 def test_an_adapter_of_another_model_is_refused(adapter: Path, base: Path, tmp_path: Path) -> None:
@@ -94,3 +95,49 @@ def test_an_adapter_of_another_model_is_refused(adapter: Path, base: Path, tmp_p
     (odd / "adapter_config.json").write_text(json.dumps({**config, "rank_pattern": {"q_proj": 3}}))
     with pytest.raises(UserError, match="rank_pattern"):
         merge.merge_streaming(base, odd, tmp_path / "merged")
+
+
+def test_an_adapter_that_changes_nothing_is_refused(adapter: Path, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path) -> None:
+    """Nothing is wrong with the merge: it is the base model under another name."""
+
+    def untrained(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        weights = load_file(base / "model.safetensors")
+        norms = {
+            f"base_model.model.{name.removesuffix('.weight')}.lora_magnitude_vector": one.float().norm(dim=1) for name, one in weights.items() if one.ndim == 2
+        }
+        return {name: norms[name] if "magnitude" in name else one * (0 if "lora_B" in name else 1) for name, one in tensors.items()}
+
+    nothing = edited(adapter, tmp_path / "nothing", untrained)
+    with pytest.raises(gates.GateFailed, match="mean KL, base against adapter is .* at least") as failed:
+        merge.merge(make_spec(), base, nothing, dataset, tmp_path)
+    assert [gate.passed for gate in failed.value.gates] == [True, False, True, True]
+
+
+DAMAGES: dict[str, Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], dict[str, torch.Tensor]]] = {
+    "no k_proj is merged": lambda merged, base: {**merged, **{n: t.bfloat16() for n, t in base.items() if "k_proj.weight" in n}},
+    "one layer is left out": lambda merged, base: {**merged, **{n: t.bfloat16() for n, t in base.items() if "layers.0." in n}},
+    "one number is one step off": lambda merged, base: {
+        **merged,
+        "lm_head.weight": merged["lm_head.weight"].index_put((torch.tensor([3]), torch.tensor([5])), torch.tensor(2.0).bfloat16()),
+    },
+    "a matrix is missing": lambda merged, base: {n: t for n, t in merged.items() if "layers.1.mlp.up_proj" not in n},
+    "a norm is 1 % larger": lambda merged, base: {**merged, "model.norm.weight": merged["model.norm.weight"] * 1.02},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_tensor_that_is_not_what_base_and_adapter_say(name: str, adapter: Path, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path) -> None:
+    """Each passed the gates on answers alone. tests/benchmarks/training_damage.py has the whole table."""
+    merged = merge.merge_streaming(base, adapter, tmp_path / "merged")
+    file = merged / "model.safetensors"
+    save_file(DAMAGES[name](load_file(file), load_file(base / "model.safetensors")), file, metadata={"format": "pt"})
+    assert parity.unlike_tensors(base, adapter, merged)
+
+
+def test_files_beside_the_tensors(adapter: Path, base: Path, tmp_path: Path) -> None:
+    merged = merge.merge_streaming(base, adapter, tmp_path / "merged")
+    assert parity.unlike_files(base, adapter, merged) == []
+    (merged / "chat_template.jinja").write_text((merged / "chat_template.jinja").read_text() + " ")
+    config = json.loads((merged / "config.json").read_text())
+    (merged / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    assert parity.unlike_files(base, adapter, merged) == ["chat_template.jinja is not that of the adapter", "config.json differs in rms_norm_eps"]
