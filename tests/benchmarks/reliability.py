@@ -187,9 +187,9 @@ def page(record: dict[str, Any]) -> str:
     for name, title in TITLES.items():
         if row := record.get(name):
             result = dict(row["result"])
-            tried, lost = result.pop("tried"), next((result.pop(key) for key in list(result) if key.startswith("lost")), "-")
+            tried, lost = result.pop("tried"), next((result.pop(key) for key in list(result) if key.startswith(("lost,", "lost or"))), "-")
             details = "; ".join(f"{key}: {value}" for key, value in result.items())
-            lines.append(f"| {title} | {tried:,} | {lost} | {details} | {str(row['commit'])[:8]} | {row['date']} |")
+            lines.append(f"| {title} | {tried:,} | {lost} | {details} | {str(row['commit'])[:8] + ('+' if row.get('dirty') else '')} | {row['date']} |")
     return "\n".join(lines) + ABOUT
 
 
@@ -202,7 +202,7 @@ each, and others run in the tests: [storage](artifacts/test_storage_faults.py), 
 
 On another machine:
 
-    .venv/bin/python -m tests.benchmarks.reliability --kills 100 --races 1000 --faults 60 --fuzz 10000
+    .venv/bin/python -m tests.benchmarks.reliability --kills 100 --races 1000 --faults 60 --jobs 2
 """
 
 
