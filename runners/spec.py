@@ -63,6 +63,7 @@ class BaseModelSpec(Strict):
     """The model that is fine-tuned. ``id`` is the digest of its manifest, filled in when the spec is resolved."""
 
     name: Name = "elson-finance-trading-14b-final"
+    source: str | None = Field(None, description="where `elson up` publishes it from when it is not there: hf:OWNER/NAME@COMMIT, gs://… or a folder")
     id: Id | None = None
 
 

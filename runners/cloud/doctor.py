@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,20 +21,32 @@ _SECRET = "elson-api-key"  # noqa: S105 - its name
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's outcome."""
+    """One check's outcome. ``needs`` says what is missing for the check itself: then nothing is known about ``name``."""
 
     name: str
     ok: bool
     found: str
     fix: str = ""
+    needs: str = ""
 
     def __str__(self) -> str:
-        mark = "ok     " if self.ok else "MISSING"
-        return f"{mark} {self.name}: {self.found}" + ("" if self.ok else f"\n        fix: {self.fix}")
+        if self.needs:
+            return f"not checked  {self.name} (needs {self.needs})"
+        return f"{self.state:11}  {self.name}: {self.found}" + ("" if self.ok else f"\n{'':13}fix: {self.fix}")
+
+    @property
+    def state(self) -> str:
+        """``ok``, ``missing`` or ``not checked``."""
+        return "ok" if self.ok else "not checked" if self.needs else "missing"
+
+    @property
+    def after_foundation(self) -> bool:
+        """Whether the foundation stack makes what the check needs."""
+        return self.needs.startswith(("the API", "the buckets"))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return asdict(self)
+        return {**asdict(self), "state": self.state}
 
 
 class Clients:
@@ -51,21 +64,67 @@ class Clients:
 
 
 def examine(stack: Stack, clients: Clients | None = None) -> list[Finding]:
-    """Every check for a stack; those that need credentials are left out when there are none."""
-    if not stack.project:
-        return [Finding("project", ok=False, found="none is set", fix="export GOOGLE_CLOUD_PROJECT=PROJECT_ID, or gcp:project in the stack file")]
-    findings = [Finding("project", ok=True, found=stack.project)]
+    """Every check for a stack, all in one run: those that cannot be made say what they need."""
+    findings = [*_pulumi(), *_gcloud()]
+    findings.append(Finding("project", bool(stack.project), stack.project or "none is set", "elson init, or export GOOGLE_CLOUD_PROJECT=PROJECT_ID"))
+    credentials = Finding("credentials", ok=True, found="given")
     if clients is None:
         clients, credentials = _credentials()
-        findings.append(credentials)
-        if clients is None:
-            return findings
-    here: Clients = clients
-    checks: list[Callable[[], Iterator[Finding]]] = [lambda: _services(stack, here), lambda: _quotas(stack, here), lambda: _buckets(stack)]
-    checks += [lambda: _images(stack, here), lambda: _models(stack), lambda: _key(stack, here)]
-    for check in checks:
-        findings += _safely(check)
-    return findings
+    findings.append(credentials)
+    here = clients or Clients(None)
+    role = stack.role
+    models = {"train": ("dataset", "base model"), "serve": ("model to serve",)}.get(role, ())
+    # A digest that is in no stack file is missing, whatever the registry would say.
+    unset = [finding for finding in _images(stack, None) if not finding.ok]
+    checks: tuple[tuple[tuple[str, ...], str, Callable[[], Iterator[Finding]]], ...] = (
+        (("APIs",), "", lambda: _services(stack, here)),
+        (("quotas",) if stack.spec.machine else (), "API compute", lambda: _quotas(stack, here)),
+        (("buckets",), "", lambda: _buckets(stack)),
+        (() if unset else ("images",), "API artifactregistry", lambda: _images(stack, here)),
+        (models, "bucket", lambda: _models(stack)),
+        (() if role == "train" else ("API key",), "API secretmanager", lambda: _key(stack, here)),
+    )
+    for names, needs, check in checks:
+        lacking = _lacking(("project", "credentials", *([needs] if needs else [])), findings)
+        findings += [Finding(name, ok=False, found="", needs=lacking) for name in names] if lacking else _safely(check) if names else []
+    return findings + unset
+
+
+def _lacking(needs: tuple[str, ...], so_far: list[Finding]) -> str:
+    words = {"bucket": "the buckets", "project": "a project", "credentials": "credentials"}
+    return ", ".join(words.get(need, f"the {need}") for need in needs if any(not finding.ok and finding.name.startswith(need) for finding in so_far))
+
+
+def _pulumi() -> Iterator[Finding]:
+    from runners.cloud import deploy
+
+    try:
+        version = deploy.command().version
+    except UserError as error:
+        yield Finding("Pulumi command", ok=False, found=error.found, fix=error.fix)
+        yield Finding("Pulumi login", ok=False, found="", needs="the Pulumi command")
+        return
+    yield Finding("Pulumi command", ok=True, found=f"{version}")
+    try:
+        login = deploy.login()
+    except UserError as error:
+        yield Finding("Pulumi login", ok=False, found=error.found, fix=error.fix)
+    else:
+        yield Finding("Pulumi login", ok=True, found=f"{login.user}, state in {login.url or 'an unnamed place'}")
+
+
+def _gcloud() -> Iterator[Finding]:
+    from runners.cloud import project
+
+    if not shutil.which("gcloud"):
+        yield Finding("gcloud", ok=False, found="not installed", fix="https://cloud.google.com/sdk/docs/install, then: gcloud auth login --update-adc")
+        return
+    try:
+        account = project.gcloud("auth", "list", "--filter=status:ACTIVE", "--format=value(account)").strip()
+    except UserError as error:
+        yield Finding("gcloud", ok=False, found=error.found, fix=error.fix)
+    else:
+        yield Finding("gcloud", bool(account), account or "nobody is logged in", "gcloud auth login --update-adc")
 
 
 def _safely(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -95,7 +154,7 @@ def _credentials() -> tuple[Clients | None, Finding]:
     try:
         credentials, project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
     except GoogleAuthError as error:
-        return None, Finding("credentials", ok=False, found=str(error).splitlines()[0], fix="gcloud auth application-default login")
+        return None, Finding("credentials", ok=False, found=str(error).splitlines()[0], fix="gcloud auth login --update-adc")
     return Clients(credentials), Finding("credentials", ok=True, found=f"application default credentials ({project or 'no default project'})")
 
 
@@ -138,7 +197,7 @@ def _buckets(stack: Stack) -> Iterator[Finding]:
             yield Finding(f"bucket {name}", ok=True, found="there")
 
 
-def _images(stack: Stack, clients: Clients) -> Iterator[Finding]:
+def _images(stack: Stack, clients: Clients | None) -> Iterator[Finding]:
     stages = {"train": ("train", "quantize"), "serve": ("serve", "gateway")}.get(stack.role, tuple(EnvironmentDigests.model_fields))
     for stage in stages:
         image = getattr(stack.spec.environments, stage)
@@ -146,7 +205,8 @@ def _images(stack: Stack, clients: Clients) -> Iterator[Finding]:
         if parts is None:
             yield Finding(f"image {stage}", ok=False, found=image or "no digest in the stack file", fix=f"elson images build {stage}")
             continue
-        yield _image_there(stage, parts, clients)
+        if clients:
+            yield _image_there(stage, parts, clients)
 
 
 def _image_there(stage: str, parts: re.Match[str], clients: Clients) -> Finding:

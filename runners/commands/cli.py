@@ -40,6 +40,9 @@ COMMANDS = {
     "key": ("runners.commands.plan", "key", "Rotate the servers' API key."),
     "status": ("runners.commands.status", "status", "What a stack's machine is doing."),
     "retry": ("runners.commands.status", "retry", "Let a job that failed begin again."),
+    "init": ("runners.commands.cloud", "init", "Make a Google Cloud project ready: login, billing, APIs, stacks, your values."),
+    "up": ("runners.commands.cloud", "up", "Bring a stack up: check, plan, price, build what is missing, and follow the job."),
+    "down": ("runners.commands.cloud", "down", "Destroy a stack, or all; the models stay."),
     "images": ("runners.commands.images", "images", "Resolve, build and bake images."),
 }
 
@@ -47,7 +50,7 @@ COMMANDS = {
 #: Packages that only the environments of the stages have.
 _OF_STAGES = {"torch", "transformers", "peft", "accelerate", "gguf", "awq", "llmcompressor", "vllm", "tokenizers", "safetensors"}
 #: Commands that read files of a project (locks, images, stacks) beside the package.
-IN_A_PROJECT = {"run", "plan", "doctor", "images", "train", "merge", "quantize", "job"}
+IN_A_PROJECT = {"run", "init", "up", "down", "plan", "doctor", "images", "train", "merge", "quantize", "job"}
 
 
 class CommandGroup(click.Group):

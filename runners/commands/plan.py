@@ -53,7 +53,11 @@ def plan(
     wanted = [stacks.load(name) for name in stack_names or stacks.names()]
     if stack_names and any(stack.role == "foundation" for stack in wanted):
         raise UserError("the foundation has no machine, so there is nothing to plan", "a stack that trains or serves", "pulumi preview -s foundation")
-    plans = [make(stack, offline=offline or markdown, model_format=model_format, whole_logits=whole_logits) for stack in wanted if stack.role != "foundation"]
+    plans = [
+        stacks.planned(stack, offline=offline or markdown, model_format=model_format, whole_logits=whole_logits)
+        for stack in wanted
+        if stack.role != "foundation"
+    ]
     if markdown:
         click.echo(tables.cost_table(plans), nl=False)
     elif as_json:
@@ -73,39 +77,10 @@ def _compare(plans: list[Any], use: Any, offline: bool, model_format: Any) -> No
 
     others = [stacks.load(name) for name in stacks.names() if name not in {made.stack for made in plans}]
     for role in dict.fromkeys(made.role for made in plans):
-        beside = [make(stack, offline=offline, model_format=model_format) for stack in others if stack.role == role]
+        beside = [stacks.planned(stack, offline=offline, model_format=model_format) for stack in others if stack.role == role]
         same = [*(made for made in plans if made.role == role), *beside]
         lines = choices.training_text(same) if role == "train" else choices.text(choices.options(same, use), use)
         click.echo("".join(f"{line}\n" for line in lines), nl=False)
-
-
-def make(stack: Any, *, offline: bool, model_format: Any, whole_logits: bool = False) -> Any:
-    """The plan of a stack; without the bucket when it is offline or has no project yet."""
-    from runners import log
-    from runners.planning import stacks
-    from runners.planning.machines import load_prices
-    from runners.planning.plan import make_plan
-
-    prices = load_prices(stack.spec.machine.region)
-    if not offline:
-        try:
-            found = stacks.look_up(stack.spec)
-        except UserError as error:
-            log.warning("planned without the bucket", stack=stack.name, because=error.found, fix=error.fix)
-        else:
-            return make_plan(
-                stack.name,
-                found.spec,
-                prices,
-                shape=found.shape,
-                corpus=found.corpus,
-                answers=found.answers,
-                format=found.format,
-                model_copies=found.model_copies,
-                bucket_region=found.bucket_region,
-                whole_logits=whole_logits,
-            )
-    return make_plan(stack.name, stack.spec, prices, format=model_format, whole_logits=whole_logits)
 
 
 @click.command()

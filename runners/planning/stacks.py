@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from runners import outside
+from runners import log, outside
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError, did_you_mean
@@ -23,6 +23,9 @@ from runners.identity import model_name, stage_id
 from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
 from runners.planning import costs, session
+from runners.planning.machines import load_prices
+from runners.planning.parts import Plan
+from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import BucketSpec, Spec, parse
@@ -158,6 +161,31 @@ def look_up(spec: Spec) -> ResolvedStack:
     region = _location(spec.buckets)
     found = _serving(spec) if spec.machine and spec.machine.role == "serve" else _training(spec)
     return replace(found, bucket_region=region)
+
+
+def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq", whole_logits: bool = False) -> Plan:
+    """The plan of a stack with a machine; without the bucket when it is offline, or has no project or no bucket yet."""
+    assert stack.spec.machine is not None  # noqa: S101 - the caller left out the foundation
+    prices = load_prices(stack.spec.machine.region)
+    if not offline:
+        try:
+            found = look_up(stack.spec)
+        except UserError as error:
+            log.warning("planned without the bucket", stack=stack.name, because=error.found, fix=error.fix)
+        else:
+            return make_plan(
+                stack.name,
+                found.spec,
+                prices,
+                shape=found.shape,
+                corpus=found.corpus,
+                answers=found.answers,
+                format=found.format,
+                model_copies=found.model_copies,
+                bucket_region=found.bucket_region,
+                whole_logits=whole_logits,
+            )
+    return make_plan(stack.name, stack.spec, prices, format=model_format, whole_logits=whole_logits)
 
 
 def _training(spec: Spec) -> ResolvedStack:

@@ -17,8 +17,22 @@ from runners.planning import stacks
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "a-project"
 BUCKETS = stacks.buckets_of(PROJECT)
-#: Lines that need an account's other services: each has tests of its own (the stand-in engine, the doctor's, the key's and the images' stand-ins).
-ELSEWHERE = ("make ", "export ", "gcloud ", "pulumi ", "for stack in", "curl ", "-d ", "elson doctor", "elson key rotate", "elson images ")
+#: Lines that need an account's other services: each has tests of its own (the stand-in engine, the doctor's, the key's and the images'; tests/cloud).
+ELSEWHERE = (
+    "make ",
+    "export ",
+    "gcloud ",
+    "pulumi ",
+    "for stack in",
+    "curl ",
+    "-d ",
+    "elson doctor",
+    "elson key rotate",
+    "elson images ",
+    "elson init",
+    "elson up ",
+    "elson down ",
+)
 
 
 def lines() -> list[str]:

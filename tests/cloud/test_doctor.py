@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -67,7 +68,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def google() -> Iterator[Google]:
+def google(standin: Path) -> Iterator[Google]:
+    subprocess.run(["pulumi", "login", "file:///state"], check=True, capture_output=True)
     server = Google()
     yield server
     server.shutdown()
@@ -92,7 +94,7 @@ def fill(buckets: BucketSpec, folder: Path) -> None:
 
 
 def missing(findings: list[Finding]) -> dict[str, Finding]:
-    assert all(finding.ok or finding.fix for finding in findings)
+    assert all(finding.ok or finding.fix or finding.needs for finding in findings)
     return {finding.name: finding for finding in findings if not finding.ok}
 
 
@@ -115,11 +117,17 @@ def test_a_new_project_lacks_everything_and_each_has_its_command(google: Google,
     }
     found = missing(examine(stack(buckets, environments=EnvironmentDigests()), google.clients))
     assert found["API compute"].fix == "gcloud services enable compute.googleapis.com --project a-project"
-    assert "new projects start at 0" in found["quota GPUS_ALL_REGIONS"].fix
-    assert "PREEMPTIBLE_NVIDIA_H100_GPUS, us-central1" in found["quota PREEMPTIBLE_NVIDIA_H100_GPUS"].fix
+    # An API that is off answers nothing about quotas.
+    assert found["quotas"].state == "not checked" and str(found["quotas"]) == "not checked  quotas (needs the API compute)"
     assert found["image train"].fix == "elson images build train"
     assert found["base model"].fix.startswith("elson base publish elson-finance-trading-14b-final")
     assert found["dataset"].fix.startswith("elson data build --publish")
+    on = ("compute", "artifactregistry", "secretmanager")
+    services = [{"name": f"projects/1/services/{name}.googleapis.com", "state": "ENABLED"} for name in on]
+    google.answers["/v1/projects/a-project/services:batchGet"] = {"services": services}
+    quota = missing(examine(stack(buckets), google.clients))
+    assert "new projects start at 0" in quota["quota GPUS_ALL_REGIONS"].fix
+    assert "PREEMPTIBLE_NVIDIA_H100_GPUS, us-central1" in quota["quota PREEMPTIBLE_NVIDIA_H100_GPUS"].fix
     serve = missing(examine(stack(buckets, "serve"), google.clients))
     assert serve["API key"].fix == "pulumi up -s foundation"
     assert serve["model to serve"].fix == "elson models promote NAME"
@@ -157,6 +165,20 @@ def test_a_deprecated_base_model(google: Google, buckets: BucketSpec) -> None:
     assert "deprecated" in missing(examine(stack(buckets, **spec), google.clients))["base model"].found
 
 
-def test_no_project() -> None:
-    (finding,) = examine(Stack("a-stack", "", Spec()))
-    assert "GOOGLE_CLOUD_PROJECT" in finding.fix
+def test_without_anything_every_check_is_listed_with_what_it_needs(standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    (standin.parent / "gcloud" / "application_default_credentials.json").unlink()
+    findings = {finding.name: finding for finding in examine(Stack("a-stack", "", Spec(machine=MachineSpec(machine_type="a3-highgpu-1g"))))}
+    states = {name: finding.state for name, finding in findings.items()}
+    assert [name for name, state in states.items() if state == "missing"] == [
+        *("Pulumi command", "gcloud", "project", "credentials", "image train", "image quantize")
+    ]
+    assert {name for name, state in states.items() if state == "not checked"} == {"Pulumi login", "APIs", "quotas", "buckets", "dataset", "base model"}
+    assert findings["buckets"].needs == "a project, credentials" and findings["Pulumi login"].needs == "the Pulumi command"
+    assert "GOOGLE_CLOUD_PROJECT" in findings["project"].fix
+
+
+def test_a_login_that_is_missing_is_told_from_a_command_that_is(standin: Path) -> None:
+    found = {finding.name: finding for finding in examine(Stack("a-stack", "", Spec()))}
+    assert found["Pulumi command"].ok and found["Pulumi command"].found == "3.272.0"
+    assert "pulumi login" in found["Pulumi login"].fix and found["gcloud"].found == "me@example.org"
