@@ -5,6 +5,7 @@ Write them again after a change that is meant:  .venv/bin/python tests/infra/inv
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -45,12 +46,17 @@ SHOWN: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+_ID = re.compile(r"(specs/|qdora-|serve-|quantize-|Token: r)[0-9a-f]{6,16}\b")
+
+
 def of(run: Run) -> dict[str, Any]:
     """Component -> resources, each with its options and shown values."""
     found: dict[str, dict[str, Any]] = {}
     for resource in run.custom:
         kind = resource.type.split(":")[-1]
         values: dict[str, Any] = {key: resource.inputs[key] for key in SHOWN.get(kind, ()) if key in resource.inputs}
+        if resource.type.startswith("gcp:cloudrunv2/"):
+            values = yaml.safe_load(_ID.sub(r"\1ID", yaml.safe_dump(values)))  # every change of the code has other ids
         options = {"protect": resource.request.protect, "deleteBeforeReplace": resource.request.deleteBeforeReplace}
         found.setdefault(_component(resource), {})[resource.key] = values | {key: True for key, on in options.items() if on}
     return {component: dict(sorted(found[component].items())) for component in sorted(found)} | {"outputs": sorted(run.outputs)}
