@@ -55,8 +55,7 @@ def of(run: Run) -> dict[str, Any]:
     for resource in run.custom:
         kind = resource.type.split(":")[-1]
         values: dict[str, Any] = {key: resource.inputs[key] for key in SHOWN.get(kind, ()) if key in resource.inputs}
-        if resource.type.startswith("gcp:cloudrunv2/"):
-            values = yaml.safe_load(_ID.sub(r"\1ID", yaml.safe_dump(values)))  # every change of the code has other ids
+        values = yaml.safe_load(_ID.sub(r"\1ID", yaml.safe_dump(values)))  # every change of the code has other ids
         options = {"protect": resource.request.protect, "deleteBeforeReplace": resource.request.deleteBeforeReplace}
         found.setdefault(_component(resource), {})[resource.key] = values | {key: True for key, on in options.items() if on}
     return {component: dict(sorted(found[component].items())) for component in sorted(found)} | {"outputs": sorted(run.outputs)}

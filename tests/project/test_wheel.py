@@ -45,6 +45,8 @@ CALLS = {
     "run": [], "plan": ["--offline"], "doctor": [], "images": ["build", "--dry-run"], "train": ["--spec", "x"], "merge": ["--spec", "x"],
     "quantize": ["--spec", "x"], "job": ["--spec", "x"], "serve": ["--spec", "gs://nowhere.invalid/x.json"], "data": ["build"], "evaluate": ["--dry-run"],
     "models": ["ls"], "status": [], "retry": ["x"], "prices": ["show"], "base": ["make", "tiny", "--out", "made"], "key": ["rotate"], "new": ["."],
+    "compare": ["a", "b"], "init": ["--dry-run"], "up": ["train-h100", "--dry-run"], "down": ["train-h100", "--dry-run"],
+    "view": ["--export", "site"], "load": ["--api-url", "http://127.0.0.1:9", "--tokenizer", "."],
 }  # fmt: skip
 
 
