@@ -15,8 +15,9 @@ from runners.evaluation.contamination import Contamination
 from runners.evaluation.judge import Judgement
 from runners.evaluation.results import CaseResult, EvaluationResult, Latency, Verdict
 from runners.evaluation.scoring import score
+from runners.evaluation.statistics import Comparison, Rate, compare, judge_rate
 from runners.evaluation.store import Answer
-from runners.evaluation.verdict import Comparison, Rate, compare, judge_rate
+from runners.evaluation.verdict import contaminated, decide
 from runners.spec import Spec
 
 
@@ -119,7 +120,7 @@ def _verdict(
     timing: Latency | None,
 ) -> Verdict:
     if prepared.contamination.leaks:
-        return results.contaminated(prepared.contamination)
+        return contaminated(prepared.contamination)
     missing = len(prepared.benchmark.cases) - len(done)
     if missing or overall is None or timing is None:
         within = f"{request.spec.evaluate.deadline_s:g} s"
@@ -129,7 +130,7 @@ def _verdict(
     if all(case.failure in ("error", "timeout") for case in done):
         return Verdict(outcome="incomplete", headline=f"not one of {len(done)} cases was answered: {done[0].error}")
     unknown = request.unknown_training_data
-    verdict = results.decide(request.spec.evaluate, overall, categories, timing, prepared.contamination, prepared.baselines, unknown_training_data=unknown)
+    verdict = decide(request.spec.evaluate, overall, categories, timing, prepared.contamination, prepared.baselines, unknown_training_data=unknown)
     if (alone := sum(case.passed and case.worded and case.judged is None for case in done)) and not measured.judgement:
         note = f"{alone} of {sum(case.passed for case in done)} passed cases rest on wordings alone; --judge-url lets a second model read them"
         verdict = verdict.model_copy(update={"reasons": (*verdict.reasons, note)})

@@ -23,7 +23,7 @@ from runners.evaluation.cases import Case
 from runners.evaluation.contamination import TrainingPair, said_by_user
 from runners.evaluation.numbers import quantities
 from runners.evaluation.scoring import score
-from runners.evaluation.verdict import Rate, judge_rate
+from runners.evaluation.statistics import Rate, judge_rate
 from runners.evaluation.wording import stem
 from runners.spec import Strict
 

@@ -14,7 +14,7 @@ from typing import Literal
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.evaluation.results import EvaluationResult
-from runners.evaluation.verdict import Comparison, compare
+from runners.evaluation.statistics import Comparison, compare
 from runners.spec import Strict
 
 LEVEL = 0.05

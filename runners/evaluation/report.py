@@ -8,7 +8,7 @@ from typing import Any
 
 from runners.evaluation.judge import Judgement
 from runners.evaluation.results import CaseResult, EvaluationResult
-from runners.evaluation.verdict import Rate
+from runners.evaluation.statistics import Rate
 from runners.pages import charts, page
 from runners.pages.charts import Interval, percent
 from runners.pages.page import Html, Status, Tile

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from runners.errors import UserError
 from runners.planning.machines import Machine
 from runners.spec import TrainSpec
-from runners.training.memory import CARD_RESERVE, choose, training_memory
+from runners.training.memory import CARD_RESERVE, choose, flops_per_token, training_memory
 from runners.training.shape import Shape
 
 #: Share of the data sheet's FLOP/s that the training loop reaches: at best (published figures of 7B and 8B models), to expect, at worst (a host that
@@ -117,7 +117,7 @@ class Saving:
 def savings(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine, *, checkpointing: bool) -> tuple[Saving, ...]:
     """What each part of the training loop is worth: ratios are measured, seconds follow from the card's speed."""
     rate, tokens = machine.accelerator.tflops * 1e12 * UTILISATION, corpus.tokens * spec.epochs
-    per_token = flop_per_token(shape, spec, checkpointing=checkpointing)
+    per_token = flops_per_token(shape, spec, checkpointing=checkpointing)
     found = [
         Saving("packed, not padded", tokens * _PADDING * per_token / rate, f"{_PADDING:.0%} more tokens in micro-batches of {_STOCK_EXAMPLES}"),
         Saving(
@@ -130,16 +130,9 @@ def savings(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine,
         how = f"a step takes {PEFT_OVER_LORA} times LoRA's in peft and {DORA_OVER_LORA} times here, measured"
         found.insert(0, Saving("DoRA's norm factored and kept for a step", tokens * per_token / rate * (PEFT_OVER_LORA / DORA_OVER_LORA - 1), how))
     if not checkpointing:
-        again = flop_per_token(shape, spec, checkpointing=True) - per_token
+        again = flops_per_token(shape, spec, checkpointing=True) - per_token
         found.append(Saving("no second forward (activations fit)", tokens * again / rate, "the memory plan leaves checkpointing off"))
     return tuple(found)
-
-
-def flop_per_token(shape: Shape, spec: TrainSpec, *, checkpointing: bool) -> float:
-    """4N + 6A: forward and backward through frozen weights, forward, backward and gradient of the adapter; checkpointing repeats the blocks' forward."""
-    head, adapter = shape.embedding_parameters, shape.adapter_parameters(spec.rank, spec.target_modules)
-    once = 4 * (shape.linear_parameters + head) + 6 * adapter
-    return once + (2 * (shape.linear_parameters + adapter) if checkpointing else 0)
 
 
 def times_faster(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine) -> float:
@@ -152,4 +145,4 @@ def times_faster(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Mac
 def tokens_per_s(shape: Shape, spec: TrainSpec, machine: Machine, *, checkpointing: bool, utilisation: float = UTILISATION) -> float:
     """Tokens a second of the training loop on one card: FLOP/s over FLOP."""
     faster = DORA_OVER_LORA if spec.adapter == "lora" else 1.0
-    return faster * machine.accelerator.tflops * 1e12 * utilisation / flop_per_token(shape, spec, checkpointing=checkpointing)
+    return faster * machine.accelerator.tflops * 1e12 * utilisation / flops_per_token(shape, spec, checkpointing=checkpointing)

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from runners.evaluation import verdict
+from runners.evaluation import statistics
 from runners.evaluation.report import side_by_side, whisker
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.pages import charts, lineage, page
@@ -131,7 +131,7 @@ def _case_by_case(measured: list[tuple[RunView, EvaluationResult]]) -> Html:
     verdicts = []
     for run, result in others:
         before = {case.id + case.digest: case.passed for case in first[1].cases}
-        counted = verdict.compare({case.id + case.digest: case.passed for case in result.cases}, before)
+        counted = statistics.compare({case.id + case.digest: case.passed for case in result.cases}, before)
         if counted.cases:
             verdicts.append(page.paragraph(f"{run.name} against {first[0].name}: {counted.sentence}"))
     by_case = [{case.id: case for case in result.cases} for _, result in measured]

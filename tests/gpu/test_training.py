@@ -15,7 +15,7 @@ import torch
 from runners.errors import UserError
 from runners.planning import session
 from runners.planning import training as planned
-from runners.training import adapted_model, batches, checkpoint, train
+from runners.training import adapted_model, batches, checkpoint, memory, train
 from tests.gpu import card as cards
 from tests.gpu.card import Card
 from tests.gpu.figures import Table
@@ -77,7 +77,7 @@ def test_memory_of_a_step(checkpointing: bool, card: Card, full: Full, table: Ta
             f"allocator holds {torch.cuda.max_memory_reserved() / 1e9:.1f}",
         )
         speed = sum(lengths) / row["seconds"]
-        flop = planned.flop_per_token(card.shape, card.settings, checkpointing=checkpointing)
+        flop = memory.flops_per_token(card.shape, card.settings, checkpointing=checkpointing)
         table.add(f"tokens/s of that step, {how}", speed, "tokens/s", note=f"{flop * speed / 1e12:.0f} TFLOP/s")
 
 
@@ -92,7 +92,7 @@ def test_speed_of_the_projects_own_step(card: Card, full: Full, table: Table) ->
     if not card.on_card:
         return
     seconds = statistics.median(row["seconds"] for row in found[1:])
-    speed, flop = found[-1]["tokens"] / seconds, planned.flop_per_token(card.shape, card.settings, checkpointing=choice.gradient_checkpointing)
+    speed, flop = found[-1]["tokens"] / seconds, memory.flops_per_token(card.shape, card.settings, checkpointing=choice.gradient_checkpointing)
     table.add("a step of 64 examples", seconds, "s", note=f"{found[-1]['tokens']:,} tokens in {found[-1]['micro_batches']} micro-batches")
     rate = card.accelerator.tflops * 1e12 if card.accelerator else None
     table.add("tokens/s", speed, "tokens/s", rate and rate * planned.UTILISATION / flop)

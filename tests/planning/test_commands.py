@@ -88,7 +88,7 @@ def test_doctor_without_a_project() -> None:
 def test_doctor_without_credentials(tmp_path: Path) -> None:
     done = elson("doctor", GOOGLE_CLOUD_PROJECT="a-project", HOME=str(tmp_path), CLOUDSDK_CONFIG=str(tmp_path), NO_GCE_CHECK="true")
     assert done.returncode == 1
-    assert "gcloud auth application-default login" in done.stdout
+    assert "gcloud auth login --update-adc" in done.stdout
 
 
 # --- prices -----------------------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from runners.artifacts import layout, registry, storage
 from runners.artifacts.record import Cost, Gate, Phase, Record, manifest_of
 from runners.evaluation.contamination import Contamination
 from runners.evaluation.results import CaseResult, EvaluationResult, Verdict, latency
-from runners.evaluation.verdict import judge_rate
+from runners.evaluation.statistics import judge_rate
 from runners.spec import BucketSpec
 
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"'& ` ${1}"
