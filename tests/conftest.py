@@ -13,6 +13,8 @@ import pytest
 from runners.artifacts import local_bucket
 from runners.spec import BucketSpec
 
+# Tests read the log as data, in CI too, where a person would get the error that ends a command as lines.
+os.environ.setdefault("ELSON_LOG", "json")
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Every embedded bucket of the tests, of their child processes too, enforces what the platform enforces.

@@ -187,7 +187,7 @@ def test_a_leak_refuses_the_build_and_dropping_removes_it(tmp_path: Path) -> Non
     leaky[5]["history"] = [{"role": "user", "content": "How is an RMD computed at the age of 75?"}, {"role": "assistant", "content": "By table."}]
     leaky[6]["question"] = "Please tell me: how is an RMD computed at the age of 75? I need it today for my tax return and my records."
     cases = ("What's the standard deduction for a single filer in 2025?", "How is an RMD computed at the age of 75?", "Something new?")
-    with pytest.raises(UserError, match="2 of 3 benchmark questions stand in the training pairs") as refused:
+    with pytest.raises(UserError, match="2 of 3 benchmark questions are in the training pairs") as refused:
         made(tmp_path, leaky, cases=cases)
     assert "--drop-leaks" in str(refused.value)
     assert not (tmp_path / "out").exists()
