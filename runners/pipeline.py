@@ -34,7 +34,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("train", "runners.training.train", "train", "train", "dora"),
+    Stage("train", "runners.training.several", "train", "train", "dora"),
     Stage("merge", "runners.compression.merge", "train", "train", "merged", "bf16"),
     Stage("quantize", "runners.compression.quantize", "quantize", "train", "qdora", "awq"),
     Stage("serve", "runners.serve", "serve", "serve"),
