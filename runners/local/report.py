@@ -174,7 +174,7 @@ def _banner(results: EvaluationResult) -> str:
     title = f"Benchmark {results.verdict.outcome}"
     if results.overall:
         title += f": {results.overall.passed} of {results.overall.cases} cases"
-    return page.banner("good" if passed else "warn", title, results.line)
+    return page.banner("good" if passed else "warn", title, results.verdict.headline)
 
 
 def _quality(results: EvaluationResult) -> str:
@@ -198,7 +198,7 @@ def _quality(results: EvaluationResult) -> str:
                 [Bar("the model", results.overall.rate, "info"), *baselines], title="Beside answers that need no model", maximum=1.0, written=charts.percent
             )
         )
-    return page.section("Quality and latency", page.paragraph(results.verdict.headline), *parts)
+    return page.section("Quality and latency", *parts)
 
 
 def _answers(by_model: dict[str, EvaluationResult]) -> str:
