@@ -28,8 +28,9 @@ systemctl mask apt-daily.service apt-daily-upgrade.service unattended-upgrades.s
 mapfile -t driver < <(dpkg-query --show --showformat '${Package}\n' 'nvidia-*' 'libnvidia-*' 'linux-*-nvidia*' 2>/dev/null || true)
 ((${#driver[@]} == 0)) || apt-mark hold "${driver[@]}" >/dev/null
 
-# Machines with several local SSDs join them (disks.sh).
-command -v mdadm >/dev/null || { retry 5 10 apt update && retry 5 10 apt install mdadm; }
+# Machines with several local SSDs join them (disks.sh); others need no mdadm.
+ssds=(/dev/disk/by-id/google-local-*ssd-[0-9])
+((${#ssds[@]} < 2)) || command -v mdadm >/dev/null || { retry 5 10 apt update && retry 5 10 apt install mdadm; }
 command -v dockerd >/dev/null || { retry 5 10 apt update && retry 5 10 apt install docker.io; }
 if ! command -v nvidia-ctk >/dev/null; then
 	retry 5 10 curl --silent --show-error --fail --location --output /run/elson/toolkit.asc "$TOOLKIT/gpgkey"
