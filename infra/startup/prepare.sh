@@ -29,7 +29,7 @@ mapfile -t driver < <(dpkg-query --show --showformat '${Package}\n' 'nvidia-*' '
 ((${#driver[@]} == 0)) || apt-mark hold "${driver[@]}" >/dev/null
 
 # Machines with several local SSDs join them (disks.sh); others need no mdadm.
-ssds=(/dev/disk/by-id/google-local-*ssd-[0-9])
+ssds=(/dev/disk/by-id/google-local-*ssd-?)
 ((${#ssds[@]} < 2)) || command -v mdadm >/dev/null || { retry 5 10 apt update && retry 5 10 apt install mdadm; }
 command -v dockerd >/dev/null || { retry 5 10 apt update && retry 5 10 apt install docker.io; }
 if ! command -v nvidia-ctk >/dev/null; then
