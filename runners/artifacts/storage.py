@@ -233,7 +233,7 @@ def download(uri: str, folder: Path, *, label: str = "download", check: Callable
         raise UserError(
             f"{uri}/{broken[0]} arrived damaged: its checksum differs from the manifest's",
             "the bytes that were published",
-            "run again; if it stays, restore that object's older version or publish anew",
+            "run again; if it stays, restore that object's older version or publish again",
         )
     for extra in [path for path in partial.rglob("*") if path.is_file() and path.relative_to(partial).as_posix() not in manifest.files]:
         extra.unlink()
