@@ -61,7 +61,7 @@ def _platform(heavy: list[str]) -> str:
             "`make setup` installs the tools that steer the cloud, which work here"
         )
     if (system, machine) not in (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64")):
-        return f"this is {system} on {machine}; the tools have locked wheels for Linux on x86-64 and ARM (aarch64), and for macOS on Apple silicon"
+        return f"this is {system} on {machine}; the tools have locked wheels for Linux on x86-64 and ARM (aarch64), and for macOS 14 and later on Apple silicon"
     return ""
 
 
