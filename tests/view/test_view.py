@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import httpx
 import pytest
 import uvicorn
+from tensorboardX.proto import event_pb2
 
 from runners.artifacts import layout, storage
 from runners.errors import UserError
@@ -175,6 +178,37 @@ def test_tables_for_other_tools(runs: BucketSpec, tmp_path: Path) -> None:
     read = {file.stem: list(csv.DictReader(file.open())) for file in files}
     assert len(read["runs"]) == 3 and len(read["steps"]) == 60 and len(read["cases"]) == (2 * 3 + 1) * 12, "the base model's answers are every run's"
     assert read["runs"][0]["spec.train.rank"] and {row["model"] for row in read["cases"]} == {"base", "tuned", "quantized"}
+
+
+def test_event_files_hold_every_step(runs: BucketSpec, tmp_path: Path) -> None:
+    bucket = load(runs, "here")
+    folders = exports.as_tensorboard(bucket, tmp_path / "events")
+    assert [folder.name for folder in folders] == [run.id for run in bucket.runs]
+    for run, folder in zip(bucket.runs, folders, strict=True):
+        (file,) = folder.glob("events.out.tfevents.*")
+        read = _scalars(file.read_bytes())
+        losses = {row["step"]: row["loss"] for row in run.training["history"]}
+        assert {step: pytest.approx(value) for tag, step, value in read if tag == "train/loss"} == losses
+        assert {tag for tag, _, _ in read} >= {"train/loss", "train/learning_rate", "validation/loss"}
+
+
+def _scalars(content: bytes) -> list[tuple[str, int, float]]:
+    """(tag, step, value) of a file of TFRecords: length, its checksum, an event, its checksum."""
+    found, at = [], 0
+    while at < len(content):
+        length, checksum = struct.unpack_from("<QI", content, at)
+        assert checksum == _masked(content[at : at + 8])
+        data = content[at + 12 : at + 12 + length]
+        assert struct.unpack_from("<I", content, at + 12 + length) == (_masked(data),)
+        event = event_pb2.Event.FromString(data)
+        found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+        at += 16 + length
+    return found
+
+
+def _masked(data: bytes) -> int:
+    value = google_crc32c.value(data)
+    return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def test_a_missing_client_is_one_sentence(runs: BucketSpec) -> None:
