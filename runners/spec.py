@@ -234,6 +234,9 @@ class EvaluateSpec(Strict):
     category_bar: Fraction = 0.70
     mean_latency_bar_ms: float = Field(2000.0, gt=0)
     max_cases: int | None = Field(None, description="the first so many cases of each category (demo); recorded as such")
+    compared_cases: int | None = Field(
+        None, ge=0, description="base and tuned are asked the first so many cases of each category, too; left out, all of them; 0, none"
+    )
     judge: JudgeSpec | None = None
 
 

@@ -50,7 +50,7 @@ def train(spec: Spec, work: Path) -> Entry:
 
     watch = Stopwatch()
     with watch.phase("download"):
-        base, dataset = base_folder(spec, work), _dataset(spec, work)
+        base, dataset = base_folder(spec, work), dataset_folder(spec, work)
         resume = checkpoint_bucket.newest(spec.buckets, made_id, work)
     with checkpoint_bucket.Uploads(spec.buckets, made_id) as uploads:
         result = train_on_all_cards(spec, base, dataset, work, save_checkpoint=uploads.save, resume=resume)
@@ -78,7 +78,7 @@ def merge(spec: Spec, work: Path) -> Path:
         verify_code(spec, "merge")
         watch = Stopwatch()
         with watch.phase("download"):
-            base, dataset, adapter = base_folder(spec, work), _dataset(spec, work), _adapter(spec, work)
+            base, dataset, adapter = base_folder(spec, work), dataset_folder(spec, work), _adapter(spec, work)
         result = merge(spec, base, adapter, dataset, work)
         _write_record(spec, "merge", merged, name, made_id, watch, result, parents)
     if spec.merge.publish:
@@ -97,7 +97,7 @@ def quantize(spec: Spec, work: Path) -> Entry:
 
     watch = Stopwatch()
     with watch.phase("download"):
-        dataset = _dataset(spec, work)
+        dataset = dataset_folder(spec, work)
         merge_id = stage_id(spec, "merge")
         if not _is_made(merged, merge_id):
             entry = registry.complete(spec.buckets, model_name(spec, "merge"), merge_id)
@@ -180,7 +180,8 @@ def base_folder(spec: Spec, work: Path) -> Path:
     return work / "base"
 
 
-def _dataset(spec: Spec, work: Path) -> Path:
+def dataset_folder(spec: Spec, work: Path) -> Path:
+    """The dataset, downloaded and verified."""
     folder = work / "dataset"
     registry.download_dataset(spec.buckets, spec.dataset.id or "", folder)
     return folder

@@ -41,6 +41,12 @@ def main(home: Path) -> None:
     readme.write_text(with_table(readme.read_text(), run_table(summary)))
 
 
+def _compared(summary: dict[str, Any]) -> str:
+    """The verdicts of a run on its training."""
+    found = summary["compared"]
+    return found if isinstance(found, str) else "; ".join(f"{one['model']} against {one['against']} {one['verdict']}" for one in found)
+
+
 def run_table(summary: dict[str, Any]) -> str:
     """What a run said, as the README has it."""
     train, phases = summary["training"], {phase["name"]: phase["seconds"] for phase in summary["phases"]}
@@ -54,6 +60,10 @@ def run_table(summary: dict[str, Any]) -> str:
         *((f"{stage}: {'; '.join(said)}", took.get(stage)) for stage, said in gates.items() if stage in ("merge", "quantize")),
         ("serve: until the first completion", took.get("serve: until the first completion")),
         (f"evaluate: {summary['evaluation']['line'].removeprefix('elson evaluate: ').replace('|', ';')}", took.get("evaluate")),
+        (
+            f"the same for base and tuned: {_compared(summary)}",
+            page.duration(sum(s for name, s in phases.items() if name.startswith(("base: ", "tuned: ", "evaluate base", "evaluate tuned")))),
+        ),
         ("together", page.duration(sum(phases.values()))),
     ]
     peak = max(summary["peak_mib"].values(), default=0.0) / 1024

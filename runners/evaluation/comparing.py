@@ -9,11 +9,12 @@ exact McNemar test at 5 % decides. Left out: a verdict per domain, because 18 te
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Literal
 
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
-from runners.evaluation.results import EvaluationResult
+from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.evaluation.statistics import Comparison, compare
 from runners.spec import Strict
 
@@ -49,6 +50,18 @@ def differences(runs: Sequence[EvaluationResult]) -> list[Difference]:
     return [_difference(run, runs[0]) for run in runs[1:]]
 
 
+def common(runs: Sequence[EvaluationResult]) -> list[EvaluationResult]:
+    """The runs with only the cases that all of them asked in the same form; their rates stay those of all their cases."""
+    shared = set.intersection(*({(case.id, case.digest) for case in run.cases} for run in runs))
+    return [run.model_copy(update={"cases": tuple(case for case in run.cases if (case.id, case.digest) in shared)}) for run in runs]
+
+
+def mean_latency_ms(cases: Sequence[CaseResult]) -> float | None:
+    """Over the answers that came back or ran into the time limit; None without any."""
+    timed = [case.latency_ms for case in cases if case.failure != "error"]
+    return fmean(timed) if timed else None
+
+
 def name(run: EvaluationResult) -> str:
     """What a run's model is called."""
     return str(run.model.get("id") or run.model.get("name") or "a model")
@@ -76,8 +89,8 @@ def _difference(this: EvaluationResult, other: EvaluationResult) -> Difference:
         overall=overall,
         unseen=over([case.id for case in cases if not case.seen and not there[case.id].seen]),
         categories={category: over([case.id for case in cases if case.category == category]) for category in dict.fromkeys(case.category for case in cases)},
-        latency_ms=this.latency.mean.mean if this.latency and this.latency.mean else None,
-        latency_ms_against=other.latency.mean.mean if other.latency and other.latency.mean else None,
+        latency_ms=mean_latency_ms(cases),
+        latency_ms_against=mean_latency_ms(other.cases),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.record import RECORD, Record, Stopwatch, now
 from runners.artifacts.registry import Entry
+from runners.evaluation.comparing import common
 from runners.evaluation.report import all_cases, side_by_side, whisker
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.identity import model_name
+from runners.local import comparison
 from runners.pages import charts, page
 from runners.pages.charts import Bar, Interval, Series, Span
 from runners.pages.page import Tile
@@ -32,23 +35,28 @@ SHOWN_ANSWERS = 10
 
 
 def write(
-    settings: Spec, run_id: str, served: Entry, results: EvaluationResult, watch: Stopwatch, peak_mib: dict[str, float], base: Path, out: Path
+    settings: Spec, run_id: str, served: Entry, by_model: Mapping[str, EvaluationResult], watch: Stopwatch, peak_mib: dict[str, float], base: Path, out: Path
 ) -> dict[str, Any]:
-    """Write ``report.html`` and ``summary.json`` into ``out``; returns the summary."""
+    """Write ``report.html`` and ``summary.json`` into ``out``; returns the summary. The last of ``by_model`` is what is served."""
+    results = list(by_model.values())[-1]
     records = _records(settings)
     shape = Shape.of_config(json.loads((base / "config.json").read_text()))
     summary = _summary(settings, run_id, served, records, results, watch, peak_mib) | {"in_the_cloud": cloud_cost(settings, shape, records["train"], results)}
+    compared = comparison.compare(by_model)
+    summary["compared"] = compared if isinstance(compared, str) else [one.model_dump(mode="json") | {"sentence": one.sentence} for one in compared]
     (out / "summary.json").write_text(json.dumps(summary, indent=1))
-    page.write(out / "report.html", document(settings, records, results, summary))
+    page.write(out / "report.html", document(settings, records, by_model, summary))
     return summary
 
 
-def document(settings: Spec, records: dict[str, Record], results: EvaluationResult, summary: dict[str, Any]) -> str:
+def document(settings: Spec, records: dict[str, Record], by_model: Mapping[str, EvaluationResult], summary: dict[str, Any]) -> str:
     """The page."""
+    results = list(by_model.values())[-1]
     sections = [
         _head(summary, results),
         _quality(results),
-        _answers({"quantized": results}),
+        comparison.section(by_model, comparison.compare(by_model)),
+        _answers(by_model),
         _training(records["train"]),
         _gates(records),
         _time(summary),
@@ -93,6 +101,7 @@ def as_text(summary: dict[str, Any]) -> str:
         f"lost      {len(gates) - len(failed)} of {len(gates)} quality gates passed: {'; '.join(tightest)}",
         f"score     {quality['line']}",
         f"          {_MEANING.get(quality['outcome'], 'see the report')}",
+        *(f"{head:10}{line}" for head, line in zip(("compared", "", ""), _compared(summary), strict=False)),
         f"took      {page.duration(spent)}, at most {peak / 1024:.1f} GiB{skipped}; in the cloud about ${summary['in_the_cloud']['session_usd']:.2f}",
         f"model     {summary['served']}",
         f"look      {summary['report']}",
@@ -100,6 +109,12 @@ def as_text(summary: dict[str, Any]) -> str:
         "next      elson run --keep-serving: ask the model yourself; elson plan -s train-h100: the same with a 14B model",
     ]
     return "\n".join(lines)
+
+
+def _compared(summary: dict[str, Any]) -> list[str]:
+    """The verdicts on the training, a line each."""
+    found = summary["compared"]
+    return [f"not compared: {found}"] if isinstance(found, str) else [one["sentence"] for one in found]
 
 
 #: What an outcome of the benchmark means to somebody who sees it for the first time.
@@ -201,12 +216,12 @@ def _quality(results: EvaluationResult) -> str:
     return page.section("Quality and latency", *parts)
 
 
-def _answers(by_model: dict[str, EvaluationResult]) -> str:
+def _answers(by_model: Mapping[str, EvaluationResult]) -> str:
     """Ten cases, as each model answered them: domains in turn, so that none is shown twice before all are shown once."""
     cases = {name: {case.id: case for case in found.cases} for name, found in by_model.items()}
     last = list(by_model.values())[-1]
     by_domain: dict[str, list[CaseResult]] = {}
-    for case in last.cases:
+    for case in common(list(by_model.values()))[-1].cases or last.cases:
         by_domain.setdefault(case.category, []).append(case)
     turns = [case for rank in itertools.zip_longest(*by_domain.values()) for case in rank if case]
     shown = [side_by_side(case, {name: found.get(case.id) for name, found in cases.items()}) for case in turns[:SHOWN_ANSWERS]]

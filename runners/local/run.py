@@ -8,11 +8,8 @@ So a run that was killed anywhere goes on when it is started again, and a second
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners import environments, identity, log, outside, serve, spec, stages
-from runners.artifacts import layout, local_bucket, record, registry, storage
+from runners import environments, identity, log, outside, spec, stages
+from runners.artifacts import layout, local_bucket, registry, storage
 from runners.artifacts.record import Stopwatch
 from runners.errors import Temporary, UserError, did_you_mean
+from runners.local import measure
 from runners.local.memory import PeakMemory
 from runners.pipeline import MAKERS, STAGE
 from runners.processes import CHILD, bound
@@ -32,7 +30,7 @@ from runners.spec import Spec
 
 STAGES = ("base", "data", "train", "merge", "quantize", "evaluate")
 #: What a person sees pass by, in order.
-PARTS = (*STAGES[:-1], "serve", "evaluate")
+PARTS = (*STAGES[:-1], "evaluate base", "evaluate tuned", "serve", "evaluate")
 ROOT = environments.ROOT
 #: The log of a run, kept beside its report.
 LOG = "log.jsonl"
@@ -90,7 +88,7 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
             f"python3 -m runners.installation {' '.join(missing)}",
         )
     home.mkdir(parents=True, exist_ok=True)
-    job = Run(wanted, home, parts=PARTS[: PARTS.index(until) + 1] if until else PARTS)
+    job = Run(wanted, home, parts=_parts(wanted, until))
     job.work.mkdir(parents=True, exist_ok=True)
     with local_bucket.running(home, wanted.buckets), _kept_log(job):
         if redo_from in ("base", "data"):
@@ -114,7 +112,13 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
             return _so_far(job)
         served = registry.usable(wanted.buckets, identity.model_name(job.spec, "quantize"))
         job.spec = job.spec.model_copy(update={"serve": job.spec.serve.model_copy(update=registry.pinned(served))})
-        return _evaluated(job, served, keep_serving=keep_serving, fresh=redo_from is not None)
+        return _evaluated(job, served, keep_serving=keep_serving, redo_from=redo_from)
+
+
+def _parts(wanted: Spec, until: str | None) -> tuple[str, ...]:
+    """The parts that this run has: without a comparison where the spec asks for none."""
+    parts = [part for part in PARTS if wanted.evaluate.compared_cases != 0 or not part.startswith("evaluate ")]
+    return tuple(parts[: parts.index(until) + 1] if until else parts)
 
 
 @contextmanager
@@ -212,79 +216,30 @@ def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> No
         )
 
 
-def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, fresh: bool) -> dict[str, Any]:
-    """Serve what was published, measure it, draw the report, unless this very model was measured already."""
+def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, redo_from: str | None) -> dict[str, Any]:
+    """Measure what was published beside its base and its tuned model, draw the report, unless this very model was measured already."""
     from runners.local import report
 
     buckets = job.spec.buckets
     benchmark = ROOT / job.spec.evaluate.benchmark
-    cases = record.manifest_of(benchmark).digest if benchmark.is_dir() else outside.digest(outside.text(benchmark, "a benchmark"))
-    run_id = f"{job.spec.profile}-{outside.digest([spec.spec_digest(job.spec), served.id, cases])}"
+    run_id = f"{job.spec.profile}-{outside.digest([spec.spec_digest(job.spec), served.id, measure.cases_digest(benchmark)])}"
     place = layout.run(buckets, run_id)
     local = job.home / "runs" / run_id
-    if not fresh and not keep_serving and (found := storage.read_json(f"{place}/summary.json")):
+    if not redo_from and not keep_serving and (found := storage.read_json(f"{place}/summary.json")):
         job.begin("evaluate", "done already")
         storage.download(place, local, label="report")
         return {**found[0], "report": str(local / "report.html"), "skipped": [*job.skipped, "evaluate"]}
-    if fresh:
+    if redo_from:
         shutil.rmtree(local, ignore_errors=True)
     # What a killed evaluation left is kept: it goes on at the next case.
     local.mkdir(parents=True, exist_ok=True)
-    results = _serve_and_measure(job, served, benchmark, local, keep_serving=keep_serving)
+    results = {other.name: measure.measure_other(job, other, benchmark, redo_from=redo_from) for other in measure.others(job.spec, job.work)}
+    results["quantized"] = measure.measure_served(job, served, benchmark, local / "evaluation", keep_serving=keep_serving)
     summary = report.write(job.spec, run_id, served, results, job.watch, job.peak_mib, stages.base_folder(job.spec, job.work), local)
     shutil.copyfile(job.log_file, local / LOG)
     storage.delete(place)
     storage.upload(local, place, label="upload report")
     return {**summary, "report": str(local / "report.html"), "skipped": job.skipped}
-
-
-def _serve_and_measure(job: Run, served: registry.Entry, benchmark: Path, out: Path, *, keep_serving: bool) -> Any:
-    from runners.evaluation import evaluate
-
-    key = secrets.token_urlsafe(32)
-    port = job.spec.serve.port or _free_port()
-    url = f"http://127.0.0.1:{port}"
-    with job.watch.phase("serve: download"):
-        folder, _ = serve.fetch_model(job.spec, None, job.work)
-    arguments = serve.vllm_arguments(
-        job.spec.serve, folder, device="cpu", quantized=serve.is_quantized(folder), port=port, draft=serve.fetch_draft(job.spec, job.work)
-    )
-    program = str(environments.python("serve").parent / "vllm")
-    job.begin("serve")
-    command = [str(environments.python("serve")), program, *arguments]
-    with (
-        serve.running(command, serve.vllm_environment(key, device="cpu", work=job.work), job.home / "vllm.log") as server,
-        PeakMemory(server.pid) as peak,
-    ):
-        with job.watch.phase("serve: until the first completion"):
-            try:
-                serve.wait_until_ready(url, key, job.spec.serve.served_model_name, timeout_s=job.spec.serve.ready_timeout_s, alive=server)
-            except UserError as error:
-                raise UserError(error.found, error.expected, f"{error.fix}; the server's last words: {_tail(job.home / 'vllm.log')}") from None
-        job.begin("evaluate")
-        with job.watch.phase("evaluate"):
-            results = evaluate(job.spec, url, key, benchmark, job.work / "dataset", out / "evaluation", model_id=served.id)
-        if keep_serving:
-            _keep(job, url, key, server)
-    job.peak_mib["serve"] = peak.mib
-    return results
-
-
-def _keep(job: Run, url: str, key: str, server: subprocess.Popen[bytes]) -> None:
-    """Leave the server up until the user ends it; the key goes to a file only its owner reads."""
-    file = job.home / "api-key"
-    file.touch(mode=0o600)
-    file.chmod(0o600)
-    file.write_text(key)
-    body = json.dumps({"model": job.spec.serve.served_model_name, "messages": [{"role": "user", "content": "What is an IRA?"}]})
-    asks = f"curl -s {url}/v1/chat/completions -H \"Authorization: Bearer $(cat {file})\" -H 'Content-Type: application/json' -d '{body}'"
-    log.event(f"serving at {url} until Ctrl-C; ask it:\n  {asks}")
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        log.event("stopping the server")
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def _throw_away(job: Run, first: str) -> None:
@@ -300,13 +255,3 @@ def _throw_away(job: Run, first: str) -> None:
         storage.delete(f"{job.spec.buckets.scratch}/checkpoints")
         shutil.rmtree(job.work, ignore_errors=True)
         job.work.mkdir(parents=True)
-
-
-def _tail(file: Path) -> str:
-    return " | ".join(file.read_text(errors="replace").strip().splitlines()[-3:])[-600:]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

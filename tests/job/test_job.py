@@ -60,6 +60,20 @@ def test_summary_tells_what_happened(whole: tuple[Path, Ended]) -> None:
     assert summary["evaluation"]["line"]
 
 
+def test_base_and_tuned_are_asked_the_same_cases(whole: tuple[Path, Ended]) -> None:
+    home, ended = whole
+    compared = ended.summary["compared"]
+    assert [(one["model"], one["against"]) for one in compared] == [("tuned", "base"), ("quantized", "base"), ("quantized", "tuned")]
+    assert {one["verdict"] for one in compared} <= {"better", "not shown", "worse"}
+    assert {one["overall"]["cases"] for one in compared} == {18}
+    page = Path(ended.summary["report"]).read_text()
+    for name in ("base", "tuned", "quantized"):
+        assert page.count(f"<h3>{name} ") == 10, "ten cases, each model's answer to them"
+    kept = home / "bucket" / "models" / "runs"
+    ids = {json.loads(file.read_text())["model"]["id"].split("-")[0] for file in kept.rglob("results.json")}
+    assert ids == {"base", "merged", "qdora"}
+
+
 def test_report_is_self_contained(whole: tuple[Path, Ended]) -> None:
     page = Path(whole[1].summary["report"]).read_text()
     assert "<svg" in page

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runners import environments, serve
-from runners.local import run
+from runners.local.measure import free_port
 from runners.spec import ServeSpec, SpeculationSpec
 from tests.job.conftest import Ended
 
@@ -20,7 +20,7 @@ QUESTIONS = ("Repeat: a b c a b c a b c a b c", "What is an IRA?", "1 2 3 1 2 3 
 
 def answers(folder: Path, spec: ServeSpec, work: Path, draft: Path | None) -> tuple[list[str], float]:
     """What a server says greedily, and how many drafted tokens it accepted."""
-    key, port = secrets.token_urlsafe(32), run._free_port()
+    key, port = secrets.token_urlsafe(32), free_port()
     options = serve.vllm_arguments(spec, folder, device="cpu", quantized=False, port=port, draft=draft)
     program = environments.python("serve")
     environment = serve.vllm_environment(key, device="cpu", work=work)
