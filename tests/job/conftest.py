@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,6 +72,17 @@ def job(
     ended.stdout = process.stdout.read()
     ended.code = process.wait()
     return ended
+
+
+def profile(folder: Path, **changes: object) -> str:
+    """The tiny profile with other values."""
+    values = yaml.safe_load((ROOT / "runners" / "profiles" / "tiny.yaml").read_text())
+    for key, value in changes.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "changed.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return str(file)
 
 
 def left_behind(home: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.job.conftest import ROOT, Ended, job, left_behind
+from tests.job.conftest import ROOT, Ended, job, left_behind, profile
 
 
 @pytest.fixture
@@ -22,17 +22,6 @@ def home(prepared: Path, tmp_path: Path) -> Path:
     """A finished run's bucket, to damage."""
     shutil.copytree(prepared / "bucket", tmp_path / "home" / "bucket")
     return tmp_path / "home"
-
-
-def profile(folder: Path, **changes: object) -> str:
-    """The tiny profile with other values."""
-    values = yaml.safe_load((ROOT / "runners" / "profiles" / "tiny.yaml").read_text())
-    for key, value in changes.items():
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "changed.yaml"
-    file.write_text(yaml.safe_dump(values))
-    return str(file)
 
 
 def one_error(ended: Ended, *words: str) -> None:

@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.job.conftest import Ended, Watch, job, left_behind
+import pytest
+
+from tests.job.conftest import Ended, Watch, job, left_behind, profile
 
 
 def models(home: Path) -> dict[str, Path]:
@@ -58,20 +61,6 @@ def test_summary_tells_what_happened(whole: tuple[Path, Ended]) -> None:
     assert summary["training"]["after"] < summary["training"]["before"], "the loss falls"
     assert all(gate["passed"] for gate in summary["gates"])
     assert summary["evaluation"]["line"]
-
-
-def test_base_and_tuned_are_asked_the_same_cases(whole: tuple[Path, Ended]) -> None:
-    home, ended = whole
-    compared = ended.summary["compared"]
-    assert [(one["model"], one["against"]) for one in compared] == [("tuned", "base"), ("quantized", "base"), ("quantized", "tuned")]
-    assert {one["verdict"] for one in compared} <= {"better", "not shown", "worse"}
-    assert {one["overall"]["cases"] for one in compared} == {18}
-    page = Path(ended.summary["report"]).read_text()
-    for name in ("base", "tuned", "quantized"):
-        assert page.count(f"<h3>{name} ") == 10, "ten cases, each model's answer to them"
-    kept = home / "bucket" / "models" / "runs"
-    ids = {json.loads(file.read_text())["model"]["id"].split("-")[0] for file in kept.rglob("results.json")}
-    assert ids == {"base", "merged", "qdora"}
 
 
 def test_report_is_self_contained(whole: tuple[Path, Ended]) -> None:
@@ -129,6 +118,33 @@ def test_killed_at_each_boundary_and_inside_then_the_same_weights(whole: tuple[P
     assert ended.code == 0, ended.stderr[-3000:]
     for kind in ("dora", "merged", "qdora"):
         assert digests(tmp_path, kind) == digests(whole[0], kind), kind
+
+
+@pytest.mark.timeout(1800)
+def test_base_and_tuned_are_asked_the_same_cases_though_killed_twice(whole: tuple[Path, Ended], tmp_path: Path) -> None:
+    """The base's answers survive a SIGKILL among them; finished evaluations are taken from the bucket; then each model is beside the others in the report."""
+    home, compared = tmp_path / "home", profile(tmp_path, evaluate={"compared_cases": 1})
+    for part in ("bucket", "work"):
+        shutil.copytree(whole[0] / part, home / part)
+    first = job(home, profile=compared, kill_when=lambda row: row.get("message") == "cases" and row.get("done", 0) >= 5)
+    assert first.code == -9, first.stderr[-3000:]
+    second = job(home, profile=compared, kill_when=at("stage 8 of 9: serve"))
+    assert second.code == -9, second.stderr[-3000:]
+    goes_on = [row for row in second.log if row.get("message") == "going on with an interrupted run"]
+    assert len(goes_on) == 1 and goes_on[0]["answered"] >= 5
+    third = job(home, profile=compared)
+    assert third.code == 0, third.stderr[-3000:]
+    assert {"train", "evaluate base", "evaluate tuned"} <= set(third.summary["skipped"])
+    assert left_behind(home) == []
+    found = third.summary["compared"]
+    assert [(one["model"], one["against"]) for one in found] == [("tuned", "base"), ("quantized", "base"), ("quantized", "tuned")]
+    assert [one["overall"]["cases"] for one in found] == [18, 18, 18]
+    assert {one["verdict"] for one in found} <= {"better", "not shown", "worse"}
+    page = Path(third.summary["report"]).read_text()
+    for name in ("base", "tuned", "quantized"):
+        assert page.count(f"<h3>{name} ") == 10, "ten cases, each model's answer to them"
+    kept = (home / "bucket" / "models" / "runs").rglob("results.json")
+    assert {json.loads(file.read_text())["model"]["id"].split("-")[0] for file in kept} == {"base", "merged", "qdora"}
 
 
 def test_redone_from_a_stage_and_kept_serving_until_interrupted(whole: tuple[Path, Ended]) -> None:

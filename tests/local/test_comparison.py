@@ -61,7 +61,6 @@ def test_how_many_cases_base_and_tuned_are_asked() -> None:
 
 
 def test_a_spec_without_a_comparison_has_no_such_parts() -> None:
-    spec = load_profile("tiny")
-    without = spec.model_copy(update={"evaluate": spec.evaluate.model_copy(update={"compared_cases": 0})})
+    spec, without = load_profile("local"), load_profile("tiny")
     assert [part for part in _parts(spec, None) if part not in _parts(without, None)] == ["evaluate base", "evaluate tuned"]
     assert _parts(spec, "quantize") == _parts(without, "quantize") and len(_parts(spec, "quantize")) == 5
