@@ -265,7 +265,9 @@ def settings(found: EvaluationResult) -> Html:
     facts = {**{key: value for key, value in found.settings.items() if key != "system_prompt"}, "code": code, **found.machine}
     shown = {key.replace("_", " "): value if isinstance(value, (str, int, float, bool)) else str(value) for key, value in facts.items()}
     prompt = found.settings.get("system_prompt")
-    return page.section("Settings", page.facts(shown), page.details("System prompt", page.code(str(prompt))) if prompt else "")
+    elsewhere = page.paragraph("In Inspect AI's viewer, from the folder of this page (pip install inspect-ai):")
+    commands = page.code("elson evaluate export .\ninspect view --log-dir inspect")
+    return page.section("Settings", page.facts(shown), page.details("System prompt", page.code(str(prompt))) if prompt else "", elsewhere, commands)
 
 
 def _intervals(rated: dict[str, Rate]) -> list[Interval]:

@@ -201,6 +201,18 @@ def test_a_leak_refuses_the_build_and_dropping_removes_it(tmp_path: Path) -> Non
     assert not (tmp_path / "out.refused").exists()
 
 
+def test_a_leak_that_several_pairs_repeat_is_listed_once_with_their_number(tmp_path: Path) -> None:
+    leaky = rows(20)
+    for number in (3, 7, 11):
+        leaky[number]["question"] = ("What is the standard deduction of 2025?", "what is the  STANDARD deduction, of 2025")[number % 2]
+    leaky[5]["question"] = "What is the standard deduction of 2025, then?"
+    with pytest.raises(UserError, match="1 of 1 benchmark questions"):
+        made(tmp_path, leaky, cases=("What is the standard deduction of 2025?",))
+    listed = json.loads((tmp_path / "out.refused" / "leaks.json").read_text())
+    assert [(row["match"], row["pairs"]) for row in listed] == [("verbatim", 3), ("contained", 1)]
+    assert len({(row["case"], row["pair"]) for row in listed}) == len(listed)
+
+
 def test_without_a_benchmark_nobody_says_there_is_no_leak(tmp_path: Path) -> None:
     result = made(tmp_path, rows(5), benchmark="")
     assert result.statistics["leaks"]["checked"] is False

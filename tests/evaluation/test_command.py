@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_export_writes_an_inspect_log(benchmark: Benchmark, benchmark_file: Path
     assert log["version"] == 2 and log["status"] == "success" and len(log["samples"]) == 40
     assert log["results"]["scores"][0]["metrics"]["accuracy"]["value"] == 1.0
     assert {sample["scores"]["elson"]["value"] for sample in log["samples"]} == {"C"}
+
+
+def test_the_report_says_how_to_open_the_inspect_log(benchmark: Benchmark, benchmark_file: Path, tmp_path: Path) -> None:
+    """Its commands are run as they are written, in the folder of the page."""
+    with serving(benchmark, Play(perfect)) as url:
+        elson("--api-url", url, "--benchmark", benchmark_file, "--dataset", "none", "--out", "run", cwd=tmp_path)
+    written = re.search(r"elson evaluate (export \.)\ninspect view --log-dir (\w+)", (tmp_path / "run" / "report.html").read_text())
+    assert written
+    assert elson(*written[1].split(), cwd=tmp_path / "run").returncode == 0
+    assert len(list((tmp_path / "run" / written[2]).glob("*_elson_*.json"))) == 1
 
 
 def test_help_is_quick_and_has_examples(tmp_path: Path) -> None:

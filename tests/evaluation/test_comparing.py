@@ -1,14 +1,18 @@
 """Base against tuned: the verdict, what cannot be compared, and a promotion that needs the proof."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from runners.artifacts import local_bucket, registry
 from runners.artifacts.registry import Entry
 from runners.commands.compare import compare
+from runners.commands.places import LOCAL
 from runners.errors import UserError
 from runners.evaluation import evaluate
 from runners.evaluation.cases import Benchmark
@@ -17,6 +21,7 @@ from runners.evaluation.results import EvaluationResult
 from runners.spec import Spec
 from tests.evaluation.stub_server import Play, perfect, serving
 
+ROOT = Path(__file__).resolve().parents[2]
 BASE, TUNED = "base-0123456789abcdef", "qdora-1"
 ENTRY = Entry(name="tuned-v1", id=TUNED, kind="qdora", status="ready", manifest="", parents={"base_model": BASE})
 
@@ -87,6 +92,44 @@ def test_a_promotion_needs_the_proof_of_both_runs(runs: dict[str, Path]) -> None
         shown_better(ENTRY, base, changed(base, model=tuned.model))
     with pytest.raises(UserError, match="a run of qdora-2"):
         shown_better(ENTRY.model_copy(update={"id": "qdora-2"}), base, tuned)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> list[str]:
+    """A bucket with a base and a tuned model; the options that name it."""
+    home = tmp_path / "home"
+    with local_bucket.running(home, LOCAL):
+        for name, stage_id, kind, parents in (("tuned-v1", TUNED, "qdora", {"base_model": BASE}), ("alone-v1", "qdora-2", "qdora", {})):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "config.json").write_text("{}")
+            registry.publish(LOCAL, tmp_path / name, name=name, stage_id=stage_id, kind=kind, parents=parents)
+    return ["--local", "--home", str(home)]
+
+
+def test_elson_models_promote_takes_runs_that_show_it_better_and_no_others(runs: dict[str, Path], published: list[str]) -> None:
+    def promote(*more: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, "-m", "runners", "models", "promote", *more, *published], cwd=ROOT, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    def live() -> str | None:
+        with local_bucket.running(Path(published[-1]), LOCAL):
+            found = registry.production(LOCAL)
+        return found.name if found else None
+
+    base, tuned = str(runs["base"]), str(runs["tuned"])
+    for wrong, said in (
+        (("tuned-v1",), "not shown better"),
+        (("tuned-v1", "--compared", tuned, base), "is of qdora-1"),
+        (("tuned-v1", "--compared", base, base), f"a run of {TUNED}"),
+        (("tuned-v1", "--compared", base, str(runs["base"].parent)), "holds no results"),
+    ):
+        code, error = promote(*wrong)
+        assert code != 0 and said in error and "Traceback" not in error, (wrong, error)
+        assert live() is None
+    code, said = promote("tuned-v1", "--compared", base, tuned)
+    assert code == 0 and "better" in said and live() == "tuned-v1"
+    assert promote("alone-v1")[0] == 0 and live() == "alone-v1", "a model without a base model has nothing to be held against"
+    assert promote("tuned-v1", "--anyway")[0] == 0 and live() == "tuned-v1"
 
 
 def test_the_command_prints_the_table_and_says_so_by_its_exit_code(runs: dict[str, Path]) -> None:
