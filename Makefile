@@ -9,13 +9,15 @@ export TOKENIZERS_PARALLELISM := false
 # OpenMP workers sleep instead of busy-waiting: on a loaded machine spinning was 18 times slower.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test setup environments system missing check test-fast test-torch test-quantize test-gpu test-job test-vm clean help
+.PHONY: demo test setup environments system missing check test-fast test-torch test-quantize test-gpu test-job test-vm locks audit sbom clean help
 
 help:
 	@echo "make demo   the whole job on this machine: data, train, merge, quantize, publish, serve, evaluate, report"
 	@echo "make test   linting, types and all tests"
 	@echo "make setup  the tools alone: plan, steer the cloud, build data, evaluate"
 	@echo "make system list and install the Debian packages that some tests need (asks for root)"
+	@echo "make locks  make every lock again, hashes included (UPGRADE=package lets one move, UPGRADE=all all of them)"
+	@echo "make audit  known vulnerabilities in any lock; make sbom: bills of materials"
 	@echo "make clean  remove everything these installed or wrote (but for make system)"
 
 demo: environments
@@ -68,6 +70,16 @@ test-vm: environments
 test: check test-fast test-torch test-quantize test-gpu test-job test-vm
 	@bash tests/system_packages.sh list
 	@echo "all tests that can run here passed"
+
+# Every lock, from its requirements.in: the versions stay unless UPGRADE says otherwise, the hashes are the index's.
+locks:
+	@$(PYTHON) -m runners.installation.locks $(if $(UPGRADE),$(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade ,$(UPGRADE))))
+
+audit: setup
+	$(PY) -m runners images audit
+
+sbom: setup
+	$(PY) -m runners images sbom
 
 clean:
 	rm -rf .venv .elson .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info images/serve/avx2/build images/serve/avx2/*.egg-info

@@ -34,6 +34,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def check_named_by_digest(uri: str, value: Any) -> None:
     """Raise UserError when an object named ``…/<digest>.json`` holds something else: whoever may write there must not choose what runs."""
     name = uri.rpartition("/")[2].removesuffix(".json")

@@ -6,6 +6,7 @@ are verified, training resumes from its newest checkpoint, a publication that wa
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 
 from runners import log, outside
 from runners.artifacts import checkpoint_bucket, layout, registry, storage
-from runners.artifacts.record import RECORD, Cost, Phase, Record, Stopwatch, account, manifest_of
+from runners.artifacts.record import RECORD, Cost, Phase, Record, Stopwatch, account, code_version, manifest_of
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
-from runners.identity import kind_of, model_name, stage_id, verify_code
+from runners.identity import kind_of, lock_file, model_name, stage_id, verify_code
 from runners.pipeline import STAGE
 from runners.spec import BucketSpec, Spec, load, parse, spec_digest
 
@@ -135,9 +136,18 @@ def _write_record(spec: Spec, stage: str, folder: Path, name: str, made_id: str,
     cost = _cost(spec, sum(phase.seconds for phase in watch.phases))
     metrics = {**result.metrics, "plan": against_plan(spec, stage, watch.phases)}
     values = {"parents": parents, "spec": spec.model_dump(mode="json"), "metrics": metrics, "gates": gates, "cost": cost}
+    values["code"] = provenance(spec, stage)
     record = account(stage, made_id, watch, name=name, **values)
     outside.sync(folder)
     outside.write_durably(folder / RECORD, record.model_dump_json(indent=1))
+
+
+def provenance(spec: Spec, stage: str) -> dict[str, Any]:
+    """Where a result comes from: the commit, the digest of the stage's code, its lock and the lock's SHA-256, and the image's digest (None at home)."""
+    lock = lock_file(stage, backend=spec.quantize.backend)
+    image = getattr(spec.environments, STAGE[stage].image)
+    made = {"code_digest": getattr(spec.code, stage), "lock": f"{lock.parent.name}/{lock.name}", "lock_sha256": outside.file_digest(lock)}
+    return {**code_version(), **made, "image": image if os.environ.get("ELSON_COMMIT") else None}
 
 
 def against_plan(spec: Spec, stage: str, phases: Sequence[Phase]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""``elson images``: pin the bases, build the containers, bake a boot image."""
+"""``elson images``: pin the bases, build the containers, bake a boot image; say what they hold and whether any of it is known to be vulnerable."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _PROJECT = click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=Tru
 
 @click.group(cls=CommandGroup)
 def images() -> None:
-    """Pin base images, build the containers, bake a boot image.
+    """Pin base images, build the containers, bake a boot image; list and audit what they hold.
 
     \b
     Examples:
       elson images resolve
       elson images build --project my-project
       elson images bake -s train-h100 --project my-project --zone us-central1-a
+      elson images audit
     """
 
 
@@ -124,6 +125,48 @@ def bake(stack: str, project: str, zone: str, dry_run: bool, as_json: bool) -> N
         return
     click.echo(name)
     click.echo(f"written to {file}; now: pulumi up -s {stack}" if file else f"{stack} boots it already", err=True)
+
+
+@images.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sbom"), show_default=True, help="Folder for the bills.")
+def sbom(out: Path) -> None:
+    """Write a bill of materials (CycloneDX 1.6) for each lock and each image: packages, versions, hashes, bases, the commit.
+
+    \b
+    Examples:
+      elson images sbom
+      elson images sbom --out release/sbom
+    """
+    from runners.cloud.release import bills, write
+    from runners.planning import stacks
+
+    built = {name: image for stack in stacks.names() for name, image in stacks.load(stack).spec.environments if image}
+    for file in write(out, bills(digests=built)):
+        click.echo(file)
+
+
+@images.command()
+@click.option("--ignore", multiple=True, metavar="ID", help="A finding that was looked at and accepted.")
+@click.option("--url", envvar="ELSON_OSV_URL", show_envvar=True, help="Another OSV service.  [default: https://api.osv.dev/v1/query]")
+@_JSON
+def audit(ignore: tuple[str, ...], url: str | None, as_json: bool) -> None:
+    """Ask the OSV database (by pip-audit) about every package of every lock. Ends with 1 when a vulnerability is known, with 75 when nobody answers.
+
+    \b
+    Examples:
+      elson images audit
+      elson images audit --ignore GHSA-xxxx-xxxx-xxxx --json
+    """
+    from runners.cloud.release import audit
+
+    asked, found = audit(ignore=ignore, url=url)
+    if as_json:
+        print_json({"packages": asked, "found": found})
+    for row in () if as_json else found:
+        click.echo(f"{row['package']} {row['version']}  {row['id']}  fixed in {row['fixed in'] or 'no version'}  ({row['in']})")
+    click.echo(f"{asked} packages, {len(found)} known vulnerabilities", err=True)
+    if found:
+        raise click.exceptions.Exit(1)
 
 
 def _print_calls(calls: dict[str, list[str]], as_json: bool) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from runners import log
+from runners import log, outside
 from runners.artifacts import record
 from runners.errors import CannotMeasure, UserError
 from runners.evaluation import baselines, cases, contamination, report
@@ -80,9 +80,7 @@ def read(folder: Path) -> EvaluationResult:
 def write(found: EvaluationResult, out: Path) -> None:
     """``results.json`` and ``report.html``."""
     out.mkdir(parents=True, exist_ok=True)
-    partial = out / f".{RESULTS}.partial"
-    partial.write_text(found.model_dump_json(indent=1))
-    partial.replace(out / RESULTS)
+    outside.write_durably(out / RESULTS, found.model_dump_json(indent=1))
     page.write(out / REPORT, report.document(found))
 
 

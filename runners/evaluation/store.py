@@ -66,7 +66,7 @@ class Store:
     def _agree(self, request: dict[str, Any]) -> None:
         file = self.folder / REQUEST
         if not file.exists():
-            file.write_text(json.dumps(request, indent=1, sort_keys=True))
+            outside.write_durably(file, json.dumps(request, indent=1, sort_keys=True))
             return
         try:
             found = outside.read_json(file)
@@ -92,7 +92,7 @@ class Store:
         whole = data[: data.rfind(b"\n") + 1]
         if whole != data:
             # The process was killed while it wrote: that answer is asked again.
-            file.write_bytes(whole)
+            os.truncate(file, len(whole))
         rows = enumerate(whole.splitlines(), 1)
         return [outside.shaped(functools.partial(_read_answer, line), f"line {at} of {file}", "an answer") for at, line in rows if line.strip()]
 

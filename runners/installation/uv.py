@@ -28,7 +28,6 @@ SETTINGS = {
     "timeout": "UV_HTTP_TIMEOUT",
     "default-timeout": "UV_HTTP_TIMEOUT",
     "proxy": "ALL_PROXY",
-    "no-index": "UV_NO_INDEX",
 }
 
 
@@ -74,7 +73,7 @@ def environment(settings: dict[str, list[str]]) -> dict[str, str]:
     }
     for name, variable in SETTINGS.items():
         if settings.get(name):
-            mine[variable] = "1" if name == "no-index" else " ".join(settings[name])
+            mine[variable] = " ".join(settings[name])
     if settings.get("find-links"):
         mine["UV_FIND_LINKS"] = ",".join(settings["find-links"])
     if os.environ.get("UV_INDEX_URL") or os.environ.get("UV_DEFAULT_INDEX"):
@@ -95,11 +94,15 @@ class Uv:
 
     def call(self, *arguments: str, failure: str) -> None:
         """Run uv. Raises InstallationError with the reason in one sentence and uv's own last lines."""
-        run([str(self.program), *arguments], failure, self.environment)
+        run([str(self.program), *self.completed(arguments)], failure, self.environment)
+
+    def completed(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        """uv's arguments, with pip's ``no-index``: uv has no variable for it."""
+        return (*arguments, "--no-index") if "no-index" in self.settings and arguments[0] == "pip" else arguments
 
     def finds(self, *arguments: str) -> bool:
         """Whether uv ends with success."""
-        return subprocess.run([str(self.program), *arguments], env=self.environment, cwd=ROOT, capture_output=True).returncode == 0
+        return subprocess.run([str(self.program), *self.completed(arguments)], env=self.environment, cwd=ROOT, capture_output=True).returncode == 0
 
 
 #: What a failed command says -> (expected, fix).

@@ -300,6 +300,11 @@ def _lineage(settings: Spec, records: dict[str, Record], summary: dict[str, Any]
         "Lineage",
         page.table(("what", "name", "id", "made from"), rows),
         page.facts({"code": f"{code.get('commit')}{' with changes' if code.get('dirty') else ''}"}),
+        page.details("Locks and images", page.facts({f"{stage}: {key}": value for stage, record in records.items() for key, value in _made_with(record)})),
         page.details("Packages", page.facts(versions)),
         page.details("The whole spec", page.code(json.dumps(settings.model_dump(mode="json"), indent=1))),
     )
+
+
+def _made_with(record: Record) -> list[tuple[str, str]]:
+    return [(key, str(record.code[key])) for key in ("code_digest", "lock", "lock_sha256", "image") if record.code.get(key)]

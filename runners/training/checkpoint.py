@@ -20,7 +20,7 @@ from typing import Any
 
 from runners import log
 from runners.artifacts.record import MANIFEST, Manifest, describe, manifest_of
-from runners.outside import digest
+from runners.outside import digest, sync, sync_folder
 from runners.spec import TrainSpec
 from runners.training.examples import Example
 
@@ -108,8 +108,11 @@ def save(parent: Path, taken: Snapshot) -> Path:
     save_file(taken.random_states, partial / "random.safetensors")
     (partial / "state.json").write_text(json.dumps(state.__dict__, indent=1))
     (partial / MANIFEST).write_text(manifest_of(partial).model_dump_json(indent=1))
+    # On the disk before the name that promises it, or a loss of power leaves a checkpoint of empty files.
+    sync(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+    sync_folder(parent)
     for old in sorted(found(parent))[:-KEEP]:
         shutil.rmtree(parent / f"step-{old:06d}")
     return folder

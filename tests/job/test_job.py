@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from runners import identity
 from tests.job.conftest import Ended, Watch, job, left_behind, profile
 
 
@@ -42,6 +43,8 @@ def test_everything_is_published_with_record_and_manifest(whole: tuple[Path, End
         record, manifest = json.loads((folder / "record.json").read_text()), json.loads((folder / "manifest.json").read_text())
         assert record["status"] == "complete"
         assert record["parents"]["base_model"].startswith("base-")
+        made_with = identity.ROOT / "images" / record["code"]["lock"]
+        assert record["code"]["lock_sha256"] == hashlib.sha256(made_with.read_bytes()).hexdigest() and record["code"]["commit"]
         on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"manifest.json"}
         assert set(manifest["files"]) == on_disk
 

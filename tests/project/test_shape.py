@@ -57,7 +57,7 @@ ARROWS = {
     "corpus": {"artifacts", "pages"},
     "evaluation": {"artifacts", "corpus", "pages"},
     "planning": {"artifacts", "training", "vm"},
-    "cloud": {"artifacts", "planning", "vm"},
+    "cloud": {"artifacts", "installation", "planning", "vm"},
     "pages": set(),
     "view": {"artifacts", "cloud", "evaluation", "pages"},
     "vm": {"artifacts"},
