@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from runners import __version__, outside
 from runners.artifacts.record import code_version
@@ -91,7 +91,7 @@ def _bill(name: str, kind: str, content: dict[str, tuple[str, list[str]]], root:
     for part in parts:
         bom.components.add(part)
     bom.register_dependency(subject, parts)
-    return cast("str", JsonV1Dot6(bom).output_as_string(indent=1))
+    return JsonV1Dot6(bom).output_as_string(indent=1)
 
 
 def rounds(found: Sequence[dict[str, tuple[str, list[str]]]]) -> list[dict[str, tuple[str, list[str]]]]:
