@@ -41,7 +41,7 @@ def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[
                 assert ask(platform.url, path, **HEADERS)[0] == 404
 
             got: list[bytes] = []
-            long = {**chat, "max_tokens": 400, "stream": True, "ignore_eos": True}
+            long = {**chat, "max_tokens": 150, "stream": True, "ignore_eos": True}
             asking = threading.Thread(target=lambda: got.append(ask(platform.url, body=long, **HEADERS)[2]))
             asking.start()
             time.sleep(0.5)

@@ -84,7 +84,7 @@ def test_the_log_file_gets_every_line_as_json_whatever_the_screen_shows(tmp_path
 
 
 def test_a_closed_pipe_is_no_error() -> None:
-    program = f"set -o pipefail; cd '{ROOT}'; for n in 1 2 3 4 5; do {sys.executable} -m runners plan --offline --json | true || exit 9; done"
+    program = f"set -o pipefail; cd '{ROOT}'; for n in 1 2 3 4 5; do '{sys.executable}' -m runners plan --offline --json | true || exit 9; done"
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0 and "Broken" not in done.stderr and "Traceback" not in done.stderr
 
