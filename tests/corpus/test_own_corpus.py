@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,18 @@ def test_all_four_kinds_of_source_are_in_it(result: BuildResult) -> None:
     pairs = result.statistics["kept"]["by_source"]
     assert all(pairs[source["name"]] >= 100 for source in sources if source["kind"] != "catalogue")
     assert 40 <= pairs["catalogue"] <= 50, "a link teaches little: few of them, and good ones"
+
+
+def test_the_readme_counts_what_the_build_counts(result: BuildResult) -> None:
+    table = (ROOT / "data" / "README.md").read_text().split("## The project's own corpus")[1].split("## ")[0]
+    told = {path.split("/")[0].split(".")[0]: int(count.replace(",", "")) for path, count in re.findall(r"^\| `([^`]+)` \| ([\d,]+) \|", table, re.M)}
+    names = {"qa": "questions", "guides": "guides", "problems": "problems", "catalogue": "catalogue"}
+    assert {names[folder]: count for folder, count in told.items()} == result.statistics["kept"]["by_source"]
+
+
+def test_at_most_22_percent_are_computed(result: BuildResult) -> None:
+    kept = result.statistics["kept"]
+    assert kept["pairs"] >= 1_850 and kept["by_source"]["problems"] <= 0.22 * kept["pairs"]
 
 
 def test_nothing_is_rejected_suspicious_repeated_or_leaked(result: BuildResult) -> None:
