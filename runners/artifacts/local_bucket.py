@@ -29,6 +29,14 @@ from runners.processes import bound
 from runners.spec import BucketSpec
 
 
+def make_home(home: Path) -> None:
+    """Make the folder of the embedded bucket. Raises UserError when it cannot be one."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{home} cannot be made: {error.strerror}", "a folder that can be written", "pass another --home") from None
+
+
 @contextmanager
 def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False) -> Iterator[str]:
     """Serve the folder ``home/bucket`` as Cloud Storage; sets STORAGE_EMULATOR_HOST; yields the server's URL.

@@ -47,7 +47,7 @@ class Place:
                 must_belong(uri, project)
             yield found
             return
-        self.home.mkdir(parents=True, exist_ok=True)
+        local_bucket.make_home(self.home)
         with local_bucket.running(self.home, LOCAL, reads_only=reads_only):
             yield LOCAL
 
@@ -110,7 +110,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--local``, ``--home``, ``--stack``, ``--models-bucket`` and ``--scratch-bucket``; the command receives ``place``."""
 
     @click.option("--local", is_flag=True, help="Use the embedded bucket of `elson run` instead of Google Cloud.")
-    @click.option("--home", type=click.Path(path_type=Path), default=Path(".elson"), show_default=True, help="Folder of the embedded bucket.")
+    @click.option("--home", type=click.Path(file_okay=False, path_type=Path), default=Path(".elson"), show_default=True, help="Folder of the embedded bucket.")
     @click.option("--stack", shell_complete=completion.stacks, help="Stack whose buckets to use. Default: what all stacks agree on.")
     @click.option("--models-bucket", envvar="ELSON_MODELS_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-models.")
     @click.option("--scratch-bucket", envvar="ELSON_SCRATCH_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-scratch.")

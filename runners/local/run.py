@@ -87,7 +87,7 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
             "all four",
             f"python3 -m runners.installation {' '.join(missing)}",
         )
-    home.mkdir(parents=True, exist_ok=True)
+    local_bucket.make_home(home)
     job = Run(wanted, home, parts=_parts(wanted, until))
     job.work.mkdir(parents=True, exist_ok=True)
     with local_bucket.running(home, wanted.buckets), _kept_log(job):

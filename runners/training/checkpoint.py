@@ -172,7 +172,7 @@ def _problem(folder: Path, run: str) -> str | None:
             if describe(folder / name) != expected:
                 return f"{name} differs from its checksum"
         return None if read_state(folder).run == run else "it belongs to another spec, dataset or base model"
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         return f"it cannot be read: {error}"[:300]
 
 

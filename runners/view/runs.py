@@ -120,7 +120,7 @@ def pairs(buckets: BucketSpec, dataset_id: str) -> list[dict[str, Any]]:
         for line in found[0].decode(errors="replace").splitlines():
             try:
                 rows.append({**json.loads(line), "split": split})
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 continue
     if not rows:
         raise UserError(f"there is no dataset {dataset_id} in {buckets.models}", "a published dataset", "elson models ls")
@@ -136,14 +136,14 @@ def under_way(home: Path) -> tuple[list[dict[str, Any]], str]:
     for line in logs[-1].read_text(errors="replace").splitlines() if logs else ():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("message"), str):
             rows.append(row)
     try:
         holder = json.loads((home / "bucket.holder").read_text())
         return rows, f"{holder['command']} (pid {holder['pid']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return rows, ""
 
 

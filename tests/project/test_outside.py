@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,15 +22,17 @@ import yaml
 
 from runners import outside, serve, spec
 from runners.artifacts import hub, layout, registry, storage
-from runners.artifacts.record import MANIFEST
+from runners.artifacts.record import MANIFEST, manifest_of
 from runners.cloud import images, jobs
-from runners.corpus import categorize, dated_limits, leaks, sources
+from runners.corpus import categorize, dated_limits, formats, leaks, sources
 from runners.errors import UserError
 from runners.evaluation import cases, contamination, importer
+from runners.evaluation.run import read as results_of
 from runners.evaluation.store import Store
 from runners.planning import machines, stacks
 from runners.spec import BucketSpec
-from runners.training import examples
+from runners.training import checkpoint, examples
+from runners.view import runs, site
 from runners.vm import facts, watch
 from tests.vm.test_agent import metadata
 
@@ -41,6 +46,22 @@ PAIRS = '{"id": "1", "question": "q", "answer": "a", "history": [{"role": "user"
 STATE = {"job_id": "dora-1", "role": "train", "status": "failed", "attempts": 1, "boots": [], "progress": {"done": 1, "total": 2}}
 
 
+RESULTS = {
+    "version": 1, "verdict": {"outcome": "passed", "headline": "h"}, "benchmark": {"digest": "b", "cases": 1}, "model": {"id": "dora-1"}, "settings": {},
+    "contamination": {"dataset": "d", "pairs": 1, "cases": 1, "threshold": 0.5}, "started_at": "2026-01-01T00:00:00", "finished_at": "2026-01-01T00:00:00",
+}  # fmt: skip
+CHECKPOINT = {"run": "r", "step": 3, "best_step": 3, "best_loss": 1.0, "bad_evaluations": 0, "history": [], "validation": []}
+RECORD = {
+    "version": 1,
+    "stage": "train",
+    "id": "dora-1",
+    "status": "complete",
+    "metrics": {"loss_before": 3.1},
+    "phases": [{"name": "train", "started_at": "2026-01-01T00:00:00+00:00", "seconds": 3.0}],
+    "gates": [{"name": "kl", "value": 1.0, "bound": 2.0, "rule": "at most"}],
+}
+
+
 def text_of(path: str) -> str:
     return (ROOT / path).read_text()
 
@@ -49,6 +70,7 @@ def on_file(parse: Callable[[Path], Any], name: str) -> Callable[[Path, bytes], 
     """A parser of a file, given the bytes."""
 
     def call(folder: Path, content: bytes) -> Any:
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
         return parse(folder / name)
 
@@ -68,6 +90,36 @@ def on_object(parse: Callable[[], Any], uri: str) -> Callable[[Path, bytes], Any
 
 def _store(file: Path) -> Any:
     return Store(file.parent, {"api_url": "u"}, ())
+
+
+def _rows(file: Path) -> Any:
+    return list(formats.rows(file, "own"))
+
+
+def _checkpoint(folder: Path) -> Any:
+    """A checkpoint whose state.json is hostile and whose manifest agrees with it."""
+    (folder / "manifest.json").write_text(manifest_of(folder).model_dump_json())
+    if problem := checkpoint._problem(folder, "r"):
+        raise UserError(problem, "a checkpoint", "")
+
+
+def _view(path: str) -> Callable[[Path, bytes], Any]:
+    """The pages of a bucket that holds a good adapter and one hostile object."""
+    good = {layout.registry(BUCKETS, "m-v1"): json.dumps(ENTRY).encode(), "gs://models/m-v1/record.json": json.dumps(RECORD).encode()}
+
+    def call(folder: Path, content: bytes) -> Any:
+        there = {**good, path: content}
+
+        def listing(uri: str) -> list[storage.Stored]:
+            return [storage.Stored(name.removeprefix(f"{uri}/"), 1, "", 1) for name in there if name.startswith(f"{uri}/")]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "read", lambda uri: (there[uri], 1) if uri in there else None)
+            patch.setattr(storage, "listing", listing)
+            bucket = runs.load(BUCKETS, "here")
+            return [site.draw(bucket, BUCKETS, name) for name in site.names(bucket)]
+
+    return call
 
 
 #: name -> (parser of bytes, good input)
@@ -96,6 +148,20 @@ PARSERS: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
     "hub's index": (lambda _, content: hub.check("x", {"model.safetensors"}, {"config.json": b"{}", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "model.safetensors.index.json": content}), '{"weight_map": {"a": "model.safetensors"}}'),
     "hub's config": (lambda _, content: hub.check("x", {"model.safetensors"}, {"config.json": content, "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}), '{"hidden_size": 1}'),
     "hub's answer": (lambda _, content: outside.shaped(lambda: hub._described("a/b", "c", outside.parsed_json(content, "hub")), "hub", "x"), json.dumps({"sha": "c", "siblings": [{"rfilename": "config.json", "size": 3, "blobId": "x"}], "tags": ["license:mit"]})),
+    "own pairs (JSON lines)": (on_file(_rows, "own.jsonl"), PAIRS),
+    "own pairs (JSON)": (on_file(_rows, "own.json"), json.dumps([{"question": "q", "answer": "a"}])),
+    "own pairs (CSV)": (on_file(_rows, "own.csv"), "question,answer\nq,a\n"),
+    "own pairs (YAML)": (on_file(_rows, "own.yaml"), "- question: q\n  answer: a\n"),
+    "own pairs (Parquet)": (on_file(_rows, "own.parquet"), "PAR1xxxxPAR1"),
+    "own pairs (gzip)": (on_file(_rows, "own.jsonl.gz"), "x"),
+    "results of an evaluation": (on_file(results_of, "results.json"), json.dumps(RESULTS)),
+    "checkpoint": (on_file(lambda file: _checkpoint(file.parent), "state.json"), json.dumps(CHECKPOINT)),
+    "view: entry": (_view(layout.registry(BUCKETS, "m-v1")), json.dumps(ENTRY)),
+    "view: record": (_view("gs://models/m-v1/record.json"), json.dumps(RECORD)),
+    "view: results": (_view("gs://models/runs/r/evaluation/results.json"), json.dumps(RESULTS)),
+    "view: summary": (_view("gs://models/runs/r/summary.json"), json.dumps({"loss": [1, 2]})),
+    "view: log": (on_file(lambda file: runs.under_way(file.parent.parent), "work/tiny.jsonl"), '{"message": "train", "time": "2026-01-01T00:00:00+00:00", "done": 1}\n' * 3),
+    "view: holder": (on_file(lambda file: runs.under_way(file.parent), "bucket.holder"), json.dumps({"pid": 1, "command": "x"})),
     "vLLM's counters": (lambda _, content: watch.counters(content.decode(errors="replace")), 'vllm:generation_tokens_total{a="b"} 12.0\nvllm:num_requests_running 1\n'),
 }  # fmt: skip
 
@@ -175,8 +241,8 @@ def test_bad_input_is_one_sentence(name: str, tmp_path: Path) -> None:
     parse, good = PARSERS[name]
     draw, tracebacks = random.Random(name), dict[str, bytes]()
     for content in mutations(good, draw, BUDGET):
-        for file in tmp_path.iterdir():
-            file.unlink()
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
         try:
             parse(tmp_path, content)
         except UserError as error:
@@ -209,3 +275,14 @@ def test_what_is_no_file_is_one_sentence(read: Callable[[Path], Any], tmp_path: 
     ):
         with pytest.raises(UserError):
             read(place)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["models", "ls", "--local"], ["status", "--local"], ["view", "--local", "--export", "site"], ["run", "--profile", "tiny"]]
+)
+def test_a_home_that_is_a_file_is_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for home in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = subprocess.run([sys.executable, "-m", "runners", *arguments, "--home", str(home)], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode in (1, 2) and "Traceback" not in done.stderr and "file" in done.stderr, done.stderr[-1000:]
+    assert (tmp_path / "file").read_text() == "mine"
