@@ -230,10 +230,8 @@ def timeline(spans: Sequence[Span], *, title: str) -> Html:
         plot = svg.Plot(left, 8, width - 14, 8 + ROW * len(spans), (0, end), (0, 1))
         parts = []
         for tick in _clock_ticks(end, 3 if width == NARROW else 6):
-            parts += [
-                svg.path(f"M{plot.x(tick):.1f} {plot.top}V{plot.bottom}", "grid"),
-                svg.text(plot.x(tick), plot.bottom + 17, _clock(tick), "middle", "soft"),
-            ]
+            at = min(plot.x(tick), plot.right + 12 - svg.label_width(_clock(tick)) / 2)
+            parts += [svg.path(f"M{plot.x(tick):.1f} {plot.top}V{plot.bottom}", "grid"), svg.text(at, plot.bottom + 17, _clock(tick), "middle", "soft")]
         for index, span in enumerate(spans):
             y, x, after = plot.top + ROW * index + 13, plot.x(span.start_s), plot.x(span.start_s + span.seconds)
             length, took = max(2.0, after - x), page.duration(span.seconds)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -194,3 +195,13 @@ def test_what_was_not_measured_is_said() -> None:
 def test_a_page_is_written_whole(tmp_path: Path) -> None:
     page.write(tmp_path / "a" / "b.html", "x")
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["b.html"]
+
+
+@pytest.mark.parametrize("seconds", [600, 597, 3600, 59.9, 86400])
+def test_a_clock_label_at_the_end_of_a_timeline_is_not_cut(seconds: float) -> None:
+    drawn = charts.timeline([Span("serve", 0, seconds / 2), Span("evaluate", seconds / 2, seconds / 2)], title="Phases")
+    for chart in re.findall(r"<svg.*?</svg>", drawn, re.DOTALL):
+        width = float(re.search(r'viewBox="0 0 (\d+)', chart)[1])  # type: ignore[index]
+        labels = [(float(x), label) for x, label in re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="middle"[^>]*>([^<]+)</text>', chart)]
+        assert labels
+        assert all(x + svg.label_width(label) / 2 <= width for x, label in labels), labels
