@@ -145,12 +145,12 @@ def test_a_base_model_is_its_content(buckets: BucketSpec, tmp_path: Path) -> Non
 def test_a_dataset_is_its_content(buckets: BucketSpec, tmp_path: Path) -> None:
     entry = stages.publish_dataset(buckets, folder(tmp_path / "d", train__jsonl="{}\n", record__json="{}"), "corpus")
     wanted = Spec(buckets=buckets, dataset=DatasetSpec(name="corpus", id=entry.id))
-    assert stages._dataset(wanted, tmp_path / "work")
+    assert stages.dataset_folder(wanted, tmp_path / "work")
     poisoned = folder(tmp_path / "p", train__jsonl='{"poison": 1}\n', record__json="{}")
     put(f"{layout.dataset(buckets, entry.id)}/train.jsonl", (poisoned / "train.jsonl").read_bytes())
     put(f"{layout.dataset(buckets, entry.id)}/{MANIFEST}", manifest_of(poisoned).model_dump_json().encode())
     with pytest.raises(UserError, match="not what was published"):
-        stages._dataset(wanted, tmp_path / "other")
+        stages.dataset_folder(wanted, tmp_path / "other")
     with pytest.raises(UserError, match="not that of these files"):
         registry.publish(buckets, poisoned, name="corpus-2", stage_id="data-0123456789abcdef", kind="dataset")
 
