@@ -1,11 +1,12 @@
 """The end of a run: what was published is served and asked, and so are its base and its tuned model, on the same cases.
 
-An evaluation is named by what decides it (model, cases, settings), so one that was finished is never made again, and one that was cut off goes
+An evaluation is named by what decides it (model, cases, settings, scorer), so one that was finished is never made again, and one that was cut off goes
 on at its next case. The base of two trainings is asked once.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import secrets
 import shutil
@@ -57,7 +58,7 @@ def measure_other(job: Run, variant: Variant, benchmark: Path, *, redo_from: str
 
     spec = compared(job.spec)
     asked = [variant.id, spec.dataset.id, spec.chat.model_dump(mode="json"), spec.evaluate.model_dump(mode="json"), cases_digest(benchmark)]
-    asked.append(spec.serve.model_dump(mode="json", exclude={"model", "model_id", "model_manifest", "port"}))
+    asked += [spec.serve.model_dump(mode="json", exclude={"model", "model_id", "model_manifest", "port"}), scorer_digest()]
     name = f"{variant.name}-{outside.digest(asked)}"
     place, local = layout.run(spec.buckets, name), job.home / "runs" / name
     part = f"evaluate {variant.name}"
@@ -89,6 +90,13 @@ def compared(spec: Spec) -> Spec:
 def cases_digest(benchmark: Path) -> str:
     """What the benchmark holds, as part of a name."""
     return manifest_of(benchmark).digest if benchmark.is_dir() else outside.digest(outside.text(benchmark, "a benchmark"))
+
+
+@functools.cache
+def scorer_digest(root: Path = identity.ROOT) -> str:
+    """What answers are scored by. Answers that other rules scored are not compared with these."""
+    files = sorted(file for kind in ("*.py", "*.yaml") for file in (root / "runners" / "evaluation").glob(kind))
+    return outside.digest([[file.name, file.read_text()] for file in files])
 
 
 def ask(spec: Spec, work: Path, url: str, key: str, benchmark: Path, out: Path, model_id: str) -> EvaluationResult:

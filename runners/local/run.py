@@ -222,7 +222,8 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, redo_fro
 
     buckets = job.spec.buckets
     benchmark = ROOT / job.spec.evaluate.benchmark
-    run_id = f"{job.spec.profile}-{outside.digest([spec.spec_digest(job.spec), served.id, measure.cases_digest(benchmark)])}"
+    decides = [spec.spec_digest(job.spec), served.id, measure.cases_digest(benchmark), measure.scorer_digest()]
+    run_id = f"{job.spec.profile}-{outside.digest(decides)}"
     place = layout.run(buckets, run_id)
     local = job.home / "runs" / run_id
     if not redo_from and not keep_serving and (found := storage.read_json(f"{place}/summary.json")):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
+from runners import identity
 from runners.evaluation.results import EvaluationResult
 from runners.local import comparison, measure
 from runners.local.report import _answers
@@ -64,3 +68,13 @@ def test_a_spec_without_a_comparison_has_no_such_parts() -> None:
     spec, without = load_profile("local"), load_profile("tiny")
     assert [part for part in _parts(spec, None) if part not in _parts(without, None)] == ["evaluate base", "evaluate tuned"]
     assert _parts(spec, "quantize") == _parts(without, "quantize") and len(_parts(spec, "quantize")) == 5
+
+
+def test_other_rules_of_scoring_are_another_evaluation(tmp_path: Path) -> None:
+    """After an update, the base's old score is not held against a new one of the tuned model."""
+    folder = tmp_path / "runners" / "evaluation"
+    shutil.copytree(identity.ROOT / "runners" / "evaluation", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    assert measure.scorer_digest(tmp_path) == measure.scorer_digest()
+    (folder / "scoring.py").write_text((folder / "scoring.py").read_text() + "# changed\n")
+    measure.scorer_digest.cache_clear()
+    assert measure.scorer_digest(tmp_path) != measure.scorer_digest()
