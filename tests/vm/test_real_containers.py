@@ -38,7 +38,7 @@ def test_training_is_preempted_resumes_on_another_vm_and_is_published(start: Sta
     world.wait(checkpoints, 180, "a checkpoint in the bucket")
     world.preempt(notice_s=12)
     assert checkpoints(), "the newest checkpoint reached the bucket before the VM went"
-    world.wait_until_ended(200)
+    world.wait_until_ended(400)
     job = world.job()
     assert (job["status"], job["attempts"], world.boots) == ("done", 2, 2)
     said = world.logs()
@@ -57,7 +57,8 @@ def test_a_server_becomes_ready_answers_refuses_and_idles_out(start: Start, seed
     world.wait(lambda: health(world) == 503, 60, "the gateway to answer")
     assert world.job()["status"] == "starting", "the gateway is up long before the model is"
     world.wait(lambda: health(world) == 200, 300, "the server to be ready")
-    assert world.job()["status"] == "ready" and world.job()["attempts"] == 0
+    world.wait(lambda: world.job()["status"] == "ready", 60, "the job to say so too")
+    assert world.job()["attempts"] == 1, "forgotten only after it has been ready for some minutes"
 
     key = {"Authorization": f"Bearer {world.apis.secret}"}
     asked = {"model": "elson", "messages": [{"role": "user", "content": "What is a bond?"}], "max_tokens": 8}

@@ -277,6 +277,6 @@ def remove_what_a_killed_run_left(name: str = "") -> None:
             if network.startswith(PREFIX) and (not name or network == f"{PREFIX}-{name}"[:30]):
                 namespace.remove(network)
     below = str(golden.STATE / "worlds" / name) if name else str(golden.STATE)
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    mounts = [line.split()[1].replace(r"\040", " ") for line in Path("/proc/mounts").read_text().splitlines()]
     for path in sorted((path for path in mounts if path.startswith(below + "/")), reverse=True):
         unmount(Path(path))
