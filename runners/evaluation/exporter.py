@@ -63,8 +63,8 @@ def inspect_log(found: EvaluationResult) -> dict[str, Any]:
 
 
 def _sample(case: CaseResult, model: str, system_prompt: str) -> dict[str, Any]:
-    turns = [
-        {"role": "system", "content": system_prompt},
+    turns: list[dict[str, Any]] = [
+        *([{"role": "system", "content": system_prompt}] if system_prompt else []),
         {"role": "user", "content": case.question},
         {"role": "assistant", "content": case.answer, "source": "generate"},
     ]

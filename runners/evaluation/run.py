@@ -153,7 +153,8 @@ def shared_request(request: Request, settings: Settings, benchmark: Benchmark) -
 
 async def _warm_up(server: Endpoint, spec: Spec) -> None:
     """Requests that are not measured: the first ones of a server compile, allocate and fill caches. Raises CannotMeasure."""
-    turns = [{"role": "system", "content": spec.chat.system_prompt}, {"role": "user", "content": WARM_UP}]
+    system = [{"role": "system", "content": spec.chat.system_prompt}] if spec.chat.system_prompt else []
+    turns = [*system, {"role": "user", "content": WARM_UP}]
     replies = await asyncio.gather(*(server.ask(turns) for _ in range(spec.evaluate.warmup_requests)))
     failed = [reply for reply in replies if not reply.came_back]
     if replies and len(failed) == len(replies):

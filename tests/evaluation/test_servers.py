@@ -11,6 +11,7 @@ import pytest
 from runners.errors import CannotMeasure, UserError
 from runners.evaluation import evaluate
 from runners.evaluation.cases import Benchmark
+from runners.evaluation.exporter import inspect_log
 from runners.evaluation.results import EvaluationResult
 from runners.evaluation.store import ANSWERS
 from runners.spec import Spec
@@ -38,6 +39,17 @@ def test_a_perfect_server_passes(spec: Spec, benchmark: Benchmark, benchmark_fil
     assert found.model == {"name": "stub", "id": "qdora-1", "served_as": ["stub"]}
     assert EvaluationResult.model_validate_json((tmp_path / "run" / "results.json").read_text()) == found
     assert "\n" not in found.line and "PASSED" in found.line
+
+
+def test_an_empty_system_prompt_is_no_turn(spec: Spec, benchmark: Benchmark, benchmark_file: Path, tmp_path: Path) -> None:
+    """Some templates refuse a system turn: neither the cases, nor the warm-up, nor the exported log may have one."""
+    play = Play(perfect)
+    silent = spec.model_copy(update={"chat": spec.chat.model_copy(update={"system_prompt": ""})})
+    with serving(benchmark, play) as url:
+        found = run(silent, url, benchmark_file, tmp_path / "run")
+    asked = [turn["role"] for request in play.seen for turn in request["messages"]]
+    logged = [turn["role"] for sample in inspect_log(found)["samples"] for turn in sample["messages"]]
+    assert len(play.seen) == 42 and "system" not in asked and "system" not in logged
 
 
 def test_the_time_is_the_servers_time(spec: Spec, benchmark: Benchmark, benchmark_file: Path, tmp_path: Path) -> None:
