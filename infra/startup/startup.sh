@@ -33,7 +33,8 @@ dead_man() {
 		systemctl poweroff --force
 	done
 }
-systemd-run --quiet --collect --unit=elson-dead-man --property=Restart=always /bin/bash -c "SERVER=$SERVER PATIENCE_S=60; $(declare -f metadata empty_group dead_man); dead_man" || true
+# A description, since the default is the command line, whose line breaks systemd cannot read back.
+systemd-run --quiet --collect --unit=elson-dead-man --description="elson: end a VM that does nothing" --property=Restart=always /bin/bash -c "SERVER=$SERVER PATIENCE_S=60; $(declare -f metadata empty_group dead_man); dead_man" || true
 
 # The script runner reports a failed script as a success, and an idle GPU costs as much as a busy one: so a start that fails ends the VM.
 give_up() {

@@ -29,6 +29,8 @@ def test_success_ends_in_deletion(start: Start, spec: Spec) -> None:
     world = start(spec, standin={"train": [["progress 1 3", "sleep 12", "progress 3 3", "exit 0"]]})
     progress = world.wait(lambda: world.guest_attribute("progress"), 40, "progress in the guest attributes")
     assert progress["stage"] == "train" and progress["total"] == 3
+    journal = world.machine.run("journalctl", "--no-pager").stdout
+    assert "elson: end a VM that does nothing" in journal and "ignoring line" not in journal, "systemd reads every unit that we make"
     shown = status(world)
     assert (shown["status"], shown["vm"]["size"], shown["vm"]["instances"][0]["name"]) == ("running", 1, "vm-1")
     assert shown["vm"]["instances"][0]["attributes"]["progress"]["total"] == 3
