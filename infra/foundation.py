@@ -18,13 +18,15 @@ from infra.components.secrets import Secrets
 from infra.components.services import Services
 from infra.components.stop import Stop
 from infra.components.watchdog import Watchdog
+from runners.errors import UserError
 from runners.planning.stacks import Stack
 
 
 def build(stack: Stack) -> dict[str, Any]:
-    """Declare the foundation; returns its outputs, which the other stacks read."""
+    """Declare the foundation; returns its outputs, which the other stacks read. Raises UserError for a stack that is none."""
     spec = stack.spec.foundation
-    assert spec is not None  # noqa: S101 - from_config saw it
+    if spec is None:
+        raise UserError(f"{stack.name} has no foundation", "the foundation stack", "pulumi up -s foundation")
     services = Services(billing=spec.billing_account is not None)
     project = gcp.organizations.get_project_output(project_id=stack.project, opts=pulumi.InvokeOutputOptions(depends_on=[services.known]))
     buckets = Buckets(stack.spec.buckets, spec, after=services)

@@ -18,28 +18,14 @@ from infra.components.run_training import RunTraining
 from infra.plan import GroupPlan, plan_group
 from infra.run_plan import ServicePlan, TrainingPlan, plan_service, plan_training
 from runners.planning import stacks, tables
-from runners.planning.machines import load_prices
 from runners.planning.parts import Plan
-from runners.planning.plan import make_plan
 from runners.planning.stacks import ResolvedStack, Stack
 
 
 def build(stack: Stack) -> dict[str, Any]:
     """Declare the stack; returns its outputs. Raises UserError for whatever the plan refuses."""
     found = stacks.look_up(stack.spec)
-    wanted = found.spec.machine
-    assert wanted is not None  # noqa: S101 - from_config saw it
-    plan = make_plan(
-        stack.name,
-        found.spec,
-        load_prices(wanted.region),
-        shape=found.shape,
-        corpus=found.corpus,
-        answers=found.answers,
-        format=found.format,
-        model_copies=found.model_copies,
-        bucket_region=found.bucket_region,
-    )
+    plan = stacks.plan_of(stack.name, found)
     _say(plan, found)
     if not found.done:
         plan.accept()
@@ -55,7 +41,7 @@ def build(stack: Stack) -> dict[str, Any]:
 
 
 def _declare(stack: Stack, group: GroupPlan, plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
-    exposure = Exposure(stack.name, group, foundation) if group.access and group.access.is_open else None
+    exposure = Exposure(stack.name, group, group.access, foundation) if group.access and group.access.is_open else None
     if group.needs_nat and group.size:
         Egress(stack.name, group, foundation)
     made = Group(stack.name, group, foundation, address=exposure.address if exposure else None)

@@ -11,8 +11,9 @@ from runners.errors import UserError
 from runners.outside import digest
 from runners.planning import cloud_run
 from runners.planning.machines import Machine, machine
+from runners.planning.plan import machine_of
 from runners.planning.stacks import ResolvedStack
-from runners.spec import MachineSpec, Spec
+from runners.spec import Spec
 
 #: Beside vLLM in each instance: the only container that others reach.
 GATEWAY_CPU, GATEWAY_MEMORY = "1", "512Mi"
@@ -78,7 +79,7 @@ class TrainingPlan:
 
 def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
     """The service of a serve stack. Raises UserError for a stack whose name no service can have."""
-    spec, wanted = found.spec, _wanted(found)
+    spec, wanted = found.spec, machine_of(stack, found.spec)
     host = machine(wanted.machine_type)
     if not _NAME.fullmatch(f"elson-{stack}"):
         raise UserError(f"elson-{stack} is no name for a service of Cloud Run", "at most 49 of a-z 0-9 -", "rename the stack file")
@@ -121,7 +122,7 @@ def plan_training(stack: str, project: str, found: ResolvedStack) -> TrainingPla
     """The jobs of a train stack; None when the artifact is complete. A job that ended without one is not started again until somebody says so."""
     if found.done:
         return None
-    spec, wanted = found.spec, _wanted(found)
+    spec, wanted = found.spec, machine_of(stack, found.spec)
     host = machine(wanted.machine_type)
     suffix = found.job_id.rsplit("-", 1)[-1][:8]
     second = f"elson-quantize-{suffix}"
@@ -146,11 +147,6 @@ def plan_training(stack: str, project: str, found: ResolvedStack) -> TrainingPla
         for stage, more in parts.items()
     }
     return TrainingPlan(found.job_id, wanted.region, host.accelerator.type, spec, jobs["train"], jobs["quantize"], _labels(stack, "train", found.job_id))
-
-
-def _wanted(found: ResolvedStack) -> MachineSpec:
-    assert found.spec.machine is not None  # noqa: S101 - the caller saw that this is a stack of Cloud Run
-    return found.spec.machine
 
 
 def _spec_uri(spec: Spec) -> str:

@@ -6,7 +6,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.foundation_reference import FoundationReference
-from infra.plan import GroupPlan
+from infra.plan import Access, GroupPlan
 
 
 class Exposure(pulumi.ComponentResource):
@@ -14,11 +14,9 @@ class Exposure(pulumi.ComponentResource):
 
     address: pulumi.Output[str]
 
-    def __init__(self, stack: str, plan: GroupPlan, foundation: FoundationReference) -> None:
+    def __init__(self, stack: str, plan: GroupPlan, access: Access, foundation: FoundationReference) -> None:
         super().__init__("elson:infra:Exposure", stack)
         mine = pulumi.ResourceOptions(parent=self)
-        access = plan.access
-        assert access is not None  # noqa: S101 - the caller saw it
         reserved = gcp.compute.Address("address", name=f"elson-{stack}", region=plan.region, address_type="EXTERNAL", network_tier="PREMIUM", opts=mine)
         gcp.compute.Firewall(
             "clients",

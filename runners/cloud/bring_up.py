@@ -12,6 +12,7 @@ from runners.errors import UserError
 from runners.planning import stacks, tables
 from runners.planning.machines import machine
 from runners.planning.parts import Plan
+from runners.planning.plan import machine_of
 from runners.planning.stacks import Stack
 
 Say = Callable[[str], None]
@@ -89,8 +90,7 @@ def _price(plan: Plan) -> str:
 def _bake_step(stack: Stack, plan: Plan | None, allowed: bool) -> list[steps.BuildStep]:
     if plan is None or not allowed:
         return []
-    wanted = stack.spec.machine
-    assert wanted is not None  # noqa: S101 - a plan has a machine
+    wanted = machine_of(stack.name, stack.spec)
     if wanted.provisioning_model == "RUN":  # Cloud Run has no boot image
         return []
     zone = (wanted.zones or machine(wanted.machine_type).zones_in(wanted.region))[0]

@@ -42,12 +42,18 @@ def make_plan(
 
     Raises UserError for a machine or a price that is not in the catalogue.
     """
+    wanted = machine_of(stack, spec)
+    far_usd = 0.0 if bucket_region.lower() == wanted.region else prices.transfer_usd_per_gb
+    if wanted.role == "train":
+        return _training_plan(stack, spec, wanted, prices, shape, corpus, whole_logits)
+    return _serving_plan(stack, spec, wanted, prices, shape, answers or Answers(), format, model_copies, far_usd)
+
+
+def machine_of(stack: str, spec: Spec) -> MachineSpec:
+    """The machine of a stack that trains or serves. Raises UserError for one that has none: the foundation, a profile."""
     if spec.machine is None:
         raise UserError(f"{stack} has no machine", "a stack that trains or serves", "elson plan -s train-h100")
-    far_usd = 0.0 if bucket_region.lower() == spec.machine.region else prices.transfer_usd_per_gb
-    if spec.machine.role == "train":
-        return _training_plan(stack, spec, spec.machine, prices, shape, corpus, whole_logits)
-    return _serving_plan(stack, spec, spec.machine, prices, shape, answers or Answers(), format, model_copies, far_usd)
+    return spec.machine
 
 
 def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize, whole_logits: bool) -> Plan:

@@ -25,7 +25,7 @@ from runners.pipeline import ADAPTERS, Format, images_of
 from runners.planning import costs, session
 from runners.planning.machines import load_prices
 from runners.planning.parts import Plan
-from runners.planning.plan import make_plan
+from runners.planning.plan import machine_of, make_plan
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import BucketSpec, Spec, parse
@@ -165,27 +165,31 @@ def look_up(spec: Spec) -> ResolvedStack:
 
 def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq", whole_logits: bool = False) -> Plan:
     """The plan of a stack with a machine; without the bucket when it is offline, or has no project or no bucket yet."""
-    assert stack.spec.machine is not None  # noqa: S101 - the caller left out the foundation
-    prices = load_prices(stack.spec.machine.region)
     if not offline:
         try:
             found = look_up(stack.spec)
         except UserError as error:
             log.warning("planned without the bucket", stack=stack.name, because=error.found, fix=error.fix)
         else:
-            return make_plan(
-                stack.name,
-                found.spec,
-                prices,
-                shape=found.shape,
-                corpus=found.corpus,
-                answers=found.answers,
-                format=found.format,
-                model_copies=found.model_copies,
-                bucket_region=found.bucket_region,
-                whole_logits=whole_logits,
-            )
+            return plan_of(stack.name, found, whole_logits=whole_logits)
+    prices = load_prices(machine_of(stack.name, stack.spec).region)
     return make_plan(stack.name, stack.spec, prices, format=model_format, whole_logits=whole_logits)
+
+
+def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False) -> Plan:
+    """The plan of a stack by what the bucket says of it."""
+    return make_plan(
+        stack,
+        found.spec,
+        load_prices(machine_of(stack, found.spec).region),
+        shape=found.shape,
+        corpus=found.corpus,
+        answers=found.answers,
+        format=found.format,
+        model_copies=found.model_copies,
+        bucket_region=found.bucket_region,
+        whole_logits=whole_logits,
+    )
 
 
 def _training(spec: Spec) -> ResolvedStack:
