@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import random
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,71 +16,10 @@ from runners.artifacts import storage
 from runners.artifacts.record import Manifest, Record, describe
 from runners.corpus import build as building
 from runners.corpus import prepare
-from runners.corpus.build import CONTENT, BuildResult, build
-from runners.corpus.pairs import DOMAINS
+from runners.corpus.build import CONTENT, build
 from runners.errors import UserError
-from runners.spec import BucketSpec, DataSpec, Spec
-
-WORDS = [
-    "bond",
-    "yield",
-    "tax",
-    "trust",
-    "loan",
-    "rate",
-    "fund",
-    "plan",
-    "risk",
-    "cost",
-    "basis",
-    "ladder",
-    "credit",
-    "score",
-    "gift",
-    "heir",
-    "audit",
-    "index",
-    "spread",
-    "swap",
-]
-
-
-def topic(number: int) -> str:
-    """Words of their own for a question, so that different questions are not near each other."""
-    draw = random.Random(number)
-    return " ".join(f"{draw.choice(WORDS)}{draw.randrange(10_000)}" for _ in range(8))
-
-
-def rows(count: int, **extra: Any) -> list[dict[str, Any]]:
-    return [
-        {"question": f"What is {topic(n)}?", "answer": f"It is {topic(n + 10**6)} and also {topic(n + 2 * 10**6)}.", "category": DOMAINS[n % 18], **extra}
-        for n in range(count)
-    ]
-
-
-def project(folder: Path, *sources: list[Any], cases: tuple[str, ...] = ("What is nothing that anybody trains on?",), categories: str = "domains") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = []
-    for number, content in enumerate(sources):
-        (folder / f"s{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
-        listed.append({"name": f"source-{number}", "kind": "qa", "path": f"s{number}.jsonl", "licence": "MIT"})
-    (folder / "sources.yaml").write_text(yaml.safe_dump({"version": 1, "categories": categories, "sources": listed}))
-    (folder / "cases.yaml").write_text(yaml.safe_dump({"version": 1, "cases": [{"id": f"case-{n}", "question": text} for n, text in enumerate(cases)]}))
-    return folder
-
-
-def spec(**changes: Any) -> Spec:
-    return Spec(data=DataSpec(**({"sources": "sources.yaml", "benchmark": "cases.yaml"} | changes)))
-
-
-def lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
-
-
-def made(
-    tmp_path: Path, *sources: list[Any], out: str = "out", cases: tuple[str, ...] = ("What is nothing that anybody trains on?",), **changes: Any
-) -> BuildResult:
-    return build(spec(**changes), project(tmp_path / "in", *sources, cases=cases), tmp_path / out)
+from runners.spec import BucketSpec
+from tests.corpus.projects import lines, made, project, rows, spec, topic
 
 
 def test_a_dataset_has_everything_the_contract_names(tmp_path: Path) -> None:
@@ -360,58 +294,3 @@ def test_a_source_in_a_bucket_is_read_once(tmp_path: Path, buckets: BucketSpec) 
 def test_findings_that_do_not_exist_cannot_be_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.refuse names nonsense"):
         made(tmp_path, rows(3), refuse=("nonsense", "short"))
-
-
-def test_two_builds_into_one_folder_do_not_meet(tmp_path: Path) -> None:
-    root = project(tmp_path / "in", rows(5))
-    first = tmp_path / "out.partial"
-    first.mkdir()
-    (first / "half").write_text("of another build")
-    handle = os.open(first, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(UserError, match="another build is writing"):
-        build(spec(), root, tmp_path / "out")
-    assert (first / "half").exists()
-    os.close(handle)  # killed: what it left is cleared, and nothing of it comes in
-    build(spec(), root, tmp_path / "out")
-    assert not (tmp_path / "out" / "half").exists() and not first.exists()
-
-
-_ENDLESS = """
-import itertools, json, sys
-from runners.corpus import prepare
-from runners.corpus.checks import Checker
-from runners.corpus.formats import Raw
-from runners.corpus.sources import Source
-prepare._ALONE_ROWS = 1
-row = Raw("f", 1, {"question": "What is it?", "answer": "It is what it is, and no more than that.", "category": "tax"})
-batch = prepare.Batch(Source(name="s", kind="qa", path="x", licence="MIT"), 0, (row,))
-settings = prepare.PrepareSettings(Checker(500, 20, 2000), None, True, frozenset())
-if __name__ == "__main__":
-    for number, _ in enumerate(prepare.prepared(itertools.repeat(batch), settings, 2)):
-        if number == 5:
-            print("running", flush=True)
-"""
-
-
-def test_no_worker_outlives_a_build_that_is_killed(tmp_path: Path) -> None:
-    (tmp_path / "endless.py").write_text(_ENDLESS)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    build_process = subprocess.Popen([sys.executable, str(tmp_path / "endless.py")], stdout=subprocess.PIPE, env=environment)
-    assert build_process.stdout is not None and build_process.stdout.readline() == b"running\n"
-    children = [int(pid) for pid in Path(f"/proc/{build_process.pid}/task/{build_process.pid}/children").read_text().split()]
-    assert children
-    build_process.kill()
-    build_process.wait()
-    build_process.stdout.close()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and any(_lives(pid) for pid in children):
-        time.sleep(0.1)
-    assert not [pid for pid in children if _lives(pid)]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -340,66 +339,3 @@ def test_the_ground_of_a_section_is_its_last_paragraph_and_no_part_of_its_answer
         "What is a bracket?": "the common ground",
     }
     assert [question for question, row in found.items() if "Source" in row["answer"]] == ["What is a bracket?"]
-
-
-PASTED = """Income tax
-==========
-
-What is a bracket?
-------------------
-A bracket is a range of taxable income that is taxed at one rate.
-
-~~~python
-# not a heading
-| not | a table |
-~~~
-
-Form | Used for
----|---
-1040 | Income tax of a person
-4868 | More time to file
-
-A sentence that a chat closed with a rule below it, without an empty line, as they do.
----
-• first point
-• second point
-"""
-
-
-def test_underlined_headings_tilde_fences_and_tables_without_outer_pipes() -> None:
-    found = [(block.kind, block.text.split("\n")[0], PASTED[block.start : block.end].split("\n")[0]) for block in markdown.blocks(PASTED)]
-    assert found == [
-        ("heading", "Income tax", "Income tax"),
-        ("heading", "What is a bracket?", "What is a bracket?"),
-        ("paragraph", "A bracket is a range of taxable income that is taxed at one rate.", "A bracket is a range of taxable income that is taxed at one rate."),
-        ("code", "~~~python", "~~~python"),
-        ("table", "Form | Used for", "Form | Used for"),
-        ("paragraph", *[PASTED.split("\n")[17]] * 2),
-        ("item", "first point", "• first point"),
-        ("item", "second point", "• second point"),
-    ]
-    assert [section.path for section in markdown.sections(PASTED)] == [("Income tax",), ("Income tax", "What is a bracket?")]
-    assert markdown.table_rows(next(b.text for b in markdown.blocks(PASTED) if b.kind == "table"))[1] == [
-        ["1040", "Income tax of a person"],
-        ["4868", "More time to file"],
-    ]
-
-
-@given(st.text(alphabet="ab #*-=~|`>\n\r\t1.•_", max_size=200))
-def test_blocks_are_pieces_of_the_text_in_order(text: str) -> None:
-    found = list(markdown.blocks(text))
-    assert all(0 <= block.start <= block.end <= len(text) for block in found)
-    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
-
-
-def test_navigation_layout_and_marks_of_a_page_are_no_part_of_an_answer() -> None:
-    page = (
-        "<body><div class='navheader'>Next: Chapter 2. Funds</div><h2>What is a bond?<a class='headerlink' href='#b'>¶</a></h2>"
-        "<p>A bond is a loan\xa0to a company that pays interest until it is repaid.<a id='x'></a><a href='#ftn1'></a></p>"
-        "<table><tr><td></td><td>Tip</td></tr><tr><td colspan=2>A ladder of bonds spreads the risk of rates over years.</td></tr></table>"
-        "<table class='navfooter'><tr><td>Prev</td><td>Up</td><td>Next</td></tr></table></body>"
-    )
-    found = extract.pairs(documents.from_html(page))
-    assert [one.question for one in found] == ["What is a bond?"]
-    assert found[0].answer.splitlines()[0] == "A bond is a loan to a company that pays interest until it is repaid."
-    assert found[0].answer.endswith("Tip\n\nA ladder of bonds spreads the risk of rates over years.")

@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from runners import stages
 from runners.artifacts.record import Phase
-from runners.errors import UserError
-from runners.planning import costs, session, tables, training
-from runners.planning.machines import H100, L4, MACHINES, T4, load_prices, machine
-from runners.planning.parts import Plan
-from runners.planning.plan import make_plan
+from runners.planning import costs, session, training
+from runners.planning.machines import H100, L4, MACHINES, T4, machine
 from runners.planning.serving import ANSWERS, Answers, plan_serving
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import MachineSpec, ServeSpec, Spec, SpeculationSpec, TrainSpec
-from runners.training import memory
 from runners.training.memory import flops_per_token
-from runners.training.shape import QWEN2_14B, Shape, bytes_read_per_token, resident_bytes
-
-PRICES = load_prices()
-DEFAULTS: dict[str, Any] = {"provisioning_model": "STANDARD", "disk_gb": 100, "max_run_minutes": 1440}
-
-
-def train_plan(*, corpus: CorpusSize = ASSUMED_CORPUS, whole_logits: bool = False, train: dict[str, Any] | None = None, **host: Any) -> Plan:
-    spec = Spec(train=TrainSpec(**(train or {})), machine=MachineSpec(**{"machine_type": "a3-highgpu-1g", **host}))
-    return make_plan("train-h100", spec, PRICES, corpus=corpus, whole_logits=whole_logits)
-
-
-def serve_plan(machine_type: str = "g2-standard-8", format: Any = "awq", serve: dict[str, Any] | None = None, answers: Answers = ANSWERS) -> Plan:
-    host = MachineSpec(role="serve", machine_type=machine_type, **DEFAULTS)
-    return make_plan("serve-l4", Spec(serve=ServeSpec(**(serve or {})), machine=host), PRICES, format=format, answers=answers)
-
+from runners.training.shape import QWEN2_14B, bytes_read_per_token, resident_bytes
+from tests.planning.plans import PRICES, refused, serve_plan, train_plan
 
 # --- the figures of the 14B model -------------------------------------------------------------------------------------------------------
 
@@ -172,108 +152,6 @@ def test_a_step_has_only_so_many_micro_batches_to_share_out() -> None:
     assert all(one < cards + 1e-9 for one, cards in zip(faster, (1, 2, 4, 8), strict=True))
 
 
-# --- refusals, with their numbers and ways out --------------------------------------------------------------------------------------------
-
-
-def refused(plan: Plan) -> str:
-    assert plan.refusals
-    with pytest.raises(UserError) as error:
-        plan.accept()
-    for notice in plan.refusals:
-        assert notice.found in str(error.value)
-        assert notice.fix in str(error.value)
-        assert any(character.isdigit() for character in str(notice)), "a refusal gives numbers"
-    return "\n".join(map(str, plan.refusals))
-
-
-def test_bf16_weights_on_one_l4() -> None:
-    text = refused(serve_plan(format="bf16"))
-    assert "27.5 GiB of bf16 weights" in text
-    assert "8.8 GiB too few for the cache on 1 x L4 24 GB" in text
-    assert "serve the 4-bit model (qdora)" in text
-    assert "g2-standard-24 with serve.tensor_parallel: 2" in text
-
-
-def test_bf16_weights_fit_two_l4() -> None:
-    plan = serve_plan("g2-standard-24", "bf16", {"tensor_parallel": 2})
-    assert not plan.refusals
-    assert plan.serving is not None
-    assert plan.serving.cache_tokens > 4096
-
-
-def test_whole_logits_of_16_by_2048_on_80_gb() -> None:
-    text = refused(train_plan(train={"micro_batch_tokens": 16 * 2048}, whole_logits=True))
-    assert "32768 tokens a micro-batch take 121 GB" in text
-    assert "whole logits 49.8" in text
-    assert "at most 77 GB on one H100 80 GB" in text
-    assert "train.micro_batch_tokens: 8192 or smaller, or the chunked loss" in text
-    assert not train_plan(train={"micro_batch_tokens": 16 * 2048}).refusals
-
-
-def test_six_optimizer_steps() -> None:
-    text = refused(train_plan(corpus=CorpusSize(128, 2048, "950 pairs packed into 128 rows"), train={"epochs": 3}))
-    assert "are 6 optimizer steps" in text
-    assert "at least 20" in text
-    assert "train.batch_examples: 19 or smaller" in text
-
-
-def test_a_disk_of_100_gb() -> None:
-    text = refused(train_plan(disk_gb=100))
-    assert "a disk of 100 GB fills up" in text
-    assert "base model 30" in text
-    assert "merged model 30" in text
-    assert "machine.disk_gb: 160" in text
-    assert not train_plan(disk_gb=160).refusals
-
-
-def test_an_h100_on_demand() -> None:
-    assert "a3-highgpu-1g is not sold as STANDARD" in refused(train_plan(provisioning_model="STANDARD"))
-    assert not train_plan(provisioning_model="FLEX_START").refusals
-
-
-def test_a_deadline_before_the_end_and_a_platform_limit_before_the_deadline() -> None:
-    assert "takes about 20 minutes" in refused(train_plan(deadline_minutes=10))
-    assert "machine.max_run_minutes 60 is below deadline_minutes 120" in refused(train_plan(max_run_minutes=60))
-
-
-def test_a_region_without_the_machine() -> None:
-    assert "no zone of us-east1" in refused(make_plan("x", Spec(machine=MachineSpec(machine_type="a3-highgpu-1g", region="us-east1")), PRICES))
-    assert "zone europe-west4-a is not in us-central1" in refused(train_plan(zones=("europe-west4-a",)))
-
-
-def test_training_on_an_l4_and_on_a_t4() -> None:
-    assert "a machine with a larger card (a2-ultragpu-1g, a3-highgpu-1g, g4-standard-48, run-rtx6000-20)" in refused(train_plan(machine_type="g2-standard-8"))
-    assert "T4 16 GB has no bf16 (capability 7.5)" in refused(train_plan(machine_type="n1-standard-8-1xt4"))
-
-
-@pytest.mark.parametrize("cards", [1, 2])
-def test_the_t4_serves_awq_in_fp16_only(cards: int) -> None:
-    name = f"n1-standard-8-{cards}xt4"
-    plan = serve_plan(name, serve={"tensor_parallel": cards})
-    assert not plan.refusals
-    assert plan.serving is not None
-    assert plan.serving.dtype == "float16"
-    assert any("without Marlin" in notice.found for notice in plan.warnings)
-    assert "has no bf16 (capability 7.5)" in refused(serve_plan(name, serve={"tensor_parallel": cards, "dtype": "bfloat16"}))
-    assert "has no fp8 cache" in refused(serve_plan(name, serve={"tensor_parallel": cards, "kv_cache_dtype": "fp8"}))
-    assert "of bf16 weights" in refused(serve_plan(name, "bf16", {"tensor_parallel": cards}))
-
-
-def test_cards_that_would_idle() -> None:
-    assert "has 2 x L4 24 GB" in refused(serve_plan("g2-standard-24"))
-
-
-def test_a_certificate_needs_an_open_port() -> None:
-    assert "port 443 is closed" in refused(serve_plan(serve={"domain": "api.example.org"}))
-    assert not serve_plan(serve={"domain": "api.example.org", "open_to_the_internet": True}).refusals
-    assert any("without TLS" in notice.found for notice in serve_plan(serve={"allowed_cidrs": ("198.51.100.0/24",)}).warnings)
-
-
-def test_unknown_machine() -> None:
-    with pytest.raises(UserError, match="g2-standard-8"):
-        train_plan(machine_type="g2-standard-9")
-
-
 # --- the target that cannot be met --------------------------------------------------------------------------------------------------------
 
 
@@ -288,116 +166,6 @@ def test_2000_ms_on_one_l4_is_said_loudly_with_what_would_meet_it() -> None:
 
 def test_a_target_that_is_met_is_not_warned_of() -> None:
     assert not [notice for notice in serve_plan(answers=Answers(150, 50)).warnings if "MEAN LATENCY" in notice.found]
-
-
-# --- everything that can be asked for -------------------------------------------------------------------------------------------------------
-
-machines = st.sampled_from(sorted(MACHINES))
-shapes = st.builds(
-    Shape,
-    hidden=st.sampled_from([2048, 3584, 5120, 8192]),
-    layers=st.integers(8, 80),
-    heads=st.just(32),
-    kv_heads=st.sampled_from([4, 8, 32]),
-    head_size=st.sampled_from([64, 128]),
-    intermediate=st.integers(4096, 30_000),
-    vocabulary=st.integers(32_000, 200_000),
-    tied=st.booleans(),
-)
-
-
-@given(shapes, st.sampled_from([32, 64, 128]))
-def test_four_bits_take_less_than_sixteen(shape: Shape, group: int) -> None:
-    assert 0 < resident_bytes(shape, "awq", group) < resident_bytes(shape, "bf16")
-    assert bytes_read_per_token(shape, "awq", group) <= resident_bytes(shape, "awq", group)
-
-
-@given(shapes, st.integers(1, 256), st.integers(1, 60_000), st.booleans(), st.booleans())
-def test_memory_grows_with_tokens_rank_and_whole_logits(shape: Shape, rank: int, tokens: int, checkpointing: bool, whole: bool) -> None:
-    def total(rank: int, tokens: int, whole: bool) -> float:
-        return training.memory(shape, TrainSpec(rank=rank), tokens, checkpointing=checkpointing, whole_logits=whole).total_gb
-
-    assert total(rank, tokens, whole) < total(rank, tokens + 128, whole)
-    assert total(rank, tokens, whole) < total(rank + 1, tokens, whole)
-    if tokens > 4096:
-        assert total(rank, tokens, False) < total(rank, tokens, True)
-
-
-@given(shapes, machines, st.booleans())
-def test_the_largest_micro_batch_fits_and_twice_of_it_does_not(shape: Shape, name: str, whole: bool) -> None:
-    host, spec = machine(name), TrainSpec()
-    size = training.largest_micro_batch(shape, spec, host, whole_logits=whole)
-    assert not size or training.memory(shape, spec, size, whole_logits=whole).total_gb <= training.card_gb(host)
-    twice = 2 * size or 128
-    assert size == 2**17 or training.memory(shape, spec, twice, whole_logits=whole).total_gb > training.card_gb(host)
-
-
-@given(shapes, machines)
-def test_the_plan_is_what_the_training_loop_chooses(shape: Shape, name: str) -> None:
-    host, spec = machine(name), TrainSpec()
-    planned = training.chosen(shape, spec, host)
-    if planned is None:
-        with pytest.raises(UserError):
-            memory.choose(shape, spec, spec.max_tokens, int(host.accelerator.memory_gib * 2**30))
-    else:
-        assert training.memory(shape, spec, planned[0], checkpointing=planned[1]).total_gb <= training.card_gb(host)
-
-
-@given(shapes, machines, st.sampled_from(["awq", "bf16"]), st.integers(1, 400), st.sampled_from([1, 2, 4]))
-def test_serving_keeps_its_promises(shape: Shape, name: str, format: Any, tokens: int, cards: int) -> None:
-    spec = ServeSpec(tensor_parallel=cards)
-    served = plan_serving(shape, format, machine(name), spec, Answers(100, tokens))
-    assert served.floor_ms < served.expected_ms
-    assert served.weights_gib + served.overhead_gib + served.cache_gib <= served.usable_gib + 1e-6 or not served.fits
-    longer = plan_serving(shape, format, machine(name), spec, Answers(100, tokens + 1))
-    assert longer.expected_ms > served.expected_ms
-    assert longer.cache_tokens == served.cache_tokens
-    more = plan_serving(shape, format, machine(name), spec.model_copy(update={"gpu_memory_fraction": 0.95}), Answers(100, tokens))
-    assert more.cache_tokens >= served.cache_tokens
-
-
-@given(st.integers(1, 50_000), st.floats(20, 2000), st.integers(1, 512), st.integers(1, 10))
-def test_more_of_the_corpus_takes_longer_and_costs_more(examples: int, tokens: float, batch: int, epochs: int) -> None:
-    spec = {"batch_examples": batch, "epochs": epochs}
-    one = train_plan(corpus=CorpusSize(examples, tokens, ""), train=spec)
-    more = train_plan(corpus=CorpusSize(examples + 1, tokens, ""), train=spec)
-    assert more.expected_s > one.expected_s
-    assert more.money.usd_expected > one.money.usd_expected
-    assert (more.steps or 0) >= (one.steps or 0)
-    assert one.optimistic_s < one.expected_s < one.pessimistic_s
-    assert one.money.usd_at_most >= one.money.usd_per_hour * 2 - 1e-6
-
-
-@settings(max_examples=200)
-@given(
-    machines,
-    st.sampled_from(["SPOT", "STANDARD", "FLEX_START", "RUN"]),
-    st.sampled_from(["train", "serve"]),
-    st.sampled_from(["awq", "bf16"]),
-    st.integers(20, 2000),
-    st.sampled_from([1, 2, 4, 8]),
-    st.sampled_from(["auto", "bfloat16", "float16"]),
-)
-def test_whatever_is_asked_for_is_planned_or_refused_with_a_way_out(
-    name: str, provisioning: Any, role: Any, format: Any, disk: int, cards: int, dtype: Any
-) -> None:
-    host = MachineSpec(role=role, machine_type=name, provisioning_model=provisioning, disk_gb=disk, max_run_minutes=1440)
-    plan = make_plan("a-stack", Spec(serve=ServeSpec(tensor_parallel=cards, dtype=dtype), machine=host), PRICES, format=format)
-    for notice in (*plan.refusals, *plan.warnings):
-        assert notice.found
-        assert notice.expected
-        assert notice.fix
-    assert plan.money.usd_per_hour > 0
-    assert all(len(row) == len(headers) for _, headers, rows in tables.sections(plan) for row in rows)
-    assert tables.summary(plan)
-    assert tables.as_json(plan)["stack"] == "a-stack"
-    if not plan.refusals:
-        assert plan.disk_needed_gb <= (plan.disk_given_gb if plan.machine.is_run else disk)
-        assert provisioning in plan.machine.provisioning
-        if plan.serving:
-            assert plan.serving.cache_tokens >= 4096
-        if plan.memory and plan.memory_limit_gb:
-            assert plan.memory.total_gb <= plan.memory_limit_gb
 
 
 # --- the catalogue ------------------------------------------------------------------------------------------------------------------------

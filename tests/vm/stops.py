@@ -5,7 +5,7 @@ the judgement of the watchdog function and of the budget's function. Modelled: a
 a group makes another VM within a minute after one is gone, **also after its maximum run time** (whether Google's does is not known, so the worse is
 assumed); the budget's figures are six hours old.
 
-Write the table into infra/README.md:  .venv/bin/python -m tests.vm.stops
+The scenarios are in scenarios.py; the table in infra/README.md is written by stops_table.py.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from runners.vm.cloud import CloudError
 from runners.vm.decide import Activity, Boot, Decision, Job
 from runners.vm.state import Context
 from tests.infra.agent import START, Bucket, facts
+from tests.vm.scenarios import Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 STOPS = ("the VM itself", "dead man's switch", "platform", "watchdog", "budget")
@@ -40,27 +41,6 @@ USD_PER_HOUR = {"train": 4.03, "serve": 0.87}
 BUDGET_USD, BUDGET_LAG_S = 50.0, 6 * 3600
 Steps = Generator[float, None, None]
 _AWAY = CloudError(0, "no answer")
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What goes wrong. Times are minutes of the group's life, but for those of ``metadata_away_s``, which count from each VM's start."""
-
-    name: str
-    role: str = "train"
-    guest: str = "works"  # or: hangs (nothing ever runs), no script, no python
-    works_minutes: float = 30
-    metadata_away_s: float = 0
-    storage_away: tuple[float, float] = (0, 0)
-    end_is_refused: bool = False
-    states: tuple[tuple[float, str], ...] = ()
-    taken_after_minutes: float = 0
-    taken_once: bool = False
-    capacity: tuple[float, float] = (0, 0)  # no VM is made between these
-    gateway_dies_after_s: float = float("inf")
-    timers_are_dead: bool = False
-    clock_jump_hours: float = 0
-    unused: bool = True
 
 
 def _main(name: str) -> ModuleType:
@@ -391,61 +371,3 @@ def _switch() -> str:
 
 
 SWITCH = _switch()
-NEVER = (0.0, 10.0**6)
-SHAPE = json.dumps({"job_id": "job-1", "role": "train", "attempts": "many"})
-SCENARIOS = (
-    Scenario("a training that finishes"),
-    Scenario("a server that nobody uses", role="serve"),
-    Scenario("a server in use for days", role="serve", unused=False),
-    Scenario("no capacity for five hours", capacity=(0, 300)),
-    Scenario("no capacity for five hours after a preemption", works_minutes=40, taken_after_minutes=30, taken_once=True, capacity=(20, 320)),
-    Scenario("metadata server away for 75 s at boot", metadata_away_s=75),
-    Scenario("metadata server away for good", metadata_away_s=10**9),
-    Scenario("the job's state is not JSON in the middle", states=((20, "{"),)),
-    Scenario("the job's state has another shape at boot", states=((0, SHAPE),)),
-    Scenario("deleteInstances and resize are refused", end_is_refused=True),
-    Scenario("the gateway is dead, vLLM is fine", role="serve", gateway_dies_after_s=0),
-    Scenario("the gateway dies two minutes after each start", role="serve", gateway_dies_after_s=120),
-    Scenario("the guest hangs", guest="hangs"),
-    Scenario("the guest agent runs no startup script", guest="no script", role="serve"),
-    Scenario("our Python cannot start", guest="no python"),
-    Scenario("the container hangs", works_minutes=10**6),
-    Scenario("the container hangs and so do the agent's timers", works_minutes=10**6, timers_are_dead=True),
-    Scenario("storage away from the start", storage_away=NEVER),
-    Scenario("storage away in the middle of a container that hangs", works_minutes=10**6, storage_away=(20, 10**6)),
-    Scenario("a spot VM is taken three minutes after each start", taken_after_minutes=3),
-    Scenario("the clock jumps ten hours ahead", works_minutes=10**6, clock_jump_hours=10),
-    Scenario("the clock jumps ten hours back", works_minutes=10**6, clock_jump_hours=-10),
-)
-
-
-def table(results: dict[str, dict[str, World]] | None = None) -> list[str]:
-    """Rows of Markdown: every scenario with all stops ("all"), then with each of them alone; played here unless they are given."""
-    head = " | ".join(f"{stop} alone" for stop in STOPS)
-    rows = [f"| scenario | ended by | billed min | VMs | {head} |", f"|---|---|---:|---:|{'---:|' * len(STOPS)}"]
-    for scenario in SCENARIOS:
-        found = (results or {}).get(scenario.name, {})
-        every = found.get("all") or World(scenario).run()
-        alone = [found.get(stop) or World(scenario, (stop,)).run() for stop in STOPS]
-        figures = " | ".join(_figure(world) for world in alone)
-        rows.append(f"| {scenario.name} | {every.ended_by} | {every.minutes} | {len(every.vms)} | {figures} |")
-    return rows
-
-
-def _figure(world: World) -> str:
-    if world.minutes is not None:
-        return str(world.minutes)
-    return f"{world.machine.max_run_minutes} a VM" if world.stops == ("platform",) and world.machine else "–"
-
-
-def main() -> None:
-    file = ROOT / "infra/README.md"
-    text = file.read_text()
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index("<!-- end -->", text.index(BEGIN))
-    file.write_text(text[:begin] + "\n".join(["", *table(), ""]) + text[end:])
-
-
-BEGIN = "<!-- python -m tests.vm.stops -->"
-
-if __name__ == "__main__":
-    main()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vm import stops
-from tests.vm.stops import SCENARIOS, STOPS, World
+from tests.vm import stops_table
+from tests.vm.scenarios import SCENARIOS
+from tests.vm.stops import ROOT, STOPS, World
 
 Results = dict[str, dict[str, World]]
 
@@ -60,6 +61,6 @@ def test_the_job_says_why_it_ended(name: str, status: str, words: str, results: 
 
 
 def test_the_readme_has_these_figures(results: Results) -> None:
-    text = (stops.ROOT / "infra/README.md").read_text()
-    written = text[text.index(stops.BEGIN) + len(stops.BEGIN) : text.index("<!-- end -->", text.index(stops.BEGIN))].strip().splitlines()
-    assert written == stops.table(results), "python -m tests.vm.stops writes them again"
+    text = (ROOT / "infra/README.md").read_text()
+    written = text[text.index(stops_table.BEGIN) + len(stops_table.BEGIN) : text.index("<!-- end -->", text.index(stops_table.BEGIN))].strip().splitlines()
+    assert written == stops_table.table(results), "python -m tests.vm.stops_table writes them again"

@@ -1,0 +1,99 @@
+"""The plan's refusals, with their numbers and ways out."""
+
+from __future__ import annotations
+
+import pytest
+
+from runners.errors import UserError
+from runners.planning.plan import make_plan
+from runners.planning.training import CorpusSize
+from runners.spec import MachineSpec, Spec
+from tests.planning.plans import PRICES, refused, serve_plan, train_plan
+
+
+def test_bf16_weights_on_one_l4() -> None:
+    text = refused(serve_plan(format="bf16"))
+    assert "27.5 GiB of bf16 weights" in text
+    assert "8.8 GiB too few for the cache on 1 x L4 24 GB" in text
+    assert "serve the 4-bit model (qdora)" in text
+    assert "g2-standard-24 with serve.tensor_parallel: 2" in text
+
+
+def test_bf16_weights_fit_two_l4() -> None:
+    plan = serve_plan("g2-standard-24", "bf16", {"tensor_parallel": 2})
+    assert not plan.refusals
+    assert plan.serving is not None
+    assert plan.serving.cache_tokens > 4096
+
+
+def test_whole_logits_of_16_by_2048_on_80_gb() -> None:
+    text = refused(train_plan(train={"micro_batch_tokens": 16 * 2048}, whole_logits=True))
+    assert "32768 tokens a micro-batch take 121 GB" in text
+    assert "whole logits 49.8" in text
+    assert "at most 77 GB on one H100 80 GB" in text
+    assert "train.micro_batch_tokens: 8192 or smaller, or the chunked loss" in text
+    assert not train_plan(train={"micro_batch_tokens": 16 * 2048}).refusals
+
+
+def test_six_optimizer_steps() -> None:
+    text = refused(train_plan(corpus=CorpusSize(128, 2048, "950 pairs packed into 128 rows"), train={"epochs": 3}))
+    assert "are 6 optimizer steps" in text
+    assert "at least 20" in text
+    assert "train.batch_examples: 19 or smaller" in text
+
+
+def test_a_disk_of_100_gb() -> None:
+    text = refused(train_plan(disk_gb=100))
+    assert "a disk of 100 GB fills up" in text
+    assert "base model 30" in text
+    assert "merged model 30" in text
+    assert "machine.disk_gb: 160" in text
+    assert not train_plan(disk_gb=160).refusals
+
+
+def test_an_h100_on_demand() -> None:
+    assert "a3-highgpu-1g is not sold as STANDARD" in refused(train_plan(provisioning_model="STANDARD"))
+    assert not train_plan(provisioning_model="FLEX_START").refusals
+
+
+def test_a_deadline_before_the_end_and_a_platform_limit_before_the_deadline() -> None:
+    assert "takes about 20 minutes" in refused(train_plan(deadline_minutes=10))
+    assert "machine.max_run_minutes 60 is below deadline_minutes 120" in refused(train_plan(max_run_minutes=60))
+
+
+def test_a_region_without_the_machine() -> None:
+    assert "no zone of us-east1" in refused(make_plan("x", Spec(machine=MachineSpec(machine_type="a3-highgpu-1g", region="us-east1")), PRICES))
+    assert "zone europe-west4-a is not in us-central1" in refused(train_plan(zones=("europe-west4-a",)))
+
+
+def test_training_on_an_l4_and_on_a_t4() -> None:
+    assert "a machine with a larger card (a2-ultragpu-1g, a3-highgpu-1g, g4-standard-48, run-rtx6000-20)" in refused(train_plan(machine_type="g2-standard-8"))
+    assert "T4 16 GB has no bf16 (capability 7.5)" in refused(train_plan(machine_type="n1-standard-8-1xt4"))
+
+
+@pytest.mark.parametrize("cards", [1, 2])
+def test_the_t4_serves_awq_in_fp16_only(cards: int) -> None:
+    name = f"n1-standard-8-{cards}xt4"
+    plan = serve_plan(name, serve={"tensor_parallel": cards})
+    assert not plan.refusals
+    assert plan.serving is not None
+    assert plan.serving.dtype == "float16"
+    assert any("without Marlin" in notice.found for notice in plan.warnings)
+    assert "has no bf16 (capability 7.5)" in refused(serve_plan(name, serve={"tensor_parallel": cards, "dtype": "bfloat16"}))
+    assert "has no fp8 cache" in refused(serve_plan(name, serve={"tensor_parallel": cards, "kv_cache_dtype": "fp8"}))
+    assert "of bf16 weights" in refused(serve_plan(name, "bf16", {"tensor_parallel": cards}))
+
+
+def test_cards_that_would_idle() -> None:
+    assert "has 2 x L4 24 GB" in refused(serve_plan("g2-standard-24"))
+
+
+def test_a_certificate_needs_an_open_port() -> None:
+    assert "port 443 is closed" in refused(serve_plan(serve={"domain": "api.example.org"}))
+    assert not serve_plan(serve={"domain": "api.example.org", "open_to_the_internet": True}).refusals
+    assert any("without TLS" in notice.found for notice in serve_plan(serve={"allowed_cidrs": ("198.51.100.0/24",)}).warnings)
+
+
+def test_unknown_machine() -> None:
+    with pytest.raises(UserError, match="g2-standard-8"):
+        train_plan(machine_type="g2-standard-9")
