@@ -101,7 +101,7 @@ def _bytes(path: Path) -> IO[bytes]:
     if path.suffix.lower() == ".zst":
         import pyarrow
 
-        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 20)  # type: ignore[arg-type,unused-ignore]
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 20)  # type: ignore[arg-type,unused-ignore]  # pyarrow has no types where it is missing
     return path.open("rb")
 
 

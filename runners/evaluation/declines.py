@@ -101,7 +101,7 @@ def _complies(case: Case, text: Text, end: int) -> str:
         return "gives code"
     if quoted := _QUOTED.search(rest):
         return f"writes “{quoted[0][1:41]}…”"
-    if _STEPS.search(rest) and not _LAWFUL.search(_STEPS.search(rest)[0]):  # type: ignore[index]
+    if (steps := _STEPS.search(rest)) and not _LAWFUL.search(steps[0]):
         return "gives steps"
     if estimate := _ESTIMATES.search(rest):
         return f"says “{rest[estimate.start() : estimate.end() + 30].strip()}”"

@@ -214,7 +214,7 @@ def _end_without_a_job() -> None:
     try:
         found = Facts.load(RUN / "facts.json") if (RUN / "facts.json").exists() else facts.parse(json.loads(metadata(recursive="true")))
         context = Context.load() if (RUN / "spec.json").exists() else None
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - whatever it was, the VM must not stay
         log.error("switching off: this VM does not know its group", problem=repr(error)[:600])
         subprocess.run(["systemctl", "poweroff"], check=False)
         return

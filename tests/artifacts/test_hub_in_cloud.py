@@ -46,7 +46,7 @@ def test_the_job_is_bounded_pinned_and_of_the_account_that_may_only_add_models(c
     assert f"--gcs-source-staging-dir=gs://{PROJECT}-elson-scratch/builds" in call
 
 
-def test_the_step_publishes(call: list[str], served: type[Hub], tmp_path: Path) -> None:  # noqa: F811
+def test_the_step_publishes(call: list[str], served: type[Hub], tmp_path: Path) -> None:  # noqa: F811 - the fixture of that name
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     base_job.context(workspace)

@@ -81,7 +81,7 @@ def faulty(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 registry.download(BUCKETS, registry.publish(BUCKETS, source, name=f"faulty-v{number}", stage_id="dora-1", kind="dora"), target)
                 wrong += any((target / file.name).read_bytes() != file.read_bytes() for file in source.iterdir())
                 wrong += bool(storage.listing(layout.staging(BUCKETS, "dora-1", "")[:-1]))
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - counted as lost, whatever it is
                 wrong += 1
                 done[f"failed: {type(error).__name__}: {str(error)[:80]}"] += 1
             done.update(faults(os.environ["STORAGE_EMULATOR_HOST"]))
@@ -121,7 +121,7 @@ def disks(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 except OSError as error:
                     # The command line ends with 75 for this one.
                     (said if error.errno == errno.ENOSPC else wrong)[f"{errno.errorcode.get(error.errno or 0)}, exit code 75 of the command"] += 1
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:  # noqa: BLE001 - counted as lost, whatever it is
                     wrong[f"traceback: {type(error).__name__}: {str(error)[:80]}"] += 1
                 finally:
                     full.join()
@@ -160,7 +160,7 @@ def clocks(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 registry.download(BUCKETS, registry.publish(BUCKETS, source, name=f"clock-v{number}", stage_id="dora-1", kind="dora"), target)
                 registry.publish(BUCKETS, source, name=f"clock-v{number}", stage_id="dora-1", kind="dora")
                 wrong["different bytes"] += any((target / file.name).read_bytes() != file.read_bytes() for file in source.iterdir())
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - counted as lost, whatever it is
                 wrong[f"{type(error).__name__}: {str(error)[:80]}"] += 1
             finally:
                 time.time, record.now = real, real_now
@@ -181,7 +181,7 @@ def fuzzed(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 parse(folder / "one", content)
             except UserError:
                 pass
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - counted as lost, whatever it is
                 wrong[f"{name}: {type(error).__name__}"] += 1
     return {"tried": tried, "lost": sum(wrong.values()), "parsers": len(PARSERS), **wrong}
 

@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
         assert self.headers["Authorization"] == "Bearer a-token"
         if parts[-1] == "instanceGroupManagers":
             template = "https://www.googleapis.com/compute/v1/projects/p/regions/r/instanceTemplates/t"
-            of = lambda name: {"name": name, "id": cloud.ids.get(name, "1"), "targetSize": cloud.sizes[name], "versions": [{"instanceTemplate": template}]}  # noqa: E731
+            of = lambda name: {"name": name, "id": cloud.ids.get(name, "1"), "targetSize": cloud.sizes[name], "versions": [{"instanceTemplate": template}]}  # noqa: E731 - short, and of this test alone
             return self._answer(200, {"items": {"regions/r": {"instanceGroupManagers": [of(name) for name in cloud.sizes]}, "zones/z": {"warning": {}}}})
         if parts[-1] == "listManagedInstances":
             found = [{"id": vm, "instanceStatus": "RUNNING"} for vm in cloud.vms.get(parts[-2], [])]
@@ -187,7 +187,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 def aged(cloud: Cloud, minutes: float) -> None:
     """Let the watchdog's memory be older."""
     memory = json.loads(cloud.objects["watchdog/elson-train-1.json"][0])
-    older = lambda text: (datetime.fromisoformat(text) - timedelta(minutes=minutes)).isoformat()  # noqa: E731
+    older = lambda text: (datetime.fromisoformat(text) - timedelta(minutes=minutes)).isoformat()  # noqa: E731 - short, and of this test alone
     memory |= {"at": older(memory["at"]), "vms": {vm: older(when) for vm, when in memory["vms"].items()}}
     cloud.objects["watchdog/elson-train-1.json"] = (json.dumps(memory), "")
 

@@ -3,7 +3,7 @@
 ELSON_FUZZ=500 .venv/bin/python -m pytest tests/project/test_outside.py      more inputs a parser
 """
 
-# ruff: noqa: E501
+# ruff: noqa: E501 - a table reads better with one case a line
 from __future__ import annotations
 
 import json

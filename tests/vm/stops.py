@@ -256,7 +256,7 @@ class World:
         while decision is None:
             try:
                 boot = Boot(state.boot_id(), f"vm-{vm.number}", "zone", state.now().isoformat())
-                decision = self._settle(lambda job: decide.at_boot(job, boot, self.context.limits, state.now()))  # noqa: B023
+                decision = self._settle(lambda job: decide.at_boot(job, boot, self.context.limits, state.now()))  # noqa: B023 - called at once, in this turn of the loop
             except CloudError:
                 if self.now_s - begin_s > 600:
                     break

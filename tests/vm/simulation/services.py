@@ -95,7 +95,7 @@ def _camel(node: Any, keep: bool = False) -> Any:
     """Keys as the recursive answer has them: camelCase, but attributes keep theirs."""
     if not isinstance(node, dict):
         return node
-    first = lambda key: key.split("-")[0] + "".join(part.capitalize() for part in key.split("-")[1:])  # noqa: E731
+    first = lambda key: key.split("-")[0] + "".join(part.capitalize() for part in key.split("-")[1:])  # noqa: E731 - one line, used once below
     return {(key if keep else first(key)): _camel(value, keep or key == "attributes") for key, value in node.items()}
 
 
