@@ -228,10 +228,11 @@ def main() -> None:
     options.add_argument("--record", type=Path, default=PAGE.with_suffix(".json"))
     asked = options.parse_args()
     os.environ.setdefault("ELSON_BUCKET_SERVER", shlex.join([sys.executable, str(ROOT / "tests" / "storage_proxy.py")]))
+    version = code_version()  # before the page is written, which is an edit too
     kept: dict[str, Any] = json.loads(asked.record.read_text()) if asked.record.exists() else {}
 
     def keep(name: str, found: dict[str, Any]) -> None:
-        kept[name] = {"command": shlex.join(sys.argv[1:]), "date": datetime.date.today().isoformat(), **code_version(), "seed": asked.seed, "result": found}
+        kept[name] = {"command": shlex.join(sys.argv[1:]), "date": datetime.date.today().isoformat(), **version, "seed": asked.seed, "result": found}
         asked.record.write_text(json.dumps(kept, indent=1, sort_keys=True))
         PAGE.write_text(page(kept))
         print(name, json.dumps(found), flush=True)
