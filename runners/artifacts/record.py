@@ -194,7 +194,7 @@ def manifest_of(folder: Path) -> Manifest:
 
 
 def crc32c_of(path: Path) -> str:
-    """CRC32C of a file as Cloud Storage writes it; several GB/s, so that downloads are verified for nothing."""
+    """CRC32C of a file as Cloud Storage writes it: several GB/s. It finds accidents; what another machine wrote is held against its SHA-256."""
     import google_crc32c
 
     checksum: Any = google_crc32c.Checksum

@@ -138,7 +138,7 @@ def _pip_audit(content: dict[str, tuple[str, list[str]]], ignore: Sequence[str],
         return answer
     except ValueError:
         last = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-    if re.search(r"(?i)connect|timed? ?out|resolve|50\d", done.stderr):
+    if re.search(r"(?i)connect|timed? ?out|resolve|\b50[0-4]\b", done.stderr):
         raise Temporary(f"the database of vulnerabilities does not answer: {last[:300]}", "an answer from osv.dev", "run it where it can be reached") from None
     raise UserError(f"pip-audit failed: {last[:300]}", "a list of findings", "run elson images audit again; then look at the lock that it names")
 

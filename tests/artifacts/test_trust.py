@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runners import outside, serve, spec, stages
 from runners.artifacts import checkpoint_bucket, layout, registry, storage
-from runners.artifacts.record import MANIFEST, Manifest, ManifestFile, manifest_of
+from runners.artifacts.record import MANIFEST, Manifest, ManifestFile, crc32c_of, manifest_of
 from runners.errors import UserError
 from runners.spec import BaseModelSpec, BucketSpec, DatasetSpec, ServeSpec, Spec
 from runners.vm import containers, facts
@@ -106,6 +106,29 @@ def test_a_swapped_folder_is_not_served(buckets: BucketSpec, tmp_path: Path) -> 
     served = Spec(buckets=buckets, serve=ServeSpec(model="m-v1", model_id=entry.id))
     with pytest.raises(UserError, match="not what was published"):
         serve.fetch_model(served, None, tmp_path / "work")
+    assert not (tmp_path / "work/models/m-v1").exists()
+
+
+@pytest.mark.parametrize("says_so", [False, True], ids=["same checksum", "manifest says so"])
+def test_other_bytes_under_the_same_sha256_are_not_served(says_so: bool, buckets: BucketSpec, tmp_path: Path) -> None:
+    """A CRC32C finds accidents. Whoever writes the bucket can keep it, or change it in the manifest, whose digest is of the SHA-256 sums."""
+    entry = publish(buckets, tmp_path / "a", name="m-v1")
+    uri = layout.model(buckets, "m-v1")
+    content = (storage.read(f"{uri}/record.json") or (b"", 0))[0]
+    # The polynomial of CRC32C itself, as the checksum shifts bits: added anywhere, it leaves the checksum as it is.
+    pattern = (1 | 0x82F63B78 << 1).to_bytes(5, "little")
+    evil = bytes(byte ^ more for byte, more in zip(content, pattern, strict=False)) + content[5:]
+    if says_so:
+        evil = b"x" + content[1:]
+        found = storage.read_manifest(uri)
+        assert found
+        (tmp_path / "evil").write_bytes(evil)
+        changed = found.files["record.json"].model_copy(update={"crc32c": crc32c_of(tmp_path / "evil")})
+        put(f"{uri}/{MANIFEST}", Manifest(files={**found.files, "record.json": changed}).model_dump_json().encode())
+    put(f"{uri}/record.json", evil)
+    assert evil != content and len(evil) == len(content)
+    with pytest.raises(UserError, match=r"record\.json arrived damaged"):
+        serve.fetch_model(Spec(buckets=buckets, serve=ServeSpec(model="m-v1", model_id=entry.id)), None, tmp_path / "work")
     assert not (tmp_path / "work/models/m-v1").exists()
 
 
