@@ -11,10 +11,8 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
@@ -25,6 +23,7 @@ from runners.cloud import api_key, deploy, doctor, images, jobs
 from runners.commands.cli import cli
 from runners.planning import stacks
 from runners.spec import BucketSpec
+from tests.google_apis import GoogleApis
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -34,15 +33,14 @@ DIGEST = "sha256:" + "ab" * 32
 BILLING = "012345-6789AB-CDEF01"
 
 
-class Google(ThreadingHTTPServer):
+class Google(GoogleApis):
     """The APIs that the doctor asks, answering by what the stand-ins have made."""
 
     def __init__(self, standin: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
         self.standin = standin
         self.limit = 1.0
         self.keys = 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        super().__init__()
 
     def made(self, kind: str) -> list[dict[str, Any]]:
         file = self.standin / "cloud.jsonl"
@@ -68,23 +66,6 @@ class Google(ThreadingHTTPServer):
         if path.endswith("/versions"):
             return {"versions": [{"name": f"v{n}"} for n in range(self.keys)]} if self.made("Secret") else None
         return None
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Google
-
-    def do_GET(self) -> None:
-        answer = self.server.answer(unquote(urlsplit(self.path).path))
-        code = answer if isinstance(answer, int) else 404 if answer is None else 200
-        body = json.dumps(answer if code == 200 else {"error": {"code": code, "message": "said the server"}}).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @dataclass

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
@@ -19,16 +15,16 @@ from runners.artifacts import registry, storage
 from runners.cloud.doctor import SERVICES, Clients, Finding, examine
 from runners.planning.stacks import Stack
 from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, Spec
+from tests.google_apis import GoogleApis
 
 DIGEST = "sha256:" + "ab" * 32
 IMAGE = "us-central1-docker.pkg.dev/a-project/elson/{}@" + DIGEST
 
 
-class Google(ThreadingHTTPServer):
+class Google(GoogleApis):
     """Answers by path; ``None`` is a 404, a number that status."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
         services = [{"name": f"projects/1/services/{name}.googleapis.com", "state": "ENABLED"} for name in SERVICES]
         one = {"limit": 1.0, "usage": 0.0}
         self.answers: dict[str, Any] = {
@@ -41,7 +37,10 @@ class Google(ThreadingHTTPServer):
         }
         for stage in ("train", "quantize", "serve", "gateway"):
             self.answers[f"/v1/projects/a-project/locations/us-central1/repositories/elson/dockerImages/{stage}@{DIGEST}"] = {"uri": "x"}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        super().__init__()
+
+    def answer(self, path: str) -> Any:
+        return self.answers.get(path)
 
     @property
     def clients(self) -> Clients:
@@ -50,30 +49,12 @@ class Google(ThreadingHTTPServer):
         return Clients(AnonymousCredentials(), {**dict.fromkeys(apis, url), "compute": f"{url}compute/v1/"})
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Google
-
-    def do_GET(self) -> None:
-        answer = self.server.answers.get(unquote(urlsplit(self.path).path))
-        code = answer if isinstance(answer, int) else 404 if answer is None else 200
-        body = json.dumps(answer if code == 200 else {"error": {"code": code, "message": "said the server"}}).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def google(standin: Path) -> Iterator[Google]:
     subprocess.run(["pulumi", "login", "file:///state"], check=True, capture_output=True)
     server = Google()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 def stack(buckets: BucketSpec, role: Any = "train", **spec: Any) -> Stack:

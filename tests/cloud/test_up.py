@@ -14,18 +14,9 @@ import pytest
 from runners.artifacts import layout, registry, storage
 from runners.cloud import follow as following
 from runners.planning import stacks
+from tests.infra.shapes import QWEN_14B
 
 from .conftest import BUCKETS, PROJECT, ROOT, Machine, publish, say, tracked
-
-QWEN_14B = {
-    "hidden_size": 5120,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 8,
-    "intermediate_size": 13824,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
-}
 
 
 @pytest.fixture

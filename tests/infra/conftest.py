@@ -15,6 +15,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 import engine
 from engine import Run
+from shapes import QWEN_14B
 
 from runners import stages
 from runners.artifacts import layout, local_bucket, registry, storage
@@ -115,17 +116,6 @@ def fill(buckets: BucketSpec, folder: Path) -> None:
     stages.publish_dataset(buckets, dataset, "elson-corpus")
     publish(buckets, folder / "q4", "first-q4", "qdora", "qdora-00000000000000aa")
     registry.promote(buckets, "first-q4")
-
-
-QWEN_14B = {
-    "hidden_size": 5120,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 8,
-    "intermediate_size": 13824,
-    "vocab_size": 152064,
-    "tie_word_embeddings": False,
-}
 
 
 @pytest.fixture(scope="session")
