@@ -270,7 +270,7 @@ def page(kept: dict[str, Any]) -> str:
     lines = [
         "# Reliability: what was tried, and what was lost",
         "",
-        "Written by the command below, in one call or several; every figure, and the call that gave it, is in its record, [RELIABILITY.json](RELIABILITY.json).",
+        "Written by the command below, in one call or several; every figure and its call are in the record, [RELIABILITY.json](RELIABILITY.json).",
         "",
     ]
     lines += ["| what | tried | lost, different or failed | details | of | date |", "|---|---:|---:|---|---|---|"]
