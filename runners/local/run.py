@@ -80,6 +80,7 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         redo_from: throw away the results of this stage and all later ones first.
         until: the last stage to run.
     """
+    local_bucket.make_home(home)
     missing = [stage for stage in ("tools", "train", "quantize", "serve") if not environments.is_complete(stage)]
     if missing:
         raise UserError(
@@ -87,7 +88,6 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
             "all four",
             f"python3 -m runners.installation {' '.join(missing)}",
         )
-    local_bucket.make_home(home)
     job = Run(wanted, home, parts=_parts(wanted, until))
     job.work.mkdir(parents=True, exist_ok=True)
     with local_bucket.running(home, wanted.buckets), _kept_log(job):
