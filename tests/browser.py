@@ -11,6 +11,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -45,6 +46,8 @@ def need() -> None:
         pytest.skip("no headless browser (`make system` installs one)")
 
 
+#: A page is read to its end up to here, as it opens and on paper.
+MOST_PX, MOST_PAGES = 16_000, 15
 #: Functions of ``window.measures`` that tests ask.
 MEASURES = Path(__file__).with_name("measures.js")
 
@@ -119,7 +122,20 @@ class Browser:
         # A phone widens its window to what does not fit, so what was asked for is the measure.
         self.run(f"window.askedWidth = {width}")
         self.run(MEASURES.read_text())
+        self.run("measures.remember()")
         return self
+
+    def printed_pages(self) -> int:
+        """Pages of A4 that the page prints on, folded as it was when it was opened."""
+        self.run("measures.fold(true)")
+        stream = self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, transferMode="ReturnAsStream")["stream"]
+        content, more = b"", True
+        while more:
+            part = self.call("IO.read", handle=stream)
+            content += base64.b64decode(part["data"]) if part.get("base64Encoded") else part["data"].encode()
+            more = not part["eof"]
+        self.run("measures.fold(false)")
+        return len(re.findall(rb"/Type\s*/Page\b", content))
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -138,17 +154,20 @@ class Browser:
         """Everything that is wrong with how the page looks at this width and colour scheme; empty when nothing is."""
         asked = {
             name: self.run(f"measures.{name}()")
-            for name in ("lowContrast", "tooWide", "cutLabels", "nameless", "repeatedIds", "brokenWords", "unfilled", "overrun")
+            for name in ("lowContrast", "tooWide", "cutLabels", "nameless", "repeatedIds", "brokenWords", "unfilled", "overrun", "cutNames")
         }
         asked["scrolls sideways"] = self.run("Math.max(document.scrollingElement.scrollWidth, innerWidth) > askedWidth")
         asked["charts not drawn once"] = [count for count in self.run("measures.drawings()") if count != 1]
         asked["chart text under 9 px"] = self.run("measures.smallestText() < 9")
+        asked["taller than 16,000 px"] = (height := self.run("measures.height")) > MOST_PX and height
+        asked["prints on more than 15 pages"] = (pages := self.printed_pages()) > MOST_PAGES and pages
         asked["problems"] = self.problems()
         return {name: value for name, value in asked.items() if value}
 
     def picture(self, file: Path) -> None:
-        """The whole page as PNG."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        """The page as PNG: all of it, or as much as a picture holds (16,000 px)."""
+        width, height = self.run("innerWidth"), min(16_000, self.run("document.documentElement.scrollHeight"))
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={"x": 0, "y": 0, "width": width, "height": height, "scale": 1})
         file.write_bytes(base64.b64decode(shot["data"]))
 
     def _next(self) -> dict[str, Any]:

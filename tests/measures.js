@@ -14,7 +14,26 @@
     return [255, 255, 255];
   };
 
+  // How many lines the text of an element takes.
+  const lines = e => {
+    const range = document.createRange();
+    range.selectNodeContents(e);
+    const tops = [...range.getClientRects()].filter(r => r.width).map(r => r.bottom).sort((x, y) => x - y);
+    return tops.filter((bottom, n) => n === 0 || bottom - tops[n - 1] > 8).length;
+  };
+
   window.measures = {
+    // How the page was when it was opened: its height, and what was folded.
+    remember: () => {
+      measures.height = document.documentElement.scrollHeight;
+      measures.folded = [...document.querySelectorAll("details:not([open])")];
+    },
+    // Folds again what was folded, or opens what had been opened of it since.
+    fold: again => {
+      if (again) { measures.opened = measures.folded.filter(d => d.open); measures.opened.forEach(d => { d.open = false; }); }
+      else measures.opened.forEach(d => { d.open = true; });
+    },
+
     // Text whose contrast against the nearest painted ground is under 4.5 (WCAG 2.2, 1.4.3); text inside bars is judged by eye.
     lowContrast: () => [...document.querySelectorAll("body *")].filter(e =>
       shown(e) && !["title", "desc", "SCRIPT", "STYLE"].includes(e.tagName) && !e.classList.contains("inside")
@@ -27,15 +46,15 @@
 
     // Elements that reach beyond the window without a box that scrolls around them.
     tooWide: () => [...document.querySelectorAll("body *")].filter(e =>
-      shown(e) && e.getBoundingClientRect().right > askedWidth + 1 && !e.closest(".scroll") && !e.closest("svg")
+      shown(e) && e.getBoundingClientRect().right > askedWidth + 1 && !e.closest(".scroll, nav") && !e.closest("svg")
     ).map(e => `${e.tagName}.${e.className} ${e.textContent.slice(0, 40)}`).slice(0, 5),
 
     // How many drawings of each chart are shown: one.
     drawings: () => [...document.querySelectorAll("figure")].map(f => [...f.querySelectorAll(":scope > svg")].filter(shown).length),
 
-    // A badge whose one word is broken over lines.
-    brokenWords: () => [...document.querySelectorAll(".badge")].filter(e => shown(e) && !/\s/.test(e.textContent.replace(/^[✓✗!i] /, "").trim()) && e.textContent.length < 24
-      && e.getClientRects().length > 0 && e.offsetHeight > 1.8 * parseFloat(getComputedStyle(e).lineHeight)).map(e => e.textContent).slice(0, 5),
+    // A badge or a heading of a column whose one word is broken over lines.
+    brokenWords: () => [...document.querySelectorAll(".badge, th")].filter(e => shown(e) && !/[\s-]/.test(e.textContent.replace(/^[✓✗!i] /, "").trim()) && e.textContent.length < 24
+      && e.getClientRects().length > 0 && lines(e) > 1).map(e => e.textContent).slice(0, 5),
 
     // Names or values that run out of their box into a neighbour's.
     overrun: () => [...document.querySelectorAll(".facts > div, .facts dt, .facts dd, .tile")].filter(e => shown(e) && e.scrollWidth > e.clientWidth + 1)
@@ -55,6 +74,11 @@
         return r.width && (r.left < box.left - 2 || r.right > box.right + 2);
       }).map(t => t.textContent);
     }),
+
+    // Short names (28 letters at most) that a drawing has no room for; the whole name is in the title of their group.
+    cutNames: () => drawn().flatMap(s => [...s.querySelectorAll("g > text")]).filter(t => t.textContent.endsWith("…")).map(t =>
+      (t.parentElement.querySelector("title")?.textContent || "").split(/ · |: /).find(name => name.startsWith(t.textContent.slice(0, -1).trim())) || ""
+    ).filter(name => name && name.length <= 28).slice(0, 5),
 
     // Charts without a name for screen readers, and ids used twice.
     nameless: () => [...document.querySelectorAll("svg[role=img]")].filter(s =>

@@ -95,7 +95,7 @@ def _leaks(corpus: Corpus, reasons: Any, facts: dict[str, Any], benchmark: Bench
         [benchmark.ids[h.case], benchmark.questions[h.case], rows[h.text]["question"], h.match, h.jaccard, _stays(reasons[h.text])] for h in hits[:_ROWS_SHOWN]
     ]
     table = page.table(
-        ["Case", "Benchmark question", "Question in the pairs", "Match", "Jaccard", ""], cells, caption=_shown(len(cells), len(hits)), search=True
+        ["Case", "Benchmark question", "Question in the pairs", "Match", "Jaccard", ""], cells, caption=_shown(len(cells), len(hits)), search=True, cards=True
     )
     return Html(page.paragraph(text) + table)
 
@@ -115,7 +115,7 @@ def _duplicates(corpus: Corpus, found: Duplicates, reasons: Any, facts: dict[str
     cells = [[rows[int(found.by[i])]["question"], rows[int(i)]["question"], rows[int(i)]["source"], _REASONS[int(reasons[i])]] for i in dropped]
     total = int(((reasons == REPEATED) | (reasons == NEAR)).sum())
     shown = (
-        page.table(["Stays", "Dropped", "Source", "Why"], cells, caption=_shown(len(cells), total), search=True)
+        page.table(["Stays", "Dropped", "Source", "Why"], cells, caption=_shown(len(cells), total), search=True, cards=True)
         if cells
         else page.paragraph("No pair was dropped.")
     )
@@ -140,7 +140,7 @@ def _conflicts(corpus: Corpus) -> Html:
         [rows[members[0]]["question"], page.badge("figures differ", "bad") if figures else page.badge("wording differs", "warn"), *_two(rows, members)]
         for members, figures in found[:_ROWS_SHOWN]
     ]
-    return page.table(["Question", "", "One answer", "Another"], cells, caption=_shown(len(cells), len(found)), search=True)
+    return page.table(["Question", "", "One answer", "Another"], cells, caption=_shown(len(cells), len(found)), search=True, cards=True)
 
 
 def _two(rows: dict[int, dict[str, Any]], members: list[int]) -> tuple[str, str]:
@@ -151,7 +151,9 @@ def _two(rows: dict[int, dict[str, Any]], members: list[int]) -> tuple[str, str]
 def _findings(corpus: Corpus, facts: dict[str, Any]) -> Html:
     counts = facts["read"]["findings"]
     table = page.table(
-        ["Finding", "Pairs read", "Pairs kept", "What it is"], [[n, counts[n], facts["kept"]["findings"][n], text] for n, text in FINDINGS.items()]
+        ["Finding", "Pairs read", "Pairs kept", "What it is"],
+        [[n, counts[n], facts["kept"]["findings"][n], text] for n, text in FINDINGS.items()],
+        cards=True,
     )
     bits = corpus.columns["findings"]
     marked = np.flatnonzero(bits)
@@ -159,7 +161,7 @@ def _findings(corpus: Corpus, facts: dict[str, Any]) -> Html:
     rows = corpus.some(shown.tolist())
     cells = [[", ".join(statistics.names(int(bits[i]))), rows[int(i)]["question"], _cut(rows[int(i)]["answer"]), rows[int(i)]["source"]] for i in shown]
     more = page.details(
-        "Pairs with findings", page.table(["Finding", "Question", "Answer", "Source"], cells, caption=_shown(len(cells), len(marked)), search=True)
+        "Pairs with findings", page.table(["Finding", "Question", "Answer", "Source"], cells, caption=_shown(len(cells), len(marked)), search=True, cards=True)
     )
     return Html(table + (more if cells else ""))
 
@@ -168,7 +170,7 @@ def _rejects(corpus: Corpus) -> Html:
     if not corpus.rejects:
         return page.paragraph("No row was rejected.")
     cells = [[row["file"], row["line"], row["reason"], _cut(row["row"])] for row in corpus.rejects[:_ROWS_SHOWN]]
-    return page.table(["File", "Line", "Reason", "Row"], cells, caption=_shown(len(cells), len(corpus.rejects)), search=True)
+    return page.table(["File", "Line", "Reason", "Row"], cells, caption=_shown(len(cells), len(corpus.rejects)), search=True, cards=True)
 
 
 def _pairs(corpus: Corpus, reasons: Any, validation: Any) -> Html:
@@ -185,7 +187,7 @@ def _pairs(corpus: Corpus, reasons: Any, validation: Any) -> Html:
         ]
         for i in range(count)
     ]
-    return page.table(["Question", "Answer", "Category", "Source", "Where", "Findings"], cells, caption=_shown(count, len(corpus)), search=True)
+    return page.table(["Question", "Answer", "Category", "Source", "Where", "Findings"], cells, caption=_shown(count, len(corpus)), search=True, cards=True)
 
 
 def _stays(reason: int) -> str:
@@ -197,4 +199,4 @@ def _cut(text: str, length: int = 300) -> str:
 
 
 def _shown(shown: int, total: int) -> str:
-    return f"{shown:,} of {total:,}" if shown < total else f"{total:,}"
+    return f"The first {shown:,} of {total:,}" if shown < total else f"All {total:,}"

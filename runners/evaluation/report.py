@@ -23,7 +23,16 @@ _STATUS: dict[str, Status] = {
     "incomplete": "warn",
 }
 #: Failed cases shown open on the page; the table below has all.
-SHOWN_FAILURES = 60
+SHOWN_FAILURES = 25
+#: What an outcome means to somebody who sees it for the first time.
+MEANING = {
+    "passed": "every bar was met, by the lower end of the interval where the sample allows it",
+    "not passed": "the model does not meet the bars; one of 135M parameters, as in the demo, is not expected to",
+    "not shown": "above the bars, but the sample is too small to show it",
+    "contaminated": "no verdict: cases of the benchmark are in the training data",
+    "unfit": "no verdict: answers that need no model pass the benchmark",
+    "incomplete": "no verdict: some cases were not answered",
+}
 #: An interval is drawn from so many cases on.
 FEWEST_WITH_WHISKER = 5
 
@@ -54,8 +63,6 @@ def sections(found: EvaluationResult) -> list[Html]:
 
 def verdict(found: EvaluationResult) -> Html:
     """Banner and tiles."""
-    outcome = found.verdict.outcome
-    detail = Html("".join(f"<li>{html.escape(reason)}</li>" for reason in found.verdict.reasons))
     tiles = []
     if found.overall:
         interval = f"95 % interval {percent(found.overall.low)} to {percent(found.overall.high)}; bar {percent(found.overall.bar)}"
@@ -75,9 +82,20 @@ def verdict(found: EvaluationResult) -> Html:
     if lost:
         written = ", ".join(f"{count} {name}" for name, count in lost.items() if count) or "none"
         tiles.append(Tile("Without a whole answer", sum(lost.values()), written, "bad" if sum(lost.values()) else "good"))
-    banner = page.banner(_STATUS[outcome], f"{outcome[0].upper()}{outcome[1:]}: {found.verdict.headline}", "")
-    reasons = page.details(f"All {len(found.verdict.reasons)} reasons", Html(f"<ul>{detail}</ul>"), is_open=len(found.verdict.reasons) <= 6) if detail else ""
-    return page.section("Verdict", banner, reasons, page.stat_tiles(tiles))
+    return page.section("Verdict", headline(found), page.stat_tiles(tiles))
+
+
+def headline(found: EvaluationResult) -> Html:
+    """The outcome in one sentence with its meaning, and every reason below it."""
+    outcome, reasons = found.verdict.outcome, found.verdict.reasons
+    said = found.verdict.headline
+    if found.overall and outcome in ("passed", "not passed", "not shown"):
+        said = f"{found.overall.passed} of {found.overall.cases} cases are right; {percent(found.overall.bar)} are asked for"
+    meaning = MEANING[outcome]
+    banner = page.banner(_STATUS[outcome], f"{outcome[0].upper()}{outcome[1:]}: {said}", f"{meaning[0].upper()}{meaning[1:]}.")
+    listed = Html(f"<ul>{''.join(f'<li>{html.escape(reason)}</li>' for reason in reasons)}</ul>")
+    count = f"Every reason ({len(reasons)})" if len(reasons) > 1 else "The reason"
+    return Html(banner + (page.details(count, listed, is_open=1 < len(reasons) <= 3) if reasons else ""))
 
 
 def rates(found: EvaluationResult) -> Html:
@@ -205,25 +223,35 @@ def failed_cases(found: EvaluationResult) -> Html:
 
 
 def _failed(case: CaseResult) -> Html:
-    summary = Html(f"{page.badge(case.failure, 'bad')} <strong>{html.escape(case.id)}</strong> {html.escape(case.question)}")
+    summary = _summary(case, page.badge(case.failure, "bad"))
     rows = [(page.badge("passed", "good") if check["passed"] else page.badge("failed", "bad"), check["name"], check["reason"]) for check in case.checks]
     answer = f"<pre>{marked(case.answer, _spans(case))}</pre>" if case.answer else page.paragraph(case.error or "no answer")
     facts = f"{case.category}, {case.difficulty}, {_ms(case.latency_ms)}, {case.completion_tokens or 0} tokens{', ' + case.error if case.error else ''}"
-    return page.details(summary, f'{answer}{page.table(("", "check", "reason"), rows)}<p class="intro">{html.escape(facts)}</p>')
+    return page.details(summary, f'{answer}{page.table(("", "check", "reason"), rows)}<p class="intro">{html.escape(facts)}</p>', kind="case")
 
 
-def side_by_side(case: CaseResult, answers: Mapping[str, CaseResult | None]) -> Html:
-    """A case and what each model answered to it; what a check rests on is marked in the answer."""
-    head = f"<p><strong>{html.escape(case.id)}</strong> {page.text(case.category)}, {page.text(case.difficulty)}</p><p>{page.text(case.question)}</p>"
-    return Html(head + f'<div class="answers">{"".join(_answer(name, found) for name, found in answers.items() if found)}</div>')
+def side_by_side(case: CaseResult, answers: Mapping[str, CaseResult | None], *, is_open: bool = False) -> Html:
+    """A case, folded to its question and outcomes, and what each model answered to it; what a check rests on is marked in the answer."""
+    found = {name: one for name, one in answers.items() if one}
+    states = " ".join(f'<span class="state">{page.text(name)} {_state(one)}</span>' for name, one in found.items())
+    blocks = "".join(_answer(name, one) for name, one in found.items())
+    return page.details(_summary(case, Html(states)), f'<div class="answers">{blocks}</div>', is_open=is_open, kind="case")
+
+
+def _summary(case: CaseResult, states: Html) -> Html:
+    about = ", ".join(html.escape(word) for word in (case.id, case.category, case.difficulty) if word)
+    return Html(f'{html.escape(case.question)}<span class="states">{states} · {about}</span>')
+
+
+def _state(case: CaseResult) -> Html:
+    return page.badge("passed", "good") if case.passed else page.badge(case.failure or "failed", "bad")
 
 
 def _answer(name: str, case: CaseResult) -> str:
     spans = [(int(start), int(end)) for check in case.checks for start, end in check.get("spans", ())]
     said = f"<pre>{marked(case.answer, spans)}</pre>" if case.answer else page.paragraph(case.error or "no answer")
     rows = [(page.badge("passed", "good") if check["passed"] else page.badge("failed", "bad"), check["name"], check["reason"]) for check in case.checks]
-    state = page.badge("passed", "good") if case.passed else page.badge(case.failure or "failed", "bad")
-    return f"<div><h3>{page.text(name)} {state}</h3>{said}{page.details('Checks', page.table(('', 'check', 'reason'), rows)) if rows else ''}</div>"
+    return f"<div><h3>{page.text(name)} {_state(case)}</h3>{said}{page.details('Checks', page.table(('', 'check', 'reason'), rows)) if rows else ''}</div>"
 
 
 def _spans(case: CaseResult) -> list[tuple[int, int]]:
@@ -242,13 +270,13 @@ def marked(answer: str, spans: Iterable[tuple[int, int]]) -> Html:
 
 
 def all_cases(cases: Iterable[CaseResult]) -> Html:
-    """A table with a search box."""
+    """A table with a search box, folded away."""
     rows = [
         (
             case.id,
             case.category,
             case.difficulty,
-            page.badge("passed", "good") if case.passed else page.badge(case.failure, "bad"),
+            _state(case),
             round(case.latency_ms),
             case.completion_tokens,
             case.question,
@@ -256,7 +284,8 @@ def all_cases(cases: Iterable[CaseResult]) -> Html:
         )
         for case in cases
     ]
-    return page.section("All cases", page.table(("case", "category", "difficulty", "", "ms", "tokens", "question", "answer"), rows, search=True))
+    table = page.table(("case", "category", "difficulty", "", "ms", "tokens", "question", "answer"), rows, search=True, cards=True)
+    return page.section("All cases", page.details(f"The answers to all {len(rows)} cases", table))
 
 
 def settings(found: EvaluationResult) -> Html:

@@ -15,14 +15,15 @@ from typing import Any
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.record import RECORD, Record, Stopwatch, now
 from runners.artifacts.registry import Entry
+from runners.evaluation import why
 from runners.evaluation.comparing import common
-from runners.evaluation.report import all_cases, side_by_side, whisker
+from runners.evaluation.report import MEANING, all_cases, headline, side_by_side, whisker
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.identity import model_name
 from runners.local import comparison
 from runners.pages import charts, page
 from runners.pages.charts import Bar, Interval, Series, Span
-from runners.pages.page import Tile
+from runners.pages.page import Html, Tile
 from runners.pipeline import MAKERS
 from runners.planning.machines import load_prices, machine
 from runners.planning.plan import make_plan
@@ -53,10 +54,10 @@ def document(settings: Spec, records: dict[str, Record], by_model: Mapping[str, 
     """The page."""
     results = list(by_model.values())[-1]
     sections = [
-        _head(summary, results),
-        _quality(results),
-        comparison.section(by_model, comparison.compare(by_model)),
+        _head(records, summary, by_model),
         _answers(by_model),
+        comparison.section(by_model, comparison.compare(by_model)),
+        _quality(results),
         _training(records["train"]),
         _gates(records),
         _time(summary),
@@ -100,7 +101,7 @@ def as_text(summary: dict[str, Any]) -> str:
         f"learned   validation loss {train['before']:.3f} -> {train['after']:.3f} in {train['steps']} steps on {train['examples']} pairs",
         f"lost      {len(gates) - len(failed)} of {len(gates)} quality gates passed: {'; '.join(tightest)}",
         f"score     {quality['line']}",
-        f"          {_MEANING.get(quality['outcome'], 'see the report')}",
+        f"          {MEANING.get(quality['outcome'], 'see the report')}",
         *(f"{head:10}{line}" for head, line in zip(("compared", "", ""), _compared(summary), strict=False)),
         f"took      {page.duration(spent)}, at most {peak / 1024:.1f} GiB{skipped}; in the cloud about ${summary['in_the_cloud']['session_usd']:.2f}",
         f"model     {summary['served']}",
@@ -115,17 +116,6 @@ def _compared(summary: dict[str, Any]) -> list[str]:
     """The verdicts on the training, a line each."""
     found = summary["compared"]
     return [f"not compared: {found}"] if isinstance(found, str) else [one["sentence"] for one in found]
-
-
-#: What an outcome of the benchmark means to somebody who sees it for the first time.
-_MEANING = {
-    "passed": "every bar was met, by the lower end of the interval where the sample allows it",
-    "not passed": "the model does not meet the bars; a 135M model is not expected to",
-    "not shown": "above the bars, but the sample is too small to show it",
-    "contaminated": "no verdict: cases of the benchmark are in the training data",
-    "unfit": "no verdict: answers that need no model pass the benchmark",
-    "incomplete": "no verdict: some cases were not answered",
-}
 
 
 def _records(settings: Spec) -> dict[str, Record]:
@@ -165,15 +155,13 @@ def _summary(
     }
 
 
-def _head(summary: dict[str, Any], results: EvaluationResult) -> str:
-    train = summary["training"]
-    drop = train["before"] - train["after"]
-    failed = [gate for gate in summary["gates"] if not gate["passed"]]
-    total, cloud = sum(phase["seconds"] for phase in summary["phases"]), summary["in_the_cloud"]
+def _head(records: dict[str, Record], summary: dict[str, Any], by_model: Mapping[str, EvaluationResult]) -> str:
+    """Whether the run was good, why, and what it took."""
+    results, total, cloud = list(by_model.values())[-1], sum(phase["seconds"] for phase in summary["phases"]), summary["in_the_cloud"]
+    peak = max(summary["peak_mib"].values(), default=0.0)
     tiles = [
-        Tile("Validation loss", f"{train['after']:.3f}", f"{train['before']:.3f} before training", "good" if drop > 0 else "bad"),
-        Tile("Gates passed", f"{len(summary['gates']) - len(failed)} of {len(summary['gates'])}", "merge and quantization", "bad" if failed else "good"),
         Tile("Time", page.duration(total), "this run, without what was done already"),
+        Tile("Most memory", f"{peak / 1024:.1f} GiB" if peak else None, "of the largest stage"),
         Tile(
             "In the cloud",
             f"${cloud['session_usd']:.2f}",
@@ -181,15 +169,8 @@ def _head(summary: dict[str, Any], results: EvaluationResult) -> str:
         ),
         Tile("Served model", f"{summary['bytes'].get(summary['served'], 0) / 1e6:.0f} MB", summary["served"]),
     ]
-    return page.section("Result", _banner(results), page.stat_tiles(tiles))
-
-
-def _banner(results: EvaluationResult) -> str:
-    passed = results.verdict.outcome == "passed"
-    title = f"Benchmark {results.verdict.outcome}"
-    if results.overall:
-        title += f": {results.overall.passed} of {results.overall.cases} cases"
-    return page.banner("good" if passed else "warn", title, results.verdict.headline)
+    gates = [(stage, gate) for stage, record in records.items() for gate in record.gates]
+    return page.section("Result", headline(results), why.section(summary["training"], gates, by_model), page.stat_tiles(tiles))
 
 
 def _quality(results: EvaluationResult) -> str:
@@ -224,9 +205,11 @@ def _answers(by_model: Mapping[str, EvaluationResult]) -> str:
     for case in common(list(by_model.values()))[-1].cases or last.cases:
         by_domain.setdefault(case.category, []).append(case)
     turns = [case for rank in itertools.zip_longest(*by_domain.values()) for case in rank if case]
-    shown = [side_by_side(case, {name: found.get(case.id) for name, found in cases.items()}) for case in turns[:SHOWN_ANSWERS]]
-    intro = f"The first {len(shown)} of {len(last.cases)} cases, by domain in turn, answered by: {', '.join(by_model)}. All of them are in the table below."
-    return page.section("What the model says", *shown, all_cases(last.cases), intro=intro)
+    shown = [
+        side_by_side(case, {name: found.get(case.id) for name, found in cases.items()}, is_open=place == 0) for place, case in enumerate(turns[:SHOWN_ANSWERS])
+    ]
+    intro = f"{len(shown)} of {len(last.cases)} cases, by domain in turn, answered by: {', '.join(by_model)}. Open one to read the answers."
+    return Html(page.section("What the model says", *shown, intro=intro) + all_cases(last.cases))
 
 
 def _training(record: Record) -> str:

@@ -25,8 +25,8 @@ Status = Literal["good", "bad", "warn", "info", "none"]
 SIGNS: dict[Status, str] = {"good": "✓", "bad": "✗", "warn": "!", "info": "i", "none": ""}
 
 
-#: Rows of a table that reach paper; the number is in the style too.
-PRINTED_ROWS = 25
+#: Rows of a table that are shown before somebody asks for more, and that reach paper; the number is in the style and in search.js too.
+PRINTED_ROWS = 15
 #: The look of all pages; it is in each of them.
 STYLE = Path(__file__).with_name("page.css")
 
@@ -87,7 +87,7 @@ def page(title: str, sections: Iterable[str] | str, subtitle: str = "", *, above
     headings = re.findall(r'<section id="([^"]+)"><h2>(.*?)</h2>', body)
     links = "".join(f'<a href="#{slug}">{re.sub("<[^>]+>", "", heading)}</a>' for slug, heading in headings)
     contents = f'<nav aria-label="Contents">{links}</nav>' if len(headings) >= 3 else ""
-    script = "".join(part for mark, part in _SCRIPTS.items() if mark in body)
+    script = "".join(file.read_text() for mark, file in _SCRIPTS.items() if mark in body)
     allowed = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" if script else "'none'"
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}; base-uri 'none'; form-action 'none'"
     below = f'<p class="subtitle">{text(subtitle)}</p>' if subtitle else ""
@@ -160,9 +160,16 @@ def facts(pairs: Mapping[str, Any]) -> Html:
     return Html(f'<dl class="facts">{"".join(f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in pairs.items())}</dl>')
 
 
-def details(summary: Any, content: str, is_open: bool = False) -> Html:
+def answers(rows: Iterable[tuple[Status, str, str]]) -> Html:
+    """Questions of a reader and their answers, each with its status."""
+    parts = [f'<dt class="{status}">{_sign(status)}{text(asked)}</dt><dd>{text(said)}</dd>' for status, asked, said in rows]
+    return Html(f'<dl class="why">{"".join(parts)}</dl>' if parts else "")
+
+
+def details(summary: Any, content: str, is_open: bool = False, kind: str = "") -> Html:
     """Markup that is folded away until somebody asks for it."""
-    return Html(f"<details{' open' if is_open else ''}><summary>{text(summary)}</summary>{content}</details>")
+    styled = f' class="{kind}"' if kind else ""
+    return Html(f"<details{styled}{' open' if is_open else ''}><summary>{text(summary)}</summary>{content}</details>")
 
 
 def code(value: str) -> Html:
@@ -170,29 +177,34 @@ def code(value: str) -> Html:
     return Html(f'<pre tabindex="0">{html.escape(value)}</pre>')
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", search: bool = False) -> Html:
+def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", search: bool = False, cards: bool = False) -> Html:
     """A table; a column whose cells are all numbers (or absent) is set to the right.
 
     Args:
         headers: one a column.
         rows: cells; numbers are written by :func:`number`, None as a dash, ``Html`` as it is.
         caption: said above the table and to screen readers.
-        search: puts a search box above it (which needs a script; without one the box does not show).
+        search: puts a search box above it (which needs a script; without one the box does not show, and every row does).
+        cards: on a phone each row is a block of named values, for tables whose last columns matter as much as the first.
     """
     body = [list(row) for row in rows]
     numeric = [any(_is_number(row[i]) for row in body) and all(row[i] is None or _is_number(row[i]) for row in body) for i in range(len(headers))]
     kinds = [' class="number"' if is_number else "" for is_number in numeric]
     head = "".join(f'<th scope="col"{kind}>{text(name)}</th>' for kind, name in zip(kinds, headers, strict=True))
-    lines = "".join("<tr>" + "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>" for row in body)
+    named = [f' data-name="{html.escape(str(name))}"' if cards and name else "" for name in headers]
+    lines = "".join(
+        "<tr>" + "".join(f"<td{kind}{name}>{text(cell)}</td>" for kind, name, cell in zip(kinds, named, row, strict=True)) + "</tr>" for row in body
+    )
     label = html.escape(caption or ", ".join(str(name) for name in headers if name))
     above = f"<caption>{text(caption)}</caption>" if caption else ""
     box = f'<label class="search" hidden>Search <input type="search" autocomplete="off" aria-label="Search: {label}"> <output></output></label>'
+    more = '<p class="more" hidden><button type="button">Show more</button></p>' if search else ""
     inner = f"<table>{above}<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
     region = f'<div class="scroll" role="region" aria-label="{label}" tabindex="0">{inner}</div>'
     long = len(body) > PRINTED_ROWS
     cut = f'<p class="intro cut">Printed are the first {PRINTED_ROWS} of {len(body):,} rows.</p>' if long else ""
-    frame = f'<div class="tablebox{" long" if long else ""}"{" data-search" if search else ""}>'
-    return Html(f"{frame}{box if search else ''}{region}{cut}</div>")
+    frame = f'<div class="tablebox{" long" if long else ""}{" cards" if cards else ""}"{" data-search" if search else ""}>'
+    return Html(f"{frame}{box if search else ''}{region}{more}{cut}</div>")
 
 
 def filtered(items: Iterable[tuple[Mapping[str, str], str]], *, label: str) -> Html:
@@ -209,11 +221,12 @@ def filtered(items: Iterable[tuple[Mapping[str, str], str]], *, label: str) -> H
         options = "".join(f"<option>{text(value)}</option>" for value in dict.fromkeys(attributes[name] for attributes, _ in listed))
         selects += f'<label>{text(name)} <select data-by="{html.escape(name)}"><option value="">all</option>{options}</select></label>'
     box = f'<div class="filters" hidden>{selects}<label>words <input type="search" autocomplete="off"></label> <output></output></div>'
+    more = '<p class="more" hidden><button type="button">Show more</button></p>'
     blocks = ""
     for attributes, markup in listed:
         data = " ".join(f'data-{html.escape(name)}="{html.escape(value)}"' for name, value in attributes.items())
         blocks += f'<div class="item" {data}>{markup}</div>'
-    return Html(f'<div data-filter role="region" aria-label="{html.escape(label)}">{box}{blocks}</div>')
+    return Html(f'<div data-filter role="region" aria-label="{html.escape(label)}">{box}{blocks}{more}</div>')
 
 
 def write(file: Path, document: str) -> None:
@@ -235,48 +248,5 @@ def _sign(status: Status) -> str:
     return f'<span class="sign" aria-hidden="true">{SIGNS[status]}</span>\u00a0' if SIGNS[status] else ""
 
 
-# Shows the boxes (they are of no use without a script), hides the rows without all of the words, says how many are left.
-_SEARCH_SCRIPT = """
-document.querySelectorAll('[data-search]').forEach(box => {
-  const label = box.querySelector('label'), input = label.querySelector('input'), output = label.querySelector('output');
-  const rows = [...box.querySelectorAll('tbody tr')].map(row => [row, row.textContent.toLowerCase()]);
-  const show = () => {
-    const words = input.value.toLowerCase().split(/\\s+/).filter(Boolean);
-    let left = 0;
-    rows.forEach(([row, text]) => { const hit = words.every(w => text.includes(w)); row.hidden = !hit; left += hit; });
-    output.textContent = words.length ? left + ' of ' + rows.length : rows.length + ' rows';
-  };
-  label.hidden = false; input.addEventListener('input', show); show();
-});
-"""
-# Shows the menus, hides the blocks that do not match, says how many are left.
-_FILTER_SCRIPT = """
-document.querySelectorAll('[data-filter]').forEach(region => {
-  const box = region.querySelector('.filters'), words = box.querySelector('input'), output = box.querySelector('output');
-  const items = [...region.querySelectorAll('.item')].map(item => [item, item.textContent.toLowerCase()]);
-  const menus = [...box.querySelectorAll('select')];
-  const show = () => {
-    const asked = words.value.toLowerCase().split(/\\s+/).filter(Boolean);
-    let left = 0;
-    items.forEach(([item, text]) => {
-      const hit = menus.every(m => !m.value || item.getAttribute('data-' + m.dataset.by) === m.value) && asked.every(w => text.includes(w));
-      item.hidden = !hit; left += hit;
-    });
-    output.textContent = left + ' of ' + items.length;
-  };
-  box.hidden = false; box.addEventListener('input', show); show();
-});
-"""
-# Opens the page that has the chosen rows side by side.
-_PICK_SCRIPT = """
-document.querySelectorAll('[data-pick]').forEach(region => {
-  const button = region.querySelector('.pick button'), most = Number(region.dataset.pick);
-  const chosen = () => [...region.querySelectorAll('input[type=checkbox]:checked')].map(box => box.value);
-  const show = () => { const n = chosen().length; button.disabled = n < 2 || n > most; };
-  region.querySelectorAll('input[type=checkbox]').forEach(box => { box.hidden = false; });
-  region.querySelector('.pick').hidden = false; region.addEventListener('change', show); show();
-  button.addEventListener('click', () => { location.href = 'compare--' + chosen().sort().join('--') + '.html'; });
-});
-"""
 #: What is in a page's markup -> the script it brings.
-_SCRIPTS = {" data-search": _SEARCH_SCRIPT, " data-filter": _FILTER_SCRIPT, " data-pick": _PICK_SCRIPT}
+_SCRIPTS = {mark: Path(__file__).with_name(f"{name}.js") for mark, name in ((" data-search", "search"), (" data-filter", "filter"), (" data-pick", "pick"))}

@@ -94,7 +94,7 @@ def grid(plot: Plot, x_ticks: list[float], y_ticks: list[float], x_format: Forma
 
 def label_room(width: int, labels: list[str]) -> float:
     """Width of the column of labels left of horizontal bars."""
-    return min(0.42 * width, max((label_width(label) for label in labels), default=0.0) + 14)
+    return min((0.5 if width == NARROW else 0.42) * width, max((label_width(label) for label in labels), default=0.0) + 14)
 
 
 def label_width(label: str) -> float:

@@ -110,7 +110,7 @@ def train(
         while state.step < len(steps) and state.bad_evaluations < settings.early_stop_evaluations:
             row = loop.step(state.step, steps[state.step])
             state = replace(state, step=state.step + 1, history=[*state.history, row])
-            progress.advance(1, note=f"loss {row['loss']:.3f}", loss=row["loss"], learning_rate=row["learning_rate"])
+            progress.advance(1, note=f"loss {row['loss']:.3f}", **step_fields(row, peak_memory()["peak_memory_gib"]))
             if state.step in judged:
                 state = judge(state, loop.evaluate(held_out, budget))
                 best = checkpoint.adapter_state(model) if state.best_step == state.step else best
@@ -182,6 +182,12 @@ def judge(state: Any, loss: float) -> Any:
     if better:
         return replace(state, validation=found, best_step=state.step, best_loss=loss, bad_evaluations=0)
     return replace(state, validation=found, bad_evaluations=state.bad_evaluations + 1)
+
+
+def step_fields(row: dict[str, Any], peak_memory_gib: float) -> dict[str, float]:
+    """What the log says of a step while the training runs; `elson view` draws it. ``row`` is that of :meth:`_Loop.step`."""
+    speed = {"tokens_per_s": round(row["tokens"] / row["seconds"], 1)} if row["seconds"] else {}
+    return {"loss": row["loss"], "learning_rate": row["learning_rate"], **speed, "peak_memory_gib": peak_memory_gib}
 
 
 class _Loop:

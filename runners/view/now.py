@@ -19,8 +19,9 @@ _STARTED = ("working", "running", "serving", "ready", "queued", "building")
 def live(bucket: Bucket) -> str:
     """The run that is under way: which stage, how far, losses, speed, what is left, and the log."""
     rows = list(bucket.under_way)
-    stages = [row["message"] for row in rows if row["message"].startswith("stage ")]
-    moving: dict[str, Any] = next((row for row in reversed(rows) if "done" in row and not row["message"].startswith("stage ")), {})
+    begins = [place for place, row in enumerate(rows) if row["message"].startswith("stage ")]
+    stages = [rows[place]["message"] for place in begins]
+    moving: dict[str, Any] = next((row for row in reversed(rows[begins[-1] :] if begins else rows) if "done" in row), {})
     steps = [row for row in rows if row["message"] == "train" and isinstance(row.get("loss"), (int, float))]
     tiles = [Tile("Stage", stages[-1].removeprefix("stage ") if stages else None, bucket.holder or "ended", "info" if bucket.holder else "none")]
     if moving:
@@ -31,12 +32,14 @@ def live(bucket: Bucket) -> str:
         last = steps[-1]
         tiles.append(Tile("Loss", last["loss"], f"step {last.get('done', 0):g}"))
         tiles.append(Tile("Tokens a second", last.get("tokens_per_s")))
-        tiles.append(Tile("Memory", last.get("memory") or None))
+        memory = last.get("peak_memory_gib")
+        tiles.append(Tile("Memory", f"{memory:.1f} GiB" if isinstance(memory, (int, float)) else None, "at most so far"))
     errors = [row["message"] for row in rows if row.get("severity") == "ERROR"]
     sections = [page.section("Now", *([page.banner("bad", errors[-1])] if errors else []), page.stat_tiles(tiles))]
     if steps:
         curve = [Series("training", [(row["done"], row["loss"]) for row in steps])]
-        checked = [(row["done"], row["validation_loss"]) for row in steps if isinstance(row.get("validation_loss"), (int, float))]
+        held_out = [row for row in rows if row["message"] == "held-out loss"]
+        checked = [(row["step"], row["loss"]) for row in held_out if all(isinstance(row.get(key), (int, float)) for key in ("step", "loss"))]
         curve += [Series("validation", checked, marks=True)] if checked else []
         sections.append(page.section("Loss", charts.line_chart(curve, title="Loss on the answers", x_label="optimizer step", y_label="nats per token")))
     sections.append(page.section("Log", page.code("\n".join(_line(row) for row in rows[-_LINES:]))))
@@ -101,7 +104,7 @@ def _left(moving: dict[str, Any]) -> str:
     done, total, elapsed = moving.get("done"), moving.get("total"), moving.get("elapsed_s")
     if not (isinstance(done, (int, float)) and isinstance(total, (int, float)) and isinstance(elapsed, (int, float)) and done):
         return ""
-    return f"about {page.duration(elapsed / done * max(0, total - done))} left"
+    return f"about {page.duration(elapsed / done * (total - done))} left" if done < total else "done"
 
 
 def _line(row: dict[str, Any]) -> str:

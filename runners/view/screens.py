@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from runners.evaluation import statistics
-from runners.evaluation.report import side_by_side, whisker
+from runners.evaluation import statistics, why
+from runners.evaluation.report import headline, side_by_side, whisker
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.pages import charts, lineage, page
 from runners.pages.charts import Interval, Series, Span
@@ -17,15 +17,18 @@ from runners.view.runs import VARIANTS, Bucket, RunView
 
 #: Runs that can be side by side: more do not fit a page, and colours are told apart up to six.
 MOST_COMPARED = 6
+_TRAINING = {"before": "validation_loss_before", "after": "validation_loss_after", "steps": "steps_done", "examples": "examples"}
 _OUTCOME: dict[str, Status] = {"passed": "good", "not passed": "bad", "not shown": "warn", "contaminated": "bad", "unfit": "bad", "incomplete": "warn"}
 
 
 def index(bucket: Bucket) -> str:
     """All runs, newest first."""
     rows = [_row(run) for run in bucket.runs]
-    headers = ("", "run", "finished", "dataset", "loss", "gates", "score", "USD", "took", "")
+    headers = ("", "run", "score", "loss", "gates", "finished", "took", "USD", "dataset", "")
     table = (
-        page.table(headers, rows, search=len(rows) > 8) if rows else page.paragraph("No run has published a model yet: elson run --profile local makes one.")
+        page.table(headers, rows, search=len(rows) > 8, cards=True)
+        if rows
+        else page.paragraph("No run has published a model yet: elson run --profile local makes one.")
     )
     chosen = table
     if len(rows) > 1:
@@ -57,26 +60,26 @@ def _row(run: RunView) -> tuple[Any, ...]:
     return (
         box,
         _link(f"run--{run.id}.html", run.name),
-        run.finished_at[:16].replace("T", " "),
-        dataset,
+        score,
         loss,
         gates,
-        score,
-        usd,
+        run.finished_at[:16].replace("T", " "),
         page.duration(run.seconds),
+        usd,
+        dataset,
         note,
     )
 
 
 def one(bucket: Bucket, run: RunView) -> str:
     """One run: what it learned, what it lost, what it scores, what it came from."""
-    tiles = [Tile("Took", page.duration(run.seconds), "all stages"), Tile("Cost", None if run.usd is None else f"${run.usd:.2f}", "at home: nothing")]
-    before, after = run.training.get("validation_loss_before"), run.training.get("validation_loss_after")
-    if isinstance(before, float) and isinstance(after, float):
-        tiles.insert(0, Tile("Validation loss", f"{after:.3f}", f"{before:.3f} before training", "good" if after < before else "bad"))
-    if run.gates:
-        failed = [gate for _, gate in run.gates if not gate.passed]
-        tiles.insert(1, Tile("Gates passed", f"{len(run.gates) - len(failed)} of {len(run.gates)}", "merge and quantization", "bad" if failed else "good"))
+    tiles = [
+        Tile("Time", page.duration(run.seconds), "training, merging and quantizing"),
+        Tile("Cost", "nothing" if run.usd is None else f"${run.usd:.2f}", "at home" if run.usd is None else "all stages, at list prices"),
+    ]
+    training = {name: run.training.get(key) for name, key in _TRAINING.items()}
+    reasons = why.section(training, run.gates, run.results)
+    said = headline(run.result) if run.result else page.banner("info", "Not evaluated: there is no score yet", "elson evaluate --registered NAME measures it.")
     for variant, found in run.results.items():
         if found.overall:
             interval = f"{charts.percent(found.overall.low)} to {charts.percent(found.overall.high)}"
@@ -85,7 +88,7 @@ def one(bucket: Bucket, run: RunView) -> str:
     links += [_link(f"data--{run.dataset}.html", "The pairs it was trained on")] if run.dataset else []
     gates = [(stage, gate.name, f"{gate.value:.4g}", f"{gate.rule} {gate.bound:.4g}", _passed(passed=gate.passed)) for stage, gate in run.gates]
     sections = [
-        page.section("Result", page.stat_tiles(tiles), Html(f"<p>{' · '.join(links)}</p>")),
+        page.section("Result", said, reasons, Html(f"<p>{' · '.join(links)}</p>"), page.stat_tiles(tiles)),
         page.section("Lineage", lineage.drawing(_nodes(run), title="From data to dollars")),
         page.section("Training", _losses([run]), _speed(run)),
         page.section("Gates", page.table(("stage", "measure", "value", "bound", ""), gates)),
@@ -103,7 +106,9 @@ def compare(bucket: Bucket, runs: list[RunView]) -> str:
     specs = [flat(run.spec) for run in runs]
     keys = [key for key in dict.fromkeys(key for spec in specs for key in spec) if len({str(spec.get(key)) for spec in specs}) > 1]
     differs = (
-        page.table(("setting", *names), [(key, *(str(spec.get(key, "–")) for spec in specs)) for key in keys]) if keys else page.paragraph("The same spec.")
+        page.table(("setting", *names), [(key, *(str(spec.get(key, "–")) for spec in specs)) for key in keys], cards=True)
+        if keys
+        else page.paragraph("The same spec.")
     )
     figures = [
         ("validation loss before", *(run.training.get("validation_loss_before") for run in runs)),
@@ -168,7 +173,7 @@ def dataset(bucket: Bucket, dataset_id: str, rows: list[dict[str, Any]]) -> str:
     items = [
         (
             {"domain": str(row.get("category", "")), "split": str(row.get("split", "")), "source": str(row.get("source", ""))},
-            f"<p><strong>{page.text(row.get('question', ''))}</strong></p><p>{page.text(row.get('answer', ''))}</p>",
+            page.details(row.get("question", ""), page.paragraph(row.get("answer", "")), kind="case"),
         )
         for row in rows
     ]
@@ -188,13 +193,18 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _nodes(run: RunView) -> list[Node]:
     spec = run.spec
     base, data = spec.get("base_model", {}), spec.get("dataset", {})
-    nodes = [Node("base model", str(base.get("name", "?")), (str(base.get("id", "")),)), Node("dataset", str(data.get("name", "?")), (run.dataset,))]
+    nodes = [
+        Node("base model", str(base.get("name", "?")), (_short(str(base.get("id", ""))),)),
+        Node("dataset", str(data.get("name", "?")), (_short(run.dataset),)),
+    ]
     previous: tuple[int, ...] = (0, 1)
     for stage, record in run.records.items():
         failed = any(not gate.passed for gate in record.gates)
         took = page.duration(sum(phase.seconds for phase in record.phases))
         usd = f", ${record.cost.usd:.2f}" if record.cost else ""
-        nodes.append(Node(stage, record.name or record.id, (record.id, f"{took}{usd}"), previous, "bad" if failed else "good" if record.gates else "none"))
+        nodes.append(
+            Node(stage, record.name or record.id, (_short(record.id), f"{took}{usd}"), previous, "bad" if failed else "good" if record.gates else "none")
+        )
         previous = (len(nodes) - 1,)
     found = run.result
     if found and found.overall:
@@ -204,6 +214,12 @@ def _nodes(run: RunView) -> list[Node]:
         previous = (len(nodes) - 1,)
     nodes.append(Node("together", "at home" if run.usd is None else f"${run.usd:.2f}", (page.duration(run.seconds),), previous))
     return nodes
+
+
+def _short(content_id: str) -> str:
+    """An id with twelve of its digits, as many as tell any two apart."""
+    kind, dash, digits = content_id.rpartition("-")
+    return f"{kind}{dash}{digits[:12]}"
 
 
 def _losses(runs: list[RunView] | tuple[RunView, ...]) -> Html:

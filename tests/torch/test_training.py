@@ -19,6 +19,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from runners import log
 from runners.errors import UserError
 from runners.spec import Spec
 from runners.training import adapted_model, attention, dora, loss, train
@@ -293,6 +294,20 @@ def test_peak_memory_of_a_card_is_the_cards(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 70 * 2**30)
     assert train.peak_memory()["peak_memory_gib"] == 70.0
+
+
+def test_the_log_of_a_training_has_what_the_live_page_shows(
+    base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELSON_LOG_FILE", str(tmp_path / "log.jsonl"))
+    monkeypatch.setattr(log.Progress, "every_s", 0.0)
+    result = train.train(make_spec(epochs=3), base, dataset, tmp_path / "work")
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if row["message"] == "train" and row["done"]]
+    assert [row["loss"] for row in steps] == [row["loss"] for row in result.metrics["history"]]
+    assert all(row["tokens_per_s"] > 0 and 0.1 < row["peak_memory_gib"] < 64 for row in steps)
+    held_out = [(row["step"], row["loss"]) for row in rows if row["message"] == "held-out loss"]
+    assert held_out == [(row["step"], round(row["loss"], 4)) for row in result.metrics["validation"][1:]]
 
 
 def test_early_stop_keeps_the_best(base: Path, make_spec: MakeSpec, make_dataset: Callable[..., Path], tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import httpx
@@ -19,9 +18,11 @@ import pytest
 import uvicorn
 from tensorboardX.proto import event_pb2
 
+from runners import log
 from runners.artifacts import layout, storage
 from runners.errors import UserError
 from runners.spec import BucketSpec
+from runners.training import checkpoint, train
 from runners.view import exports, now, screens, server, site
 from runners.view.runs import Bucket, load
 from tests import browser as real
@@ -129,30 +130,27 @@ def test_one_damaged_object_hides_nothing_else(runs: BucketSpec) -> None:
     assert document and "What could not be read" in document
 
 
-def test_a_run_that_goes_on_is_followed(runs: BucketSpec, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_is_followed(runs: BucketSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is written by what writes it in a training: its progress, its fields, its held-out losses."""
     (tmp_path / "work").mkdir(exist_ok=True)
-    rows: list[dict[str, Any]] = [{"time": "2026-11-26T10:00:00", "severity": "INFO", "stage": "run", "message": "stage 3 of 7: train"}]
-    rows += [
-        {
-            "time": "2026-11-26T10:00:00",
-            "stage": "train",
-            "message": "train",
-            "done": n,
-            "total": 30,
-            "unit": "steps",
-            "elapsed_s": 4 * n,
-            "loss": 3 - n / 30,
-            "tokens_per_s": 400.0,
-        }
-        for n in range(1, 11)
-    ]
-    log = "".join(json.dumps(row) + "\n" for row in rows) + '{"torn": '
-    (tmp_path / "work" / "tiny.jsonl").write_text(log + HOSTILE)
+    monkeypatch.setenv("ELSON_LOG_FILE", str(tmp_path / "work" / "tiny.jsonl"))
+    monkeypatch.setattr(log.Progress, "every_s", 0.0)
+    state = checkpoint.State("run", 0, 0, 3.0, 0, [], [{"step": 0, "loss": 3.0}])
+    log.event("stage 3 of 7: train")
+    with log.progress("train", 30, "steps") as progress:
+        for n in range(1, 11):
+            row = {"loss": 3 - n / 30, "learning_rate": 1e-4, "tokens": 1600, "seconds": 4.0}
+            progress.advance(1, **train.step_fields(row, 1.5 + n / 10))
+        train.judge(replace(state, step=10), 2.75)
+    with (tmp_path / "work" / "tiny.jsonl").open("a") as file:
+        file.write('{"torn": ' + HOSTILE)
     (tmp_path / "bucket.holder").write_text(json.dumps({"pid": 7, "command": "elson run", "since": "2026-11-26T10:00:00"}))
     document = site.render(runs, "here", tmp_path, "live.html")
     assert document and 'http-equiv="refresh"' in document
-    for text in ("3 of 7: train", "10 of 30 steps", "about 1 min 20 s left", "Loss on the answers", "elson run (pid 7)"):
-        assert text in document, text
+    tiles = document.split("</section>")[0]
+    for text in ("3 of 7: train", "10 of 30 steps", " left", "400", "2.5 GiB", "elson run (pid 7)"):
+        assert text in tiles, text
+    assert "Loss on the answers" in document and "<td>validation</td>" in document
     assert "refresh" not in (site.render(runs, "here", tmp_path, "index.html") or "").split("<main>")[0]
 
 
