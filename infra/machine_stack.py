@@ -15,9 +15,9 @@ from infra.components.foundation_reference import FoundationReference
 from infra.components.group import Group
 from infra.components.run_service import RunService
 from infra.components.run_training import RunTraining
-from infra.plan import GroupPlan, plan_group
+from infra.plan import GroupPlan, plan_groups
 from infra.run_plan import ServicePlan, TrainingPlan, plan_service, plan_training
-from runners.planning import stacks, tables
+from runners.planning import places, stacks, tables
 from runners.planning.parts import Plan
 from runners.planning.stacks import ResolvedStack, Stack
 
@@ -34,17 +34,21 @@ def build(stack: Stack) -> dict[str, Any]:
         return _service(stack, plan_service(stack.name, found), plan, foundation)
     if plan.machine.is_run and (training := plan_training(stack.name, stack.project, found)):
         return _training(stack, training, plan, foundation)
-    group = None if plan.machine.is_run else plan_group(stack.name, found, plan)
-    if group is None:
+    groups = () if plan.machine.is_run else plan_groups(stack.name, found, plan)
+    if not groups:
         return {"status": "complete", "job": found.job_id, "artifact": found.done.name if found.done else ""}
-    return _declare(stack, group, plan, foundation)
+    return _declare(stack, groups, plan, foundation)
 
 
-def _declare(stack: Stack, group: GroupPlan, plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+def _declare(stack: Stack, groups: tuple[GroupPlan, ...], plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+    group, *others = groups
     exposure = Exposure(stack.name, group, group.access, foundation) if group.access and group.access.is_open else None
-    if group.needs_nat and group.size:
-        Egress(stack.name, group, foundation)
+    ways_out = {one.region: one for one in reversed(groups) if one.needs_nat and group.size}
+    for region, one in sorted(ways_out.items()):
+        Egress(stack.name if region == group.region else f"{stack.name}-{region}", one, foundation)
     made = Group(stack.name, group, foundation, address=exposure.address if exposure else None)
+    for one in others:
+        Group(f"{stack.name}-{one.place}", one, foundation, address=None)
     outputs: dict[str, Any] = {
         "status": "asked for" if group.size else "stopped",
         "job": group.job_id,
@@ -53,8 +57,10 @@ def _declare(stack: Stack, group: GroupPlan, plan: Plan, foundation: FoundationR
         "spec": made.spec_uri,
         "watch": f"elson status {group.job_id}",
         "usd_per_hour": round(plan.money.usd_per_hour, 3),
-        "usd_at_most": round(plan.money.usd_at_most, 2),
+        "usd_at_most": round(places.usd_at_most(plan), 2),
     }
+    if others:
+        outputs["places"] = [f"{one.name}, {one.region}" for one in groups]
     if group.role == "serve":
         outputs |= {"model": group.spec.serve.model, "model_id": group.spec.serve.model_id}
         outputs["address"] = exposure.address if exposure else "through IAP: see infra/README.md"

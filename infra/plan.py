@@ -6,7 +6,7 @@ What the job needs and costs, and whether it can work at all, is ``runners/plann
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runners.artifacts import layout
 from runners.errors import UserError
@@ -92,6 +92,8 @@ class GroupPlan:
     bounds: Bounds
     labels: tuple[tuple[str, str], ...]
     needs_nat: bool
+    place: int = 1
+    places: tuple[tuple[tuple[str, str | int], ...], ...] = ()
 
     @property
     def spec_name(self) -> str:
@@ -121,12 +123,38 @@ class GroupPlan:
             "block-project-ssh-keys": "TRUE",
             "serial-port-enable": "FALSE",
         }
+        if self.places:
+            values["elson-places"] = json.dumps([dict(place) for place in self.places])
         return values | ({"elson-secret": secret} if self.role == "serve" else {})
 
 
 def spec_name(spec: Spec) -> str:
     """A spec's object in the scratch bucket."""
     return layout.spec(spec.buckets, spec_digest(spec)).removeprefix(spec.buckets.scratch + "/")
+
+
+def plan_groups(stack: str, found: ResolvedStack, plan: Plan) -> tuple[GroupPlan, ...]:
+    """The group of a stack, then one of size 0 for each other place that may be used; none when there is nothing to run.
+
+    Each place has a group of its own. A group's instance flexibility policy could hold several machine types, but one template holds their disk type (an H100
+    wants Hyperdisk Balanced, which an A100 does not take), their provisioning model and the spec whose price and plan the records name.
+    """
+    first = plan_group(stack, found, plan)
+    usable = [place for place in plan.places if not place.left_out]
+    if first is None or len(usable) < 2 or usable[0].rank != 1:
+        return () if first is None else (first,)
+    groups = [first]
+    for place in usable[1:]:
+        made = plan_group(stack, replace(found, spec=place.spec), plan)
+        assert made is not None  # noqa: S101 - the first one is there, of the same job
+        groups.append(replace(made, name=f"{first.name}-{place.rank}", size=0, place=place.rank, bounds=first.bounds))
+    asked = tuple((("group", group.name), ("region", group.region), ("patience", _machine_of(group).patience_minutes)) for group in groups)
+    return tuple(replace(group, places=asked) for group in groups)
+
+
+def _machine_of(group: GroupPlan) -> MachineSpec:
+    assert group.spec.machine is not None  # noqa: S101 - a group is made from one
+    return group.spec.machine
 
 
 def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan | None:

@@ -255,6 +255,18 @@ class PlannedSeconds(Strict):
     pessimistic_s: float
 
 
+class PlaceSpec(Strict):
+    """Another place where a training may run. What is left out is as the machine says it."""
+
+    region: str | None = None
+    zones: tuple[str, ...] = Field((), description="left out, the zones of the region that are known to have the machine")
+    machine_type: str | None = None
+    provisioning_model: Literal["SPOT", "STANDARD", "FLEX_START"] | None = None
+    disk_gb: int | None = Field(None, ge=20)
+    max_usd_per_hour: float | None = Field(None, gt=0)
+    patience_minutes: int | None = Field(None, ge=5, le=1440)
+
+
 class MachineSpec(Strict):
     """The group of one VM of a stack. Machine types are those of ``runners/planning/machines.py``."""
 
@@ -276,6 +288,9 @@ class MachineSpec(Strict):
     min_instances: int = Field(0, ge=0, le=10, description="RUN, serving: instances that are kept, and billed, while nobody asks")
     max_instances: int = Field(1, ge=1, le=10, description="RUN, serving: instances that requests may start")
     preemption_notice_s: Literal[0, 120] = Field(120, description="warning before a spot VM is taken")
+    max_usd_per_hour: float | None = Field(None, gt=0, description="refused where the price table has a dearer price")
+    patience_minutes: int = Field(15, ge=5, le=1440, description="with places: minutes without a VM before the next place is asked")
+    places: tuple[PlaceSpec, ...] = Field((), max_length=7, description="training: where else the job may run, best first, while the machine cannot be had")
     price: PriceSpec | None = Field(None, description="what an hour of it costs, for the records; filled in when the spec is resolved")
     planned: dict[str, PlannedSeconds] = Field({}, description="seconds of each phase by the plan, for the records; filled in when the spec is resolved")
 
@@ -291,6 +306,8 @@ class FoundationSpec(Strict):
     """What every other stack uses; made once, kept by destroy."""
 
     region: str = "us-central1"
+    other_regions: tuple[str, ...] = Field((), max_length=15, description="regions of machine.places: each gets the subnets, 65,536 addresses further on")
+    buckets_location: str | None = Field(None, description="chosen once; left out, the region. US, EU or ASIA: outlives a region, and every read is billed")
     billing_account: str | None = Field(None, description="012345-6789AB-CDEF01; without it there is no budget, and the plan says so")
     budget_per_month: float = Field(50.0, gt=0, description="in the billing account's currency")
     budget_alert_fractions: tuple[Fraction, ...] = (0.5, 0.9, 1.0)
@@ -353,6 +370,8 @@ class Spec(Strict):
             raise ValueError("Cloud Run has its own certificate and no firewall: remove serve.domain and serve.allowed_cidrs; foundation.operators may call it")
         if self.machine is not None and self.machine.min_instances > self.machine.max_instances:
             raise ValueError("machine.min_instances is larger than machine.max_instances")
+        if self.machine is not None and self.machine.places and (on_run or self.machine.role != "train"):
+            raise ValueError("machine.places is for trainings on VMs: remove it")
         if self.serve.open_to_the_internet and not self.serve.domain and not on_run:
             raise ValueError("serve.open_to_the_internet needs serve.domain, so that traffic is encrypted")
         wide = [text for text in self.serve.allowed_cidrs if ipaddress.ip_network(text).prefixlen < 8]

@@ -46,7 +46,7 @@ class Buckets(pulumi.ComponentResource):
         return gcp.storage.Bucket(
             "models",
             name=name,
-            location=spec.region.upper(),
+            location=(spec.buckets_location or spec.region).upper(),
             storage_class="STANDARD",
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
@@ -76,7 +76,7 @@ class Buckets(pulumi.ComponentResource):
         bucket = gcp.storage.Bucket(
             "scratch",
             name=name,
-            location=spec.region.upper(),
+            location=(spec.buckets_location or spec.region).upper(),
             storage_class="STANDARD",
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",

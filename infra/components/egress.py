@@ -18,15 +18,16 @@ class Egress(pulumi.ComponentResource):
     def __init__(self, stack: str, plan: GroupPlan, foundation: FoundationReference) -> None:
         super().__init__("elson:infra:Egress", stack)
         mine = pulumi.ResourceOptions(parent=self)
-        router = gcp.compute.Router("router", name=f"elson-{plan.subnet}", region=plan.region, network=foundation["network"], opts=mine)
+        elsewhere = "" if plan.place == 1 else f"-{plan.region}"
+        router = gcp.compute.Router(f"router{elsewhere}", name=f"elson-{plan.subnet}", region=plan.region, network=foundation["network"], opts=mine)
         gcp.compute.RouterNat(
-            "nat",
+            f"nat{elsewhere}",
             name=f"elson-{plan.subnet}",
             router=router.name,
             region=plan.region,
             nat_ip_allocate_option="AUTO_ONLY",
             source_subnetwork_ip_ranges_to_nat="LIST_OF_SUBNETWORKS",
-            subnetworks=[gcp.compute.RouterNatSubnetworkArgs(name=foundation.subnet(plan.subnet), source_ip_ranges_to_nats=["ALL_IP_RANGES"])],
+            subnetworks=[gcp.compute.RouterNatSubnetworkArgs(name=foundation.subnet(plan.subnet, plan.region), source_ip_ranges_to_nats=["ALL_IP_RANGES"])],
             log_config=gcp.compute.RouterNatLogConfigArgs(enable=True, filter="ERRORS_ONLY"),
             opts=mine,
         )

@@ -60,12 +60,16 @@ class FoundationReference:
 
         return self._reference.outputs.apply(pick)
 
-    def subnet(self, name: str) -> pulumi.Output[str]:
-        """Link of a subnet by its name in the spec."""
+    def subnet(self, name: str, region: str) -> pulumi.Output[str]:
+        """Link of a subnet by its name in the spec; in another region than the foundation's it is one of ``foundation.other_regions``."""
+        if region != self._agreed.get("region", region):
+            name = f"{name}@{region}"
+
+        fix = f"add {region} to foundation.other_regions" if "@" in name else "add it to foundation.subnets"
 
         def pick(subnets: dict[str, str]) -> str:
             if name not in subnets:
-                raise pulumi.RunError(self._missing(f"it has no subnet {name} (it has {', '.join(sorted(subnets))}); add it to foundation.subnets"))
+                raise pulumi.RunError(self._missing(f"it has no subnet {name} (it has {', '.join(sorted(subnets))}); {fix}"))
             return subnets[name]
 
         return self["subnets"].apply(pick)

@@ -17,7 +17,6 @@ from infra.components.identities import Identities
 from runners.spec import FoundationSpec
 
 SOURCES = Path(__file__).resolve().parents[1] / "functions"
-_FILES = ("main.py", "requirements.txt")
 
 
 class Function(pulumi.ComponentResource):
@@ -34,7 +33,7 @@ class Function(pulumi.ComponentResource):
             f"{name}-source",
             bucket=buckets.scratch.name,
             name=f"functions/{name}-{_content(SOURCES / name)}.zip",
-            source=pulumi.AssetArchive({file: pulumi.FileAsset(str(SOURCES / name / file)) for file in _FILES}),
+            source=pulumi.AssetArchive({file: pulumi.FileAsset(str(SOURCES / name / file)) for file in _files(SOURCES / name)}),
             opts=mine,
         )
         account = identities.stopper
@@ -70,4 +69,8 @@ class Function(pulumi.ComponentResource):
 
 
 def _content(folder: Path) -> str:
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in _FILES)).hexdigest()[:16]
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in _files(folder))).hexdigest()[:16]
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(file.name for file in (*folder.glob("*.py"), folder / "requirements.txt"))

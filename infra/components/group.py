@@ -27,8 +27,10 @@ class Group(pulumi.ComponentResource):
     def __init__(self, stack: str, plan: GroupPlan, foundation: FoundationReference, address: pulumi.Output[str] | None) -> None:
         super().__init__("elson:infra:Group", stack)
         mine = pulumi.ResourceOptions(parent=self)
+        # Children of components of one type share a namespace.
+        self._suffix = "" if plan.place == 1 else f"-{plan.place}"
         spec = gcp.storage.BucketObject(
-            "spec",
+            f"spec{self._suffix}",
             bucket=foundation["scratchBucketName"],
             name=plan.spec_name,
             content=json.dumps(plan.spec.model_dump(mode="json"), indent=1, sort_keys=True),
@@ -47,11 +49,11 @@ class Group(pulumi.ComponentResource):
         metadata = pulumi.Output.all(foundation["apiKeySecret"], foundation["scratchBucket"]).apply(
             lambda values: payload.metadata() | plan.metadata(values[0], values[1])
         )
-        subnet, account = foundation.subnet(plan.subnet), foundation["serviceAccounts"].apply(lambda accounts: accounts[plan.role])
+        subnet, account = foundation.subnet(plan.subnet, plan.region), foundation["serviceAccounts"].apply(lambda accounts: accounts[plan.role])
         external = [gcp.compute.RegionInstanceTemplateNetworkInterfaceAccessConfigArgs(nat_ip=address, network_tier="PREMIUM")] if address else []
         scheduling = plan.scheduling
         return gcp.compute.RegionInstanceTemplate(
-            "template",
+            f"template{self._suffix}",
             # The new template is made before the old one goes, so whatever replaces it must be in its name.
             name=pulumi.Output.all(subnet, account, address, foundation["apiKeySecret"]).apply(lambda values: plan.template_name(*values)),
             region=plan.region,
@@ -107,7 +109,7 @@ class Group(pulumi.ComponentResource):
             else None
         )
         return gcp.compute.RegionInstanceGroupManager(
-            "group",
+            f"group{self._suffix}",
             name=plan.name,
             region=plan.region,
             base_instance_name=plan.name,
@@ -133,7 +135,8 @@ class Group(pulumi.ComponentResource):
             ),
             # A stockout is waited for by the group, not by this command.
             wait_for_instances=False,
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
+            # With several places the watchdog says which of them has size 1: `pulumi up --refresh` must not ask for a second VM.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True, ignore_changes=["targetSize"] if plan.places else None),
         )
 
     def _health_check(self, plan: GroupPlan) -> gcp.compute.HealthCheck | None:

@@ -5,6 +5,8 @@ No SSH rule: a VM's state, logs and progress are read from the bucket and from C
 
 from __future__ import annotations
 
+import ipaddress
+
 import pulumi
 import pulumi_gcp as gcp
 
@@ -12,6 +14,17 @@ from infra.components.services import Services
 from infra.plan import HEALTH_CHECK_RANGES, HTTPS_PORT, IAP_RANGE
 from runners.spec import FoundationSpec
 from runners.vm.containers import HEALTH_PORT
+
+
+def subnets(spec: FoundationSpec) -> list[tuple[str, str, str]]:
+    """(name, region, range) of every subnet; those of the n-th other region are called ``name@region`` and lie n * 65,536 addresses further on."""
+    found = []
+    for number, region in enumerate((spec.region, *spec.other_regions)):
+        for subnet in spec.subnets:
+            there = ipaddress.ip_network(subnet.cidr)
+            begin = there.network_address + number * 2**16
+            found.append((subnet.name if number == 0 else f"{subnet.name}@{region}", region, f"{begin}/{there.prefixlen}"))
+    return found
 
 
 class Network(pulumi.ComponentResource):
@@ -30,17 +43,17 @@ class Network(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(after.first, mine),
         )
         made = {
-            subnet.name: gcp.compute.Subnetwork(
-                f"subnet-{subnet.name}",
-                name=f"elson-{subnet.name}",
+            name: gcp.compute.Subnetwork(
+                f"subnet-{name.replace('@', '-')}",
+                name=f"elson-{name.partition('@')[0]}",
                 network=network.id,
-                region=spec.region,
-                ip_cidr_range=subnet.cidr,
+                region=region,
+                ip_cidr_range=cidr,
                 private_ip_google_access=True,
                 log_config=gcp.compute.SubnetworkLogConfigArgs(aggregation_interval="INTERVAL_10_MIN", flow_sampling=0.1, metadata="EXCLUDE_ALL_METADATA"),
                 opts=mine,
             )
-            for subnet in spec.subnets
+            for name, region, cidr in subnets(spec)
         }
         ports = [str(spec.gateway_port), str(HTTPS_PORT)]
         for name, text, ranges, open_ports in (

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runners.cloud import bake, deploy, doctor, follow, images, steps
+from runners.cloud import bake, deploy, doctor, follow, images, jobs, steps
 from runners.errors import UserError
-from runners.planning import stacks, tables
+from runners.planning import places, stacks, tables
 from runners.planning.machines import machine
 from runners.planning.parts import Plan
 from runners.planning.plan import machine_of
@@ -44,7 +44,7 @@ def bring_up(
         "stack": name,
         "steps": [step.call for step in todo],
         "usd_expected": round(total, 2),
-        "usd_at_most": round(plan.money.usd_at_most, 2) if plan else 0,
+        "usd_at_most": round(places.usd_at_most(plan), 2) if plan else 0,
     }
     if dry_run:
         return result
@@ -84,7 +84,7 @@ def _planned(stack: Stack, say: Say) -> Plan | None:
 def _price(plan: Plan) -> str:
     money = plan.money
     usual = f"${money.usd_expected:.2f} for the job" if plan.role == "train" else f"${money.usd_per_hour:.2f} an hour"
-    return f"{usual}, at most ${money.usd_at_most:.2f}"
+    return f"{usual}, at most ${places.usd_at_most(plan):.2f}"
 
 
 def _bake_step(stack: Stack, plan: Plan | None, allowed: bool) -> list[steps.BuildStep]:
@@ -138,9 +138,12 @@ def _pulumi_up(name: str, say: Say, waits: bool) -> dict[str, Any]:
             "a job that may begin",
             f"elson status {job} --log 200; elson retry {job}; elson up {name}",
         )
+    where = {"project": stack.project, "region": outputs.get("region", ""), "group": outputs.get("group", "")}
+    # Pulumi leaves the sizes of several places to the watchdog, so a job that lost its VM without a word begins again here.
+    if outputs.get("places") and (problem := jobs.start(where)):
+        say(f"no place could be asked ({problem}): elson retry {job}")
     if not waits or not job:
         return result | {"next": f"follow it: elson status {job}"}
-    where = {"project": stack.project, "region": outputs.get("region", ""), "group": outputs.get("group", "")}
     say(f"following {job}; Ctrl-C leaves it running")
     try:
         result["state"] = follow.follow(stack.spec.buckets, job, stack.role, where, say)

@@ -10,12 +10,14 @@ from typing import Any
 
 from runners.artifacts import layout, registry, storage
 from runners.errors import UserError
+from runners.planning import places
 from runners.planning.machines import machine
 from runners.planning.stacks import Stack
 from runners.spec import EnvironmentDigests
 
 SERVICES = ("artifactregistry", "compute", "iam", "logging", "monitoring", "run", "secretmanager", "storage")
 _PINNED = re.compile(r"(?P<host>[a-z0-9.-]+)/(?P<path>[a-z0-9._/-]+)@(?P<digest>sha256:[0-9a-f]{64})")
+GLOBAL_GPUS = "GPUS_ALL_REGIONS"
 _SECRET = "elson-api-key"  # noqa: S105 - its name
 
 
@@ -168,21 +170,34 @@ def _services(stack: Stack, clients: Clients) -> Iterator[Finding]:
 
 
 def _quotas(stack: Stack, clients: Clients) -> Iterator[Finding]:
-    wanted = stack.spec.machine
-    if wanted is None:
+    """The global quota, then that of every place: its region and its kind of card, each once."""
+    if stack.spec.machine is None:
         return
-    host = machine(wanted.machine_type)
     compute = clients.api("compute", "v1")
-    everywhere = compute.projects().get(project=stack.project).execute()
-    there = compute.regions().get(project=stack.project, region=wanted.region).execute()
-    for metric, answer, place in (("GPUS_ALL_REGIONS", everywhere, "global"), (host.quota(wanted.provisioning_model), there, wanted.region)):
-        quota = next((entry for entry in answer.get("quotas", []) if entry["metric"] == metric), {"limit": 0.0, "usage": 0.0})
-        free = quota["limit"] - quota.get("usage", 0.0)
-        ask = (
-            f"ask for {host.count} at https://console.cloud.google.com/iam-admin/quotas?project={stack.project} (metric {metric}, {place}); "
-            "new projects start at 0, and an answer takes from minutes to two days"
-        )
-        yield Finding(f"quota {metric}", free >= host.count, f"{quota['limit']:.0f} in {place}, {free:.0f} free, {host.count} needed", ask)
+    machines = [spec.machine for spec in places.every(stack.spec) if spec.machine]
+    most = max(machine(wanted.machine_type).count for wanted in machines)
+    yield _quota(stack, GLOBAL_GPUS, "global", most, compute.projects().get(project=stack.project).execute())
+    regions: dict[str, Any] = {}
+    needed: dict[tuple[str, str], int] = {}
+    for wanted in machines:
+        host = machine(wanted.machine_type)
+        key = (host.quota(wanted.provisioning_model), wanted.region)
+        needed[key] = max(host.count, needed.get(key, 0))
+    for (metric, region), count in needed.items():
+        regions[region] = regions.get(region) or compute.regions().get(project=stack.project, region=region).execute()
+        yield _quota(stack, metric, region, count, regions[region])
+
+
+def _quota(stack: Stack, metric: str, place: str, count: int, answer: dict[str, Any]) -> Finding:
+    quota = next((entry for entry in answer.get("quotas", []) if entry["metric"] == metric), {"limit": 0.0, "usage": 0.0})
+    free = quota["limit"] - quota.get("usage", 0.0)
+    ask = (
+        f"ask for {count} at https://console.cloud.google.com/iam-admin/quotas?project={stack.project} (metric {metric}, {place}); "
+        "new projects start at 0, and an answer takes from minutes to two days"
+    )
+    elsewhere = stack.spec.machine is not None and place not in ("global", stack.spec.machine.region)
+    name = f"quota {metric}{f' in {place}' if elsewhere else ''}"
+    return Finding(name, free >= count, f"{quota['limit']:.0f} in {place}, {free:.0f} free, {count} needed", ask)
 
 
 def _buckets(stack: Stack) -> Iterator[Finding]:

@@ -1,13 +1,14 @@
 """What VMs are doing, from the bucket and the Compute API; nothing here logs into one.
 
 A job's state and logs stand in the scratch bucket and outlive its machine. While there is a machine, its group says whether capacity is being
-waited for, and its guest attributes say how far the work is. All of that is optional: a finished job, or a user without rights on Compute, still
-gets the state.
+waited for, and its guest attributes say how far the work is; a job that may run in several places has a group in each. All of that is optional: a
+finished job, or a user without rights on Compute, still gets the state.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -104,16 +105,19 @@ def _may_be_working(before: dict[str, Any], vm: dict[str, Any]) -> bool:
 def start(where: dict[str, str]) -> str:
     """Set a job's group, which is there with size 0, to 1 again; returns why that did not work, or an empty text.
 
-    Pulumi's state says 1 all the time, so `pulumi up` alone would change nothing. The watchdog forgets a group as soon as it has seen it empty.
+    With several places it is the group of the first one, and none where one of them has a VM or waits for it. Pulumi's state says 1 all the time, so
+    `pulumi up` alone would change nothing. The watchdog forgets a group as soon as it has seen it empty.
     """
-    import google.auth
     import google.auth.exceptions
-    from google.auth.transport.requests import AuthorizedSession
 
     try:
-        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-        group = f"{_COMPUTE}/projects/{where['project']}/regions/{where['region']}/instanceGroupManagers/{where['group']}"
-        answer = AuthorizedSession(credentials).post(f"{group}/resize", params={"size": 1}, timeout=30)
+        session = _session()
+        groups = _groups(session, where)
+        if any(group["size"] for group in groups):
+            return ""
+        if not groups:
+            return f"the group {where['group']} is gone"
+        answer = session.post(f"{groups[0]['url']}/resize", params={"size": 1}, timeout=30)
     except (google.auth.exceptions.GoogleAuthError, OSError, KeyError) as error:
         return f"Compute cannot be asked: {str(error)[:200]}"
     return "" if answer.status_code == 200 else f"Compute answers {answer.status_code}: {answer.text[:200]}"
@@ -133,31 +137,60 @@ def last_log(buckets: BucketSpec, job_id: str, lines: int) -> list[str]:
 
 
 def machine(state: dict[str, Any]) -> dict[str, Any]:
-    """What Compute says of the job's group and VM; ``{"problem": …}`` where it cannot be asked."""
-    import google.auth
+    """What Compute says of the job's group and VM, in whichever of its places; ``{"problem": …}`` where it cannot be asked."""
     import google.auth.exceptions
-    from google.auth.transport.requests import AuthorizedSession
 
     where = state.get("machine")
     if not where:
         return {"problem": "the state does not say where the VM is"}
     try:
-        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-        session = AuthorizedSession(credentials)
-        return _machine(session, where)
-    except (google.auth.exceptions.GoogleAuthError, OSError) as error:
+        return _machine(_session(), where)
+    except (google.auth.exceptions.GoogleAuthError, OSError, KeyError) as error:
         return {"problem": f"Compute cannot be asked: {str(error)[:200]}"}
 
 
-def _machine(session: Any, where: dict[str, str]) -> dict[str, Any]:
-    group = f"{_COMPUTE}/projects/{where['project']}/regions/{where['region']}/instanceGroupManagers/{where['group']}"
-    answer = session.get(group, timeout=30)
-    if answer.status_code == 404:
-        return {"group": where["group"], "size": 0, "note": "the group is gone"}
+def _session() -> Any:
+    import google.auth
+    from google.auth.transport.requests import AuthorizedSession
+
+    credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    return AuthorizedSession(credentials)
+
+
+def _groups(session: Any, where: dict[str, str]) -> list[dict[str, Any]]:
+    """A job's groups, best place first: ``elson-train-ID``, then ``elson-train-ID-2`` and so on, each in the region of its place. Raises OSError."""
+    project = f"{_COMPUTE}/projects/{where['project']}"
+    kind = "instanceGroupManagers"
+    answer = session.get(f"{project}/aggregated/{kind}", params={"maxResults": 500, "returnPartialSuccess": "true"}, timeout=30)
     if answer.status_code != 200:
-        return {"problem": f"Compute answers {answer.status_code}: {answer.text[:200]}"}
-    found: dict[str, Any] = {"group": where["group"], "size": answer.json().get("targetSize", 0), "instances": []}
-    managed = session.post(f"{group}/listManagedInstances", timeout=30).json().get("managedInstances", [])
+        raise OSError(f"it answers {answer.status_code}: {answer.text}")
+    listed = answer.json()
+    if any(region.endswith(f"regions/{where['region']}") for region in listed.get("unreachables", [])):
+        raise OSError(f"{where['region']} does not answer")
+    first = re.sub(r"-\d$", "", where["group"])
+    found = [
+        {
+            "name": group["name"],
+            "region": scope.rpartition("/")[2],
+            "size": group.get("targetSize", 0),
+            "url": f"{project}/{scope}/{kind}/{group['name']}",
+        }
+        for scope, part in listed.get("items", {}).items()
+        for group in part.get(kind, [])
+        if re.fullmatch(rf"{re.escape(first)}(-\d)?", group["name"])
+    ]
+    return sorted(found, key=lambda group: group["name"])
+
+
+def _machine(session: Any, where: dict[str, str]) -> dict[str, Any]:
+    groups = _groups(session, where)
+    if not groups:
+        return {"group": where["group"], "size": 0, "note": "the group is gone"}
+    asked = next((group for group in groups if group["size"]), None) or next((group for group in groups if group["name"] == where["group"]), groups[0])
+    found: dict[str, Any] = {"group": asked["name"], "size": asked["size"], "instances": []}
+    if len(groups) > 1:
+        found["places"] = [{key: group[key] for key in ("name", "region", "size")} for group in groups]
+    managed = session.post(f"{asked['url']}/listManagedInstances", timeout=30).json().get("managedInstances", [])
     for instance in managed:
         path = instance.get("instance", "").split("/compute/v1/")[-1]
         shown: dict[str, Any] = {"name": path.rsplit("/", 1)[-1], "status": instance.get("instanceStatus", ""), "action": instance.get("currentAction", "")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runners.cloud.doctor import Finding
+from runners.cloud.doctor import GLOBAL_GPUS, Finding
 from runners.planning.parts import Plan
 from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
 from runners.spec import Spec
@@ -77,6 +77,9 @@ def needed(findings: Sequence[Finding], spec: Spec, project: str, region: str, *
         steps.append(_base_model(spec, spec.base_model.source, region))
     built = ("API ", "bucket ", "image ", "dataset", *(("base model",) if spec.base_model.source else ()))
     blockers = [finding for finding in missing if not finding.name.startswith(built)]
+    # One place with a quota is enough; the watchdog goes past those without.
+    if any(finding.ok and finding.name.startswith("quota ") and not finding.name.endswith(GLOBAL_GPUS) for finding in findings):
+        blockers = [finding for finding in blockers if not finding.name.startswith("quota ") or finding.name.endswith(GLOBAL_GPUS)]
     if role == "foundation":
         steps, blockers = [], [finding for finding in blockers if not finding.name.startswith("quota")]
     return Needs(tuple(steps), tuple(blockers))

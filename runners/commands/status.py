@@ -55,7 +55,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
 def retry(place: Place, job: str) -> None:
     """Let a job begin again that failed, passed its deadline, or lost its VM: its attempts are forgotten, its checkpoints and results are not.
 
-    Its group gets a VM again where it is still there; else `pulumi up` makes it.
+    Its group gets a VM again where it is still there (with several places, that of the first); else `pulumi up` makes it.
 
     \b
     Examples:
@@ -83,6 +83,8 @@ def _show(found: dict[str, Any]) -> None:
         click.echo(f"machine   {machine['problem']}")
     elif machine:
         click.echo(f"group     {machine['group']}, size {machine['size']}{', ' + machine['note'] if 'note' in machine else ''}")
+        for one in machine.get("places", []):
+            click.echo(f"place     {one['name']} in {one['region']}, size {one['size']}")
         for instance in machine.get("instances", []):
             click.echo(
                 f"machine   {instance['name']} {instance['status'] or 'waiting for capacity'} {instance['action']} {instance.get('problem', '')}".rstrip()

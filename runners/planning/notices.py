@@ -170,6 +170,14 @@ def _machine_refusals(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
     if wanted.provisioning_model not in host.provisioning:
         sold = " or ".join(host.provisioning)
         found.append(Notice(f"{host.name} is not sold as {wanted.provisioning_model}", sold, f"machine.provisioning_model: {host.provisioning[0]}"))
+    if wanted.max_usd_per_hour is not None and plan.money.usd_per_hour > wanted.max_usd_per_hour:
+        found.append(
+            Notice(
+                f"{host.name} in {wanted.region} costs ${plan.money.usd_per_hour:.2f} an hour",
+                f"at most machine.max_usd_per_hour, ${wanted.max_usd_per_hour:.2f}",
+                "raise it, or choose another machine",
+            )
+        )
     if host.is_run:
         return (*found, *_run_refusals(plan, wanted))
     if not (wanted.zones or host.zones_in(wanted.region)):

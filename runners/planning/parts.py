@@ -8,7 +8,7 @@ from runners.errors import UserError
 from runners.planning.machines import Machine
 from runners.planning.serving import Answers, ServingPlan
 from runners.planning.training import CorpusSize, Saving, TrainingMemory
-from runners.spec import Spec
+from runners.spec import MachineSpec, Spec
 
 #: Of a disk, since a full one ends a job.
 FREE_SHARE = 0.10
@@ -50,6 +50,29 @@ class Money:
 
 
 @dataclass(frozen=True)
+class PlannedPlace:
+    """A place where a training may run, by rank; the first is the machine itself. ``left_out`` says why a place is not used."""
+
+    rank: int
+    spec: Spec
+    usd_per_hour: float = 0.0
+    usd_expected: float = 0.0
+    usd_at_most: float = 0.0
+    expected_s: float = 0.0
+    left_out: str = ""
+
+    @property
+    def machine(self) -> MachineSpec:
+        """The machine of this place."""
+        assert self.spec.machine is not None  # noqa: S101 - a place is made from one
+        return self.spec.machine
+
+    def __str__(self) -> str:
+        bought = self.machine.provisioning_model.lower().replace("_", "-")
+        return f"{self.machine.machine_type}, {bought}, {self.machine.region}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """The plan of a train or serve stack. ``start_usd`` is what one start costs beside its time: reading the model from another region."""
 
@@ -68,6 +91,7 @@ class Plan:
     serving: ServingPlan | None = None
     answers: Answers = field(default_factory=Answers)
     start_usd: float = 0.0
+    places: tuple[PlannedPlace, ...] = ()
     refusals: tuple[Notice, ...] = ()
     warnings: tuple[Notice, ...] = ()
 

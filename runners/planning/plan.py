@@ -45,7 +45,7 @@ def make_plan(
     wanted = machine_of(stack, spec)
     far_usd = 0.0 if bucket_region.lower() == wanted.region else prices.transfer_usd_per_gb
     if wanted.role == "train":
-        return _training_plan(stack, spec, wanted, prices, shape, corpus, whole_logits)
+        return _training_plan(stack, spec, wanted, prices, shape, corpus, whole_logits, far_usd)
     return _serving_plan(stack, spec, wanted, prices, shape, answers or Answers(), format, model_copies, far_usd)
 
 
@@ -56,7 +56,9 @@ def machine_of(stack: str, spec: Spec) -> MachineSpec:
     return spec.machine
 
 
-def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize, whole_logits: bool) -> Plan:
+def _training_plan(
+    stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize, whole_logits: bool, far_usd: float = 0.0
+) -> Plan:
     host = machine(wanted.machine_type)
     fallback = (spec.train.micro_batch_tokens or spec.train.max_tokens, spec.train.gradient_checkpointing is not False)
     micro_batch, checkpointing = training.chosen(shape, spec.train, host) or fallback
@@ -80,16 +82,18 @@ def _training_plan(stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, 
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=True)
     expected_s = sum(phase.expected_s for phase in phases)
+    # Each VM reads the base model, and pulls the images where it has none, from where bucket and registry are.
+    start_usd = far_usd * (base / 1e9 + (0.0 if wanted.image_is_baked else 2 * _LAYERS_GB))
     money = Money(
         hourly,
-        hourly * expected_s / 3600,
-        (hourly - price.usd_per_hour + price.high_usd_per_hour) * wanted.deadline_minutes / 60,
+        hourly * expected_s / 3600 + start_usd,
+        (hourly - price.usd_per_hour + price.high_usd_per_hour) * wanted.deadline_minutes / 60 + wanted.max_attempts * start_usd,
         (2 * base + quantized + 4 * adapter) / 1e9 * prices.storage_usd_per_gb_month,
         prices.as_of,
         prices.source,
     )
     saved = training.savings(shape, spec.train, corpus, host, checkpointing=checkpointing)
-    plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, training.card_gb(host), savings=saved)
+    plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, training.card_gb(host), savings=saved, start_usd=start_usd)
     single = _with_one_card(plan, wanted, prices, shape, corpus)
     refusals = (*notices.training_refusals(plan, wanted, shape, whole_logits=whole_logits), *notices.cards_that_save_nothing(plan, single))
     return replace(plan, refusals=refusals, warnings=notices.training_warnings(plan, wanted))

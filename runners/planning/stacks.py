@@ -22,13 +22,13 @@ from runners.errors import UserError, did_you_mean
 from runners.identity import model_name, stage_id
 from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
-from runners.planning import costs, session
-from runners.planning.machines import load_prices
+from runners.planning import costs, places, session
+from runners.planning.machines import Prices, load_prices
 from runners.planning.parts import Plan
 from runners.planning.plan import machine_of, make_plan
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
-from runners.spec import BucketSpec, Spec, parse
+from runners.spec import BucketSpec, FoundationSpec, Spec, parse
 from runners.training.shape import QWEN2_14B, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
@@ -172,24 +172,29 @@ def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq"
             log.warning("planned without the bucket", stack=stack.name, because=error.found, fix=error.fix)
         else:
             return plan_of(stack.name, found, whole_logits=whole_logits)
-    prices = load_prices(machine_of(stack.name, stack.spec).region)
-    return make_plan(stack.name, stack.spec, prices, format=model_format, whole_logits=whole_logits)
+    found = ResolvedStack(stack.spec, "", format=model_format, answers=Answers(), bucket_region=FoundationSpec().region)
+    return plan_of(stack.name, found, whole_logits=whole_logits)
 
 
 def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False) -> Plan:
-    """The plan of a stack by what the bucket says of it."""
-    return make_plan(
-        stack,
-        found.spec,
-        load_prices(machine_of(stack, found.spec).region),
-        shape=found.shape,
-        corpus=found.corpus,
-        answers=found.answers,
-        format=found.format,
-        model_copies=found.model_copies,
-        bucket_region=found.bucket_region,
-        whole_logits=whole_logits,
-    )
+    """The plan of a stack and of its other places, by what the bucket says of it. Raises UserError for a machine or a price that is not known."""
+
+    def make(spec: Spec, prices: Prices) -> Plan:
+        return make_plan(
+            stack,
+            spec,
+            prices,
+            shape=found.shape,
+            corpus=found.corpus,
+            answers=found.answers,
+            format=found.format,
+            model_copies=found.model_copies,
+            bucket_region=found.bucket_region,
+            whole_logits=whole_logits,
+        )
+
+    plan = make(found.spec, load_prices(machine_of(stack, found.spec).region))
+    return places.with_places(plan, found.spec, make, found.shape, found.corpus)
 
 
 def _training(spec: Spec) -> ResolvedStack:

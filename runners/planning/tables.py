@@ -30,7 +30,7 @@ def summary(plan: Plan) -> list[str]:
             f"{served.expected_tokens_per_s:.0f} tokens/s, an answer in about {served.expected_ms / 1000:.1f} s; "
             f"${plan.money.usd_per_hour * 24:.2f} a day if it never idles"
         )
-    return lines
+    return [*lines, *_place_lines(plan)]
 
 
 def brief(plan: Plan) -> list[str]:
@@ -59,6 +59,10 @@ def brief(plan: Plan) -> list[str]:
         served = plan.serving
         lines.append(f"memory   {served.weights_gib:.1f} GiB of weights a card, cache for {served.cache_tokens:,} tokens")
         lines.append(f"latency  {served.expected_ms / 1000:.1f} s for {plan.answers.answer_tokens} tokens, never under {served.floor_ms / 1000:.2f} s")
+    if plan.places:
+        usable = [place for place in plan.places if not place.left_out]
+        last = f"; the dearest costs ${max(place.usd_at_most for place in usable):.2f} at most" if len(usable) > 1 else ""
+        lines.append(f"places   {len(usable)} of {len(plan.places)} may be used{last}")
     if plan.warnings:
         lines.append(f"warning  {plan.warnings[0].found}{f' (and {len(plan.warnings) - 1} more: --verbose)' if len(plan.warnings) > 1 else ''}")
     ends = "done, failed or at its deadline" if plan.role == "train" else f"after {plan.spec.serve.idle_minutes} idle minutes"
@@ -109,6 +113,8 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
     if plan.savings:
         saved: list[Row] = [(saving.name, f"{saving.seconds:.0f}", saving.how) for saving in plan.savings]
         tables.append(("What stock parts would add to training, s", ("saving", "seconds", "because"), saved))
+    if plan.places:
+        tables.append(("Places, as they are asked", ("place", "patience, min", "USD an hour", "the job, USD", "at most, USD", "time"), place_rows(plan)))
     tables.append((f"Money, prices of {plan.money.priced_at} ({plan.money.source})", ("what", "USD"), money_rows(plan)))
     return tables
 
@@ -131,6 +137,31 @@ def money_rows(plan: Plan) -> list[Row]:
         if plan.start_usd:
             rows.append(("each start: the model from a bucket in another region", f"{plan.start_usd:.2f}"))
     return [*rows, ("a month of the models in the bucket", f"{money.storage_usd_per_month:.2f}")]
+
+
+def place_rows(plan: Plan) -> list[Row]:
+    """Each place with its dollars, or why it is left out."""
+    return [
+        (f"{place.rank}. {place}", f"left out: {place.left_out}", "", "", "", "")
+        if place.left_out
+        else (
+            f"{place.rank}. {place}",
+            str(place.machine.patience_minutes),
+            f"{place.usd_per_hour:.2f}",
+            f"{place.usd_expected:.2f}",
+            f"{place.usd_at_most:.2f}",
+            minutes(place.expected_s),
+        )
+        for place in plan.places
+    ]
+
+
+def _place_lines(plan: Plan) -> list[str]:
+    lines = []
+    for place in plan.places:
+        cost = f"${place.usd_per_hour:.2f}/h, about ${place.usd_expected:.2f}, at most ${place.usd_at_most:.2f}; asked for {place.machine.patience_minutes} min"
+        lines.append(f"  {place.rank}. {place}: {f'left out: {place.left_out}' if place.left_out else cost}")
+    return lines
 
 
 def cost_table(plans: Sequence[Plan]) -> str:
@@ -170,6 +201,19 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "savings": [asdict(saving) for saving in plan.savings],
         "seconds": {"optimistic": plan.optimistic_s, "expected": plan.expected_s, "pessimistic": plan.pessimistic_s},
         "money": asdict(plan.money),
+        "places": [
+            {
+                "rank": place.rank,
+                "machine_type": place.machine.machine_type,
+                "provisioning_model": place.machine.provisioning_model,
+                "region": place.machine.region,
+                "usd_per_hour": place.usd_per_hour,
+                "usd_expected": place.usd_expected,
+                "usd_at_most": place.usd_at_most,
+                "left_out": place.left_out,
+            }
+            for place in plan.places
+        ],
         "refusals": [asdict(notice) for notice in plan.refusals],
         "warnings": [asdict(notice) for notice in plan.warnings],
     }
@@ -192,6 +236,8 @@ def show(plan: Plan, *, verbose: bool) -> None:
             table.add_row(*row)
         out.print()
         out.print(table)
+    for line in _place_lines(plan) if not verbose else ():
+        out.print(Text(line), soft_wrap=True)
     for notice in plan.warnings if verbose else ():
         err.print(_notice("warning", notice, "yellow"))
     for notice in plan.refusals:

@@ -39,6 +39,7 @@ class Google(GoogleApis):
     def __init__(self, standin: Path) -> None:
         self.standin = standin
         self.limit = 1.0
+        self.limits: dict[str, float] = {}
         self.keys = 0
         super().__init__()
 
@@ -59,7 +60,8 @@ class Google(GoogleApis):
         if path.endswith("/projects/a-project"):
             return {"quotas": [{"metric": "GPUS_ALL_REGIONS", **quota}]}
         if "/regions/" in path:
-            return {"quotas": [{"metric": name, **quota} for name in ("PREEMPTIBLE_NVIDIA_H100_GPUS", "PREEMPTIBLE_NVIDIA_L4_GPUS", "NVIDIA_L4_GPUS")]}
+            cards = ("PREEMPTIBLE_NVIDIA_H100_GPUS", "PREEMPTIBLE_NVIDIA_A100_80GB_GPUS", "PREEMPTIBLE_NVIDIA_L4_GPUS", "NVIDIA_L4_GPUS")
+            return {"quotas": [{"metric": name, "limit": self.limits.get(name, self.limit), "usage": 0.0} for name in cards]}
         if "/dockerImages/" in path:
             name = path.split("/dockerImages/")[1].split("@")[0]
             return {"uri": "x"} if any(f"/{name}:" in image for image in state["images"]) else None

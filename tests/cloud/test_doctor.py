@@ -13,8 +13,9 @@ from google.auth.credentials import AnonymousCredentials
 from runners import stages
 from runners.artifacts import registry, storage
 from runners.cloud.doctor import SERVICES, Clients, Finding, examine
+from runners.cloud.steps import needed
 from runners.planning.stacks import Stack
-from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, Spec
+from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, PlaceSpec, Spec
 from tests.google_apis import GoogleApis
 
 DIGEST = "sha256:" + "ab" * 32
@@ -118,6 +119,30 @@ def test_a_new_project_lacks_everything_and_each_has_its_command(google: Google,
 def test_a_used_up_quota(google: Google, buckets: BucketSpec) -> None:
     google.answers["/compute/v1/projects/a-project"] = {"quotas": [{"metric": "GPUS_ALL_REGIONS", "limit": 1.0, "usage": 1.0}]}
     assert "0 free, 1 needed" in missing(examine(stack(buckets), google.clients))["quota GPUS_ALL_REGIONS"].found
+
+
+def test_every_place_has_its_quota_and_one_is_enough_to_go_up(google: Google, buckets: BucketSpec, tmp_path: Path) -> None:
+    fill(buckets, tmp_path)
+    one = {"limit": 1.0, "usage": 0.0}
+    google.answers["/compute/v1/projects/a-project/regions/us-central1"] = {"quotas": [{"metric": "PREEMPTIBLE_NVIDIA_A100_80GB_GPUS", **one}]}
+    google.answers["/compute/v1/projects/a-project/regions/us-east4"] = {"quotas": []}
+    others = (PlaceSpec(provisioning_model="FLEX_START"), PlaceSpec(machine_type="a2-ultragpu-1g"), PlaceSpec(region="us-east4", zones=("us-east4-a",)))
+    host = MachineSpec(role="train", machine_type="a3-highgpu-1g", provisioning_model="SPOT", places=others)
+    several = stack(buckets, machine=host)
+    findings = examine(several, google.clients)
+    quotas = {finding.name: finding.ok for finding in findings if finding.name.startswith("quota")}
+    h100 = "quota PREEMPTIBLE_NVIDIA_H100_GPUS"
+    assert quotas == {"quota GPUS_ALL_REGIONS": True, h100: False, "quota PREEMPTIBLE_NVIDIA_A100_80GB_GPUS": True, f"{h100} in us-east4": False}
+    assert set(missing(findings)) == {h100, f"{h100} in us-east4"}
+
+    def blockers() -> set[str]:
+        return {finding.name for finding in needed(examine(several, google.clients), several.spec, "a-project", "us-central1", unresolved=False).blockers}
+
+    assert blockers() == set()
+    google.answers["/compute/v1/projects/a-project"] = {"quotas": []}
+    assert blockers() == {"quota GPUS_ALL_REGIONS"}, "no place has a card where the project has none"
+    google.answers["/compute/v1/projects/a-project/regions/us-central1"] = {"quotas": []}
+    assert len(blockers()) == 4
 
 
 def test_an_api_that_refuses_is_a_finding_and_not_the_end(google: Google, buckets: BucketSpec, tmp_path: Path) -> None:

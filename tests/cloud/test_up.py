@@ -13,6 +13,7 @@ import pytest
 
 from runners.artifacts import layout, registry, storage
 from runners.cloud import follow as following
+from runners.cloud import jobs
 from runners.planning import stacks
 from tests.infra.shapes import QWEN_14B
 
@@ -102,6 +103,21 @@ def test_a_server_goes_up_and_everything_goes_down_again(ready: Machine, tmp_pat
     assert ready.state("serve-l4")["resources"] == [] and all(resource["protect"] for resource in ready.state("foundation")["resources"])
     assert {resource["type"] for resource in ready.state("foundation")["resources"]} >= {"gcp:storage/bucket:Bucket"}
     assert "not there" in ready.ok("down", "serve-l4", "--yes").output
+
+
+@pytest.mark.timeout(1500)
+def test_of_several_places_one_quota_is_enough_and_a_job_without_a_vm_is_asked_for(ready: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready.google.limits = {"PREEMPTIBLE_NVIDIA_H100_GPUS": 0.0}
+    assert "quota PREEMPTIBLE_NVIDIA_H100_GPUS" in ready.fails("up", "train-h100", "--yes")
+    stacks.remember("train-h100", {"elson:spec": {"machine": {"places": [{"machine_type": "a2-ultragpu-1g", "max_usd_per_hour": 3.0}]}}})
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(jobs, "start", lambda where: asked.append(where) or "")
+    done = ready.ok("up", "train-h100", "--yes", "--no-follow", "--no-bake", "--json")
+    shown = json.loads(done.stdout)
+    first = shown["outputs"]["group"]
+    assert asked == [{"project": PROJECT, "region": "us-central1", "group": first}]
+    assert [place.partition(",")[0] for place in shown["outputs"]["places"]] == [first, f"{first}-2"]
+    assert "2. a2-ultragpu-1g, spot, us-central1: $" in done.stderr and shown["usd_at_most"] == shown["outputs"]["usd_at_most"]
 
 
 def test_a_dry_run_prints_the_long_way_and_does_nothing(ready: Machine) -> None:

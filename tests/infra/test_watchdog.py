@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.infra.regions import watchdog
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 BOUNDS = (150, 7)
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("watchdog_function", ROOT / "infra/functions/watchdog/main.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-main = load()
+main = watchdog()
 
 
 def looks(vms_at: Any, until: int, state_at: Any = lambda minute: {"updated": stamp(minute), "status": "running"}, every: int = 5) -> tuple[int, str]:
@@ -215,7 +206,7 @@ def test_a_job_that_reports_lives_until_its_templates_bound(cloud: Cloud) -> Non
     assert cloud.sizes["elson-train-1"] == 0
 
 
-@pytest.mark.parametrize("content", ["", "{not JSON", "[]", '{"status": ["x"], "group": "77", "vms": 5, "minutes": "a", "at": 7}', "null"])
+@pytest.mark.parametrize("content", ["", "{not JSON", "[]", '{"status": ["x"], "groups": {"elson-train-1": "77"}, "vms": 5, "minutes": "a", "at": 7}', "null"])
 def test_a_state_or_a_memory_that_cannot_be_read_stops_no_look(content: str, cloud: Cloud) -> None:
     cloud.objects["jobs/job-1/state.json"] = (content, datetime.now(UTC).isoformat())
     cloud.objects["watchdog/elson-train-1.json"] = (content, "")

@@ -32,6 +32,7 @@ from runners.vm.cloud import CloudError
 from runners.vm.decide import Activity, Boot, Decision, Job
 from runners.vm.state import Context
 from tests.infra.agent import START, Bucket, facts
+from tests.infra.regions import watchdog
 from tests.vm.scenarios import Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ def _main(name: str) -> ModuleType:
     return module
 
 
-WATCHDOG, BUDGET = _main("watchdog"), _main("stop")
+WATCHDOG, BUDGET = watchdog(), _main("stop")
 
 
 @dataclass

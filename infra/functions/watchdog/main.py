@@ -1,5 +1,8 @@
 """The watchdog: looks at every elson group, and resizes to 0 what lives too long, makes too many VMs, does not report, or is over.
 
+A job that may run in several places has a group in each: they are one family, with one memory and one pair of bounds, and ``places.py`` says which of
+them is asked.
+
 Deployed as a Cloud Function that Cloud Scheduler calls every few minutes. It believes nothing a VM says about its bounds: they come from the group's
 template, ages and counts from its own memory (``watchdog/<group>.json`` in the scratch bucket). A job's state is read for two things: when it was
 written, and whether the job is over. Raising makes the call an error in the logs; the next look comes anyway.
@@ -12,6 +15,8 @@ import urllib.parse
 import urllib.request
 from datetime import UTC, datetime
 from typing import Any
+
+import places
 
 COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/compute/v1")
 STORAGE = os.environ.get("ELSON_STORAGE_URL", "https://storage.googleapis.com")
@@ -30,12 +35,13 @@ def watch(_request: Any) -> str:
     """Handle one call of the scheduler."""
     project, failed, now = os.environ["ELSON_PROJECT"], [], datetime.now(UTC)
     token = _token()
-    for scope, group in groups(_call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?maxResults=500&returnPartialSuccess=true", token)):
+    found = groups(_call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?maxResults=500&returnPartialSuccess=true", token))
+    for name, members in _families(found, project, token).items():
         try:
-            _look(f"{COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{group['name']}", group, token, now)
+            _look(name, members, token, now)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            failed.append(group["name"])
-            _say("ERROR", "a group could not be looked at", group=group["name"], problem=repr(error)[:500])
+            failed.append(name)
+            _say("ERROR", "a group could not be looked at", group=name, problem=repr(error)[:500])
     if failed:
         raise RuntimeError(f"not looked at: {', '.join(failed)}")
     return "ok"
@@ -82,34 +88,115 @@ def groups(answer: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _look(url: str, group: dict[str, Any], token: str, now: datetime) -> None:
-    """Judge one group, remember, and stop it when there is a reason."""
-    uri = f"watchdog/{group['name']}.json"
-    managed = _call("POST", f"{url}/listManagedInstances", token).get("managedInstances", [])
-    vms = sorted(str(one["id"]) for one in managed if one.get("id"))
-    if group.get("targetSize", 0) == 0 and not vms:
+def _families(found: list[tuple[str, dict[str, Any]]], project: str, token: str) -> dict[str, list[dict[str, Any]]]:
+    """First place's group -> groups of one job, each with its address, id, size and metadata."""
+    families: dict[str, list[dict[str, Any]]] = {}
+    for scope, group in found:
+        try:
+            values = _template(group, token)
+            ranked: list[dict[str, Any]] = json.loads(values.get("elson-places", "[]"))
+            first = str(ranked[0]["group"]) if ranked else group["name"]
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            _say("ERROR", "a group's template cannot be read", group=group["name"], problem=repr(error)[:300])
+            values, ranked, first = {}, [], group["name"]
+        url = f"{COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{group['name']}"
+        member = {"name": group["name"], "id": str(group.get("id", "")), "size": group.get("targetSize", 0), "url": url, "values": values, "places": ranked}
+        families.setdefault(first, []).append(member)
+    return families
+
+
+def _look(name: str, members: list[dict[str, Any]], token: str, now: datetime) -> None:
+    """Judge one job's groups, remember, stop them when there is a reason, or ask another place."""
+    uri, seen = f"watchdog/{name}.json", {member["name"]: {"size": member["size"], **_managed(member, token)} for member in members}
+    vms = sorted(vm for one in seen.values() for vm in one["vms"])
+    ids = {member["name"]: member["id"] for member in members}
+    memory = _remembered(uri, ids, token)
+    ranked: list[dict[str, Any]] = next((member["places"] for member in members if member["places"]), [])
+    everywhere = {place["group"] for place in ranked} <= set(seen)
+    if not vms and not any(one["size"] for one in seen.values()) and (not ranked or (everywhere and "stopped" in memory)):
         _forget(uri, token)  # whoever starts it again begins with nothing behind it
         return
-    memory = _remembered(uri, group, token)
-    try:
-        values = _template(group, token)
-    except (OSError, ValueError, KeyError) as error:
-        _say("ERROR", "a group's template cannot be read", group=group["name"], problem=repr(error)[:300])
-        values = {}
+    values: dict[str, str] = next((member["values"] for member in members if member["values"]), {})
     bounds = (_number(values.get("elson-max-minutes"), DEFAULT_BOUNDS[0]), _number(values.get("elson-max-vms"), DEFAULT_BOUNDS[1]))
     state = _state(values.get("elson-job-id", ""), token)
     try:
-        memory, reason = judge(memory, vms, bounds, state, now)
+        judged, reason = judge(memory, vms, bounds, state, now)
     except (TypeError, ValueError, KeyError, AttributeError):  # a memory of another shape: begin again, rather than fail at every look
-        memory, reason = judge({}, vms, bounds, state, now)
+        memory = {}
+        judged, reason = judge(memory, vms, bounds, state, now)
+    # A region that did not answer when its job was stopped may come back with a group that asks for a VM.
+    reason = reason or str(memory.get("stopped", ""))
     if reason:
-        _call("POST", f"{url}/resize?size=0", token)
-        _say("ERROR", "watchdog: group resized to 0", group=group["name"], reason=reason, minutes=memory["minutes"], vms=len(memory["vms"]))
-    _call("POST", f"{_upload()}&name={_quoted(uri)}", token, json.dumps({**memory, "group": str(group.get("id", ""))}).encode())
+        _stop(members, reason, judged, name, token)
+    kept = judged | {"groups": {**memory.get("groups", {}), **ids}} | ({"stopped": reason} if reason and ranked else {})
+    if ranked and not reason:
+        kept = _move(kept | {"place": memory["place"] if isinstance(memory.get("place"), dict) else {}}, ranked, seen, state, members, uri, token, now)
+        if not kept:
+            return
+    _keep(uri, kept, token)
 
 
-def _remembered(uri: str, group: dict[str, Any], token: str) -> dict[str, Any]:
-    """What is known of this very group; a group that was made again under the same name is another."""
+def _move(
+    kept: dict[str, Any],
+    ranked: list[dict[str, Any]],
+    seen: dict[str, dict[str, Any]],
+    state: dict[str, Any] | None,
+    members: list[dict[str, Any]],
+    uri: str,
+    token: str,
+    now: datetime,
+) -> dict[str, Any]:
+    """Ask the place that the rules say; returns what to remember, nothing when the job is at rest. The intent is written before anything is resized."""
+    silent = 0.0 if state is None else _minutes(state["updated"], now) if state.get("updated") else float("inf")
+    place, empty, going, reason = places.move(kept["place"], ranked, seen, silent, now)
+    if not place and not empty:
+        if any(one["vms"] for one in seen.values()):
+            return kept
+        _forget(uri, token)
+        return {}
+    kept |= {"place": place}
+    urls = {member["name"]: member for member in members}
+    if going:
+        _keep(uri, kept, token)
+    elif reason:
+        _say("ERROR", "watchdog: group resized to 0", group=ranked[0]["group"], reason=reason, minutes=kept["minutes"], vms=len(kept["vms"]))
+    for group in empty:
+        _call("POST", f"{urls[group]['url']}/resize?size=0", token)
+    # A VM that came in the meantime goes first; the next look ends the move.
+    if going and not any(_managed(urls[group], token)["vms"] for group in empty):
+        _call("POST", f"{urls[going]['url']}/resize?size=1", token)
+        _say("WARNING", "watchdog: another place is asked", group=going, reason=reason)
+        kept |= {"place": places.begun(place, going, now)}
+    return kept
+
+
+def _managed(member: dict[str, Any], token: str) -> dict[str, Any]:
+    """Ids of a group's VMs, and why the last attempt to make one failed."""
+    managed = _call("POST", f"{member['url']}/listManagedInstances", token).get("managedInstances", [])
+    errors = [error for one in managed for error in one.get("lastAttempt", {}).get("errors", {}).get("errors", [])]
+    return {"vms": sorted(str(one["id"]) for one in managed if one.get("id")), "problems": [str(error.get("code", "")) for error in errors]}
+
+
+def _stop(members: list[dict[str, Any]], reason: str, memory: dict[str, Any], name: str, token: str) -> None:
+    refused: OSError | None = None
+    asked = [member for member in members if member["size"] or not member["places"]]
+    for member in asked:
+        try:
+            _call("POST", f"{member['url']}/resize?size=0", token)
+        except OSError as error:
+            refused = error
+    if refused:
+        raise refused
+    if asked:
+        _say("ERROR", "watchdog: group resized to 0", group=name, reason=reason, minutes=memory["minutes"], vms=len(memory["vms"]))
+
+
+def _keep(uri: str, memory: dict[str, Any], token: str) -> None:
+    _call("POST", f"{_upload()}&name={_quoted(uri)}", token, json.dumps(memory).encode())
+
+
+def _remembered(uri: str, ids: dict[str, str], token: str) -> dict[str, Any]:
+    """What is known of these very groups; a group that was made again under the same name is another."""
     try:
         found = _call("GET", f"{_object(uri)}?alt=media", token)
     except OSError as error:
@@ -118,7 +205,10 @@ def _remembered(uri: str, group: dict[str, Any], token: str) -> dict[str, Any]:
         return {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) and found.get("group") == str(group.get("id", "")) else {}
+    known = found.get("groups") if isinstance(found, dict) else None
+    if not isinstance(known, dict) or any(known.get(name, id) != id for name, id in ids.items()):
+        return {}
+    return found
 
 
 def _forget(uri: str, token: str) -> None:
