@@ -85,14 +85,19 @@ def verdict(found: EvaluationResult) -> Html:
     return page.section("Verdict", headline(found), page.stat_tiles(tiles))
 
 
+def sentence(found: EvaluationResult) -> str:
+    """The outcome with what it rests on, for somebody who does not know the bars."""
+    outcome, said = found.verdict.outcome, found.verdict.headline
+    if found.overall and outcome in ("passed", "not passed", "not shown"):
+        said = f"{found.overall.passed} of {found.overall.cases} cases are right; {percent(found.overall.bar)} are asked for"
+    return f"{outcome}: {said}"
+
+
 def headline(found: EvaluationResult) -> Html:
     """The outcome in one sentence with its meaning, and every reason below it."""
     outcome, reasons = found.verdict.outcome, found.verdict.reasons
-    said = found.verdict.headline
-    if found.overall and outcome in ("passed", "not passed", "not shown"):
-        said = f"{found.overall.passed} of {found.overall.cases} cases are right; {percent(found.overall.bar)} are asked for"
-    meaning = MEANING[outcome]
-    banner = page.banner(_STATUS[outcome], f"{outcome[0].upper()}{outcome[1:]}: {said}", f"{meaning[0].upper()}{meaning[1:]}.")
+    meaning, said = MEANING[outcome], sentence(found)
+    banner = page.banner(_STATUS[outcome], f"{said[0].upper()}{said[1:]}", f"{meaning[0].upper()}{meaning[1:]}.")
     listed = Html(f"<ul>{''.join(f'<li>{html.escape(reason)}</li>' for reason in reasons)}</ul>")
     count = f"Every reason ({len(reasons)})" if len(reasons) > 1 else "The reason"
     return Html(banner + (page.details(count, listed, is_open=1 < len(reasons) <= 3) if reasons else ""))

@@ -17,7 +17,7 @@ from runners.artifacts.record import RECORD, Record, Stopwatch, now
 from runners.artifacts.registry import Entry
 from runners.evaluation import why
 from runners.evaluation.comparing import common
-from runners.evaluation.report import MEANING, all_cases, headline, side_by_side, whisker
+from runners.evaluation.report import MEANING, all_cases, headline, sentence, side_by_side, whisker
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.identity import model_name
 from runners.local import comparison
@@ -93,14 +93,14 @@ def as_text(summary: dict[str, Any]) -> str:
     """The summary for a terminal: what was learned, what it cost in quality, the score with its meaning, where to look, what to do next."""
     train, gates, quality = summary["training"], summary["gates"], summary["evaluation"]
     failed = [gate for gate in gates if not gate["passed"]]
-    tightest = [f"{gate['stage']} {gate['name']} {gate['value']:.3g} ({gate['rule']} {gate['bound']:.3g})" for gate in failed or gates]
+    missed = "".join(f"; {gate['stage']} {gate['name']} {gate['value']:.3g} ({gate['rule']} {gate['bound']:.3g})" for gate in failed)
     spent = sum(phase["seconds"] for phase in summary["phases"])
     peak = max(summary["peak_mib"].values(), default=0.0)
     skipped = f"; {', '.join(summary['skipped'])} were done already" if summary["skipped"] else ""
     lines = [
         f"learned   validation loss {train['before']:.3f} -> {train['after']:.3f} in {train['steps']} steps on {train['examples']} pairs",
-        f"lost      {len(gates) - len(failed)} of {len(gates)} quality gates passed: {'; '.join(tightest)}",
-        f"score     {quality['line']}",
+        f"lost      {len(gates) - len(failed)} of {len(gates)} quality gates passed{missed}",
+        f"score     {quality.get('sentence') or quality['line']}",
         f"          {MEANING.get(quality['outcome'], 'see the report')}",
         *(f"{head:10}{line}" for head, line in zip(("compared", "", ""), _compared(summary), strict=False)),
         f"took      {page.duration(spent)}, at most {peak / 1024:.1f} GiB{skipped}; in the cloud about ${summary['in_the_cloud']['session_usd']:.2f}",
@@ -148,7 +148,7 @@ def _summary(
             "tokens_per_s": train["tokens_per_s"],
         },
         "gates": gates,
-        "evaluation": {"line": results.line, "outcome": results.verdict.outcome},
+        "evaluation": {"line": results.line, "outcome": results.verdict.outcome, "sentence": sentence(results)},
         "phases": [phase.model_dump() for phase in watch.phases],
         "peak_mib": peak_mib,
         "bytes": {entry.name: entry.bytes for entry in registry.entries(settings.buckets)},

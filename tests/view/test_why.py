@@ -11,7 +11,7 @@ import pytest
 
 from runners.artifacts.record import Gate
 from runners.evaluation import why
-from runners.evaluation.report import MEANING, headline
+from runners.evaluation.report import MEANING, headline, sentence
 from runners.evaluation.results import EXIT_CODES, EvaluationResult, Verdict
 from runners.local import report
 from runners.local.run import load_profile
@@ -113,3 +113,18 @@ def test_the_page_of_a_run_says_the_same(runs: BucketSpec) -> None:
     for text in ("Not passed: 9 of 12 cases are right", "Did it learn?", "Did that help?", "9 of 12 cases right, 1 before training", "1 of 1 gates passed"):
         assert text in first, text
     assert "Not evaluated" in screens.one(bucket, unmeasured).split("</section>")[0]
+
+
+def test_the_end_of_a_run_on_a_terminal_is_sentences() -> None:
+    """What was learned, what it cost in quality, the score with its meaning, where to look, what to do next; no line of the log."""
+    found = result("q", 3, "x")
+    gates = [{"stage": stage, **gate.model_dump(), "passed": gate.passed} for stage, gate in GATES]
+    quality = {"line": found.line, "outcome": "not passed", "sentence": sentence(found)}
+    summary = {"training": LEARNED, "gates": gates, "evaluation": quality, "phases": [], "peak_mib": {}, "skipped": [], "compared": "not asked"}
+    summary |= {"served": "q4", "report": "report.html", "in_the_cloud": {"session_usd": 0.68}}
+    lines = report.as_text(summary).splitlines()
+    assert "score     not passed: 3 of 12 cases are right; 80 % are asked for" in lines and "lost      2 of 2 quality gates passed" in lines
+    assert {line.split()[0] for line in lines if not line.startswith(" ")} == {"learned", "lost", "score", "compared", "took", "model", "look", "next"}
+    assert "|" not in "".join(lines)
+    failed = {"stage": "quantize", "name": "mean KL", "value": 0.5, "bound": 0.3, "rule": "at most", "passed": False}
+    assert "2 of 3 quality gates passed; quantize mean KL 0.5 (at most 0.3)" in report.as_text(summary | {"gates": [*gates, failed]})
