@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -37,6 +37,8 @@ class Phase(Strict):
     name: str
     started_at: str
     seconds: float
+    #: Processor time of all processes, where it was counted: what is left of a time when the machine did other work too.
+    processor_s: float | None = None
 
 
 class Gate(Strict):
@@ -85,19 +87,20 @@ class Record(Strict):
 
 
 class Stopwatch:
-    """Times the phases of a stage."""
+    """Times the phases of a stage; ``processor`` counts processor seconds too."""
 
-    def __init__(self) -> None:
-        self.started_at, self.phases = now(), list[Phase]()
+    def __init__(self, processor: Callable[[], float] | None = None) -> None:
+        self.started_at, self.phases, self._processor = now(), list[Phase](), processor
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time the block under ``name``."""
-        started_at, begin = now(), time.monotonic()
+        started_at, begin, before = now(), time.monotonic(), self._processor() if self._processor else None
         try:
             yield
         finally:
-            self.phases.append(Phase(name=name, started_at=started_at, seconds=round(time.monotonic() - begin, 3)))
+            used = None if before is None or not self._processor else round(self._processor() - before, 1)
+            self.phases.append(Phase(name=name, started_at=started_at, seconds=round(time.monotonic() - begin, 3), processor_s=used))
 
 
 def now() -> str:

@@ -1,7 +1,8 @@
-"""How much memory a process and its children take, watched while they run."""
+"""How much memory and processor time a process and its children take, watched while they run."""
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -30,16 +31,36 @@ class PeakMemory:
 
 def resident_mib(pid: int) -> float:
     """Proportional resident memory of a process and its children now, in MiB; 0 when it is gone or the system has no /proc."""
-    total, todo = 0.0, [pid]
-    while todo:
-        process = todo.pop()
-        todo += _children(process)
+    total = 0.0
+    for process in _tree(pid):
         try:
             rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
         except OSError:
             continue
         total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) / 1024
     return round(total, 1)
+
+
+def processor_s() -> float:
+    """Processor seconds of this process and of every child it has or had, in user and system mode; running children only where there is a /proc."""
+    own = os.times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for process in _tree(os.getpid())[1:]:
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        # utime, stime, cutime, cstime: proc(5).
+        total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return round(total, 2)
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and its descendants now."""
+    found = [pid]
+    for process in found:
+        found += _children(process)
+    return found
 
 
 def _children(pid: int) -> list[int]:

@@ -23,7 +23,7 @@ from runners.artifacts import layout, local_bucket, registry, storage
 from runners.artifacts.record import Stopwatch
 from runners.errors import Temporary, UserError, did_you_mean
 from runners.local import measure
-from runners.local.memory import PeakMemory
+from runners.local.memory import PeakMemory, processor_s
 from runners.pipeline import MAKERS, STAGE
 from runners.processes import CHILD, bound
 from runners.spec import Spec
@@ -44,7 +44,7 @@ class Run:
 
     spec: Spec
     home: Path
-    watch: Stopwatch = field(default_factory=Stopwatch)
+    watch: Stopwatch = field(default_factory=lambda: Stopwatch(processor_s))
     peak_mib: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     parts: tuple[str, ...] = PARTS

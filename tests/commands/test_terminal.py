@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from runners import log
 from runners.artifacts import local_bucket
 from runners.commands.models import table
 from runners.errors import UserError
-from runners.local.memory import resident_mib
+from runners.local.memory import processor_s, resident_mib
 from runners.planning import stacks, tables
 from runners.planning.machines import load_prices
 from runners.planning.plan import make_plan
@@ -141,6 +142,20 @@ def test_memory_is_that_of_the_process_and_its_children() -> None:
         finally:
             os.killpg(parent.pid, 9)
     assert resident_mib(parent.pid) == 0
+
+
+def test_processor_time_is_that_of_running_and_ended_children() -> None:
+    """Counted once: a child's time is not lost when it ends, and not doubled. Waiting is no processor time."""
+    burn = "import sys, time\nwhile time.process_time() < 1: pass\nprint(1, flush=True); sys.stdin.read()"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])"
+    before = processor_s()
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout and parent.stdin
+        parent.stdout.readline()
+        running = processor_s() - before
+        time.sleep(0.5)
+        parent.stdin.close()
+    assert 0.9 < running < 2 and 0.9 < processor_s() - before < 2
 
 
 @pytest.mark.parametrize(
