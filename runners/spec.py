@@ -162,6 +162,7 @@ class QuantizeSpec(Strict):
     validation_examples: int = Field(32, ge=1)
     max_mean_kl: float = Field(0.30, gt=0)
     max_perplexity_ratio: float = Field(1.15, gt=1)
+    max_matrix_error: float = Field(1.5, gt=0, description="error of a packed matrix's outputs on real inputs, as a multiple of round-to-nearest's")
     must_beat_round_to_nearest: bool = True
     seed: int = 0
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from runners import log
-from runners.compression.gates import GEMM_ORDER
+from runners.compression.packed import GEMM_ORDER
 from runners.spec import QuantizeSpec
 from runners.training import precision
 

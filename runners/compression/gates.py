@@ -114,55 +114,6 @@ def round_to_nearest(weight: torch.Tensor, group_size: int, bits: int = 4) -> to
     return (((groups / scale).round() + zero).clamp(0, steps) - zero).mul(scale).reshape(rows, width)
 
 
-def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of a quantized folder as a plain fp32 weight, from AWQ's GEMM layout or compressed-tensors' packed one.
-
-    What is measured is what was written: the files are read back, not the model in memory.
-    """
-    from safetensors import safe_open
-
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(file), "pt") as tensors:
-            names = set(tensors.keys())
-            for name in sorted(names):
-                stem, _, kind = name.rpartition(".")
-                if kind == "qweight":
-                    yield f"{stem}.weight", _from_gemm(*(tensors.get_tensor(f"{stem}.{part}") for part in ("qweight", "qzeros", "scales")))
-                elif kind == "weight_packed":
-                    zero = tensors.get_tensor(f"{stem}.weight_zero_point") if f"{stem}.weight_zero_point" in names else None
-                    words, scales, shape = (tensors.get_tensor(f"{stem}.{part}") for part in ("weight_packed", "weight_scale", "weight_shape"))
-                    yield f"{stem}.weight", _from_compressed(words, scales, shape, zero)
-                elif kind not in ("qzeros", "scales", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx"):
-                    yield name, tensors.get_tensor(name).float()
-
-
-#: Where the i-th 4-bit value of a 32-bit word is in AWQ's GEMM layout.
-GEMM_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-
-
-def _unpack(words: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
-    """[a, b] int32 words -> [a, 8 b] values of 0..15."""
-    values = torch.stack([(words >> (4 * place)) & 15 for place in range(8)], -1)
-    straight = torch.empty_like(values)
-    straight[..., list(order)] = values
-    return straight.reshape(len(words), -1)
-
-
-def _from_gemm(words: torch.Tensor, zeros: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    values, offsets = _unpack(words, GEMM_ORDER).float(), _unpack(zeros, GEMM_ORDER).float()
-    group = len(values) // len(scales)
-    return ((values - offsets.repeat_interleave(group, 0)) * scales.float().repeat_interleave(group, 0)).T.contiguous()
-
-
-def _from_compressed(words: torch.Tensor, scales: torch.Tensor, shape: torch.Tensor, zeros: torch.Tensor | None) -> torch.Tensor:
-    rows, width = (int(size) for size in shape)
-    straight = tuple(range(8))
-    values = _unpack(words, straight)[:, :width].float()
-    group = width // scales.shape[1]
-    offsets = _unpack(zeros.T.contiguous(), straight)[:, :rows].T.float().repeat_interleave(group, 1) if zeros is not None else 8.0
-    return (values - offsets) * scales.float().repeat_interleave(group, 1)
-
-
 def load_plain(folder: Path, device: str, dtype: torch.dtype) -> Any:
     """A model folder with plain weights, for measuring."""
     from transformers import AutoModelForCausalLM

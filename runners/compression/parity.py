@@ -18,6 +18,7 @@ from safetensors import safe_open
 #: Files that come from the adapter where it has them, and from the base otherwise.
 TEXT_FILES = ("tokenizer", "chat_template", "special_tokens", "vocab", "merges")
 INDEX = "model.safetensors.index.json"
+_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 
 class Tensors:
@@ -30,6 +31,10 @@ class Tensors:
     def __getitem__(self, name: str) -> torch.Tensor:
         found: torch.Tensor = self.file_of[name].get_tensor(name)
         return found
+
+    def kinds(self) -> set[str]:
+        """The number types in the files, as safetensors writes them: F16, I32."""
+        return {file.get_slice(name).get_dtype() for name, file in self.file_of.items()}
 
 
 def unlike_tensors(base: Path, adapter: Path, merged: Path, device: str = "cpu") -> list[str]:
@@ -113,8 +118,51 @@ def _file_problems(base: Path, adapter: Path, merged: Path) -> Iterator[str]:
     yield from _index_problems(merged, (base / INDEX).exists())
 
 
+def unlike_copies(merged: Path, quantized: Path, packing: dict[str, Any]) -> list[str]:
+    """What is wrong with the files beside a quantized model's tensors: all are the merged model's, but for what config.json says of the packing.
+
+    Args:
+        merged: folder of the merged model.
+        quantized: folder of the quantized one.
+        packing: ``quantization_config`` as it must be.
+    """
+    return list(_copy_problems(merged, quantized, packing))
+
+
+def _copy_problems(merged: Path, quantized: Path, packing: dict[str, Any]) -> Iterator[str]:
+    own = {"config.json", INDEX, "record.json", "manifest.json"}
+    here, there = ({file.name for file in folder.iterdir() if file.suffix != ".safetensors"} - own for folder in (merged, quantized))
+    for name in sorted(here | there):
+        if not all((folder / name).is_file() for folder in (merged, quantized)) or (merged / name).read_bytes() != (quantized / name).read_bytes():
+            yield f"{name} is not that of the merged model"
+    yield from _config_problems(merged, quantized, ("dtype", "quantization_config"))
+    try:
+        config = json.loads((quantized / "config.json").read_text())
+    except (OSError, ValueError):
+        return
+    said = config.get("quantization_config") or {}
+    if _meant(said) != _meant(packing):
+        yield f"config.json says of the packing {json.dumps(_meant(said))[:300]}, and it is {json.dumps(_meant(packing))[:300]}"
+    written = {_DTYPES.get(kind, kind) for kind in Tensors(quantized).kinds()} - {"I32", "I64"}
+    if written != {config.get("dtype")}:
+        yield f"config.json says {config.get('dtype')}, and the tensors are {', '.join(sorted(written))}"
+    yield from _index_problems(quantized, False)
+
+
+def _meant(value: Any) -> Any:
+    """Without what says nothing: null, false, empty. The version is that of compressed-tensors where that is the format."""
+    if not isinstance(value, dict):
+        return value
+    free = {"version"} if value.get("quant_method") == "compressed-tensors" else set()
+    return {key: meant for key, meant in ((key, _meant(one)) for key, one in value.items() if key not in free) if meant not in (None, False, {})}
+
+
 def _config_problems(one: Path, two: Path, apart: tuple[str, ...]) -> Iterator[str]:
-    configs = [json.loads((folder / "config.json").read_text()) for folder in (one, two)]
+    try:
+        configs = [json.loads((folder / "config.json").read_text()) for folder in (one, two)]
+    except (OSError, ValueError) as error:
+        yield f"config.json cannot be read: {error}"
+        return
     names = sorted((configs[0].keys() | configs[1].keys()) - set(apart))
     if differing := [name for name in names if configs[0].get(name) != configs[1].get(name)]:
         yield f"config.json differs in {', '.join(differing)}"

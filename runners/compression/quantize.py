@@ -13,6 +13,7 @@ tests/benchmarks/TRAINING.md.
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -72,32 +73,70 @@ def quantize(spec: Spec, merged: Path, dataset: Path, work: Path) -> QuantizeRes
     partial.rename(quantized)
 
     with watch.phase("measure"):
-        model = gates.load_plain(merged, device, gates.measuring_dtype(device))
-        reference = gates.log_probabilities(model, held_out)
-        _put(model, gates.dequantized(quantized))
-        found = gates.distance(reference, model, held_out)
-        _round_to_nearest(model, merged, settings.group_size)
-        nearest = gates.distance(reference, model, held_out)
-    held = [
-        Gate(name="mean KL, quantized against merged", value=found.mean_kl, bound=settings.max_mean_kl, rule="at most"),
-        Gate(name="perplexity ratio, quantized to merged", value=found.perplexity_ratio, bound=settings.max_perplexity_ratio, rule="at most"),
-    ]
-    if settings.must_beat_round_to_nearest:
-        held.append(Gate(name="mean KL, below that of round-to-nearest", value=found.mean_kl, bound=nearest.mean_kl, rule="at most"))
-    metrics = {
-        **found.as_metrics("quantized"),
-        **nearest.as_metrics("round_to_nearest"),
-        "merged_perplexity": round(found.reference_perplexity, 6),
-        "calibration_tokens": sum(map(len, blocks)),
-        "validation_tokens": found.tokens,
-        "bytes": sum(file.stat().st_size for file in quantized.glob("*.safetensors")),
-        "merged_bytes": sum(file.stat().st_size for file in merged.glob("*.safetensors")),
-        "backend": settings.backend,
-    }
-    log.event("quantized", mean_kl=round(found.mean_kl, 4), round_to_nearest_kl=round(nearest.mean_kl, 4), perplexity_ratio=round(found.perplexity_ratio, 4))
+        held, metrics = measure(spec, merged, quantized, held_out)
+    metrics |= {"calibration_tokens": sum(map(len, blocks)), "backend": settings.backend}
     fix = "raise quantize.calibration_tokens, use a smaller quantize.group_size, or serve the merged model"
     gates.hold("quantize", held, metrics, fix)
-    return QuantizeResult(quantized, tuple(held), metrics, tuple(watch.phases))
+    return QuantizeResult(quantized, held, metrics, tuple(watch.phases))
+
+
+def measure(spec: Spec, merged: Path, quantized: Path, held_out: Sequence[Example]) -> tuple[tuple[Gate, ...], dict[str, Any]]:
+    """Hold a quantized folder, as it is on the disk, against the merged one: the gates, and what was measured.
+
+    A folder that cannot be put into a model at all gives the first gate alone.
+    """
+    import torch
+
+    from runners.compression import gates, matrices, packed, parity
+
+    settings, device = spec.quantize, "cuda" if torch.cuda.is_available() else "cpu"
+    model = gates.load_plain(merged, device, gates.measuring_dtype(device))
+    inputs = matrices.real_inputs(model, held_out)
+    found = matrices.compare(merged, quantized, settings.group_size, inputs, device)
+    problems = [*found.problems, *parity.unlike_copies(merged, quantized, packing(settings))]
+    for problem in problems[:20]:
+        log.warning("the quantized model is not the merged one in 4 bits", problem=problem)
+    held = [Gate(name="tensors and files unlike the merged model", value=len(problems), bound=0, rule="at most")]
+    metrics: dict[str, Any] = {"problems": problems[:20]}
+    if not found.readable:
+        return tuple(held), metrics
+    reference = gates.log_probabilities(model, held_out)
+    _put(model, packed.dequantized(quantized))
+    answers = gates.distance(reference, model, held_out)
+    _round_to_nearest(model, merged, settings.group_size)
+    nearest = gates.distance(reference, model, held_out)
+    worst = max(found.matrices, key=lambda one: one.error, default=matrices.Matrix("none", 0.0))
+    held += [
+        Gate(name=f"error of a matrix over that of round-to-nearest ({worst.name})", value=worst.error, bound=settings.max_matrix_error, rule="at most"),
+        Gate(name="mean KL, quantized against merged", value=answers.mean_kl, bound=settings.max_mean_kl, rule="at most"),
+        Gate(name="perplexity ratio, quantized to merged", value=answers.perplexity_ratio, bound=settings.max_perplexity_ratio, rule="at most"),
+    ]
+    if settings.must_beat_round_to_nearest:
+        held.append(Gate(name="mean KL, below that of round-to-nearest", value=answers.mean_kl, bound=nearest.mean_kl, rule="at most"))
+    metrics |= {
+        **answers.as_metrics("quantized"),
+        **nearest.as_metrics("round_to_nearest"),
+        "merged_perplexity": round(answers.reference_perplexity, 6),
+        "validation_tokens": answers.tokens,
+        "bytes": sum(file.stat().st_size for file in quantized.glob("*.safetensors")),
+        "merged_bytes": sum(file.stat().st_size for file in merged.glob("*.safetensors")),
+        "worst_matrix_error": round(worst.error, 5),
+    }
+    log.event(
+        "quantized", mean_kl=round(answers.mean_kl, 4), round_to_nearest_kl=round(nearest.mean_kl, 4), perplexity_ratio=round(answers.perplexity_ratio, 4)
+    )
+    return tuple(held), metrics
+
+
+def packing(settings: QuantizeSpec) -> dict[str, Any]:
+    """``quantization_config`` as a server must read it for what the backend writes."""
+    if settings.backend == "autoawq":
+        return {"quant_method": "awq", "zero_point": True, "group_size": settings.group_size, "bits": settings.bits, "version": "gemm"}
+    weights = {"num_bits": settings.bits, "group_size": settings.group_size, "strategy": "group", "type": "int"}
+    weights |= {"observer": "memoryless_minmax", "zp_dtype": "torch.int8"}
+    group = {"format": "pack-quantized", "targets": ["Linear"], "weights": weights}
+    said = {"quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed"}
+    return {**said, "ignore": ["lm_head"], "config_groups": {"group_0": group}}
 
 
 def check_widths(config: dict[str, Any], group_size: int) -> None:
@@ -142,10 +181,20 @@ def calibration_blocks(examples: Sequence[Example], settings: QuantizeSpec) -> l
 
 
 def _copy_beside(merged: Path, quantized: Path) -> None:
-    """Tokenizer, template and generation settings as they were: autoawq would write sampling into the latter."""
+    """Tokenizer, template, config and generation settings as they were: backends write their own, autoawq with sampling.
+
+    Of what a backend wrote beside the tensors, their number type and the way they are packed is kept.
+    """
+    own = ("record.json", "manifest.json", "model.safetensors.index.json")
+    written = json.loads((quantized / "config.json").read_text())
+    for file in quantized.iterdir():
+        if file.suffix != ".safetensors" and file.name not in own:
+            file.unlink()
     for file in merged.iterdir():
-        if file.name.startswith(("tokenizer", "chat_template", "special_tokens", "vocab", "merges", "generation_config")):
+        if file.is_file() and file.suffix != ".safetensors" and file.name not in own:
             shutil.copyfile(file, quantized / file.name)
+    kept = {"dtype": written.get("dtype") or written["torch_dtype"], "quantization_config": written["quantization_config"]}
+    (quantized / "config.json").write_text(json.dumps({**json.loads((merged / "config.json").read_text()), **kept}, indent=2))
     for file in quantized.iterdir():
         file.chmod(0o644)
 

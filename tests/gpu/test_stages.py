@@ -120,7 +120,7 @@ def test_merged_and_held_against_the_adapter(card: Card, spec: Spec, places: dic
 
 def test_awq_of_two_layers(card: Card, spec: Spec, places: dict[str, Path], table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("awq")
-    from runners.compression import awq_autoawq, gates, quantize
+    from runners.compression import awq_autoawq, packed, quantize
 
     ends: list[float] = []
     pack: Callable[..., None] = awq_autoawq.MendedQuantizer._apply_quant
@@ -134,7 +134,7 @@ def test_awq_of_two_layers(card: Card, spec: Spec, places: dict[str, Path], tabl
     with cards.released():
         result = quantize.quantize(spec, places["base"], places["dataset"], places["work"])
     assert all(gate.passed for gate in result.gates)
-    plain = {name: tensor for name, tensor in gates.dequantized(result.quantized) if name.endswith("_proj.weight")}
+    plain = {name: tensor for name, tensor in packed.dequantized(result.quantized) if name.endswith("_proj.weight")}
     assert len(plain) == 7 * card.slice(LAYERS).layers
     for gate in result.gates:
         table.add(f"gate: {gate.name}", gate.value, "", note=f"{gate.rule} {gate.bound:.3g}")
@@ -154,14 +154,15 @@ def test_awq_of_two_layers(card: Card, spec: Spec, places: dict[str, Path], tabl
 def test_packed_weights_multiply_as_they_are_read_back(card: Card) -> None:
     """autoawq's own kernel on the card against our dequantization of the same words."""
     pytest.importorskip("awq")
-    from runners.compression import awq_autoawq, gates
+    from runners.compression import awq_autoawq
+    from runners.compression.packed import from_gemm
 
     torch.manual_seed(0)
     layer = torch.nn.Linear(1024, 512, bias=False, device=card.device, dtype=torch.float16 if card.on_card else torch.float32)
     with torch.no_grad():
         packed = awq_autoawq.packed(layer, 4, 128)
         x = torch.randn(3, 1024, device=card.device, dtype=torch.float16)
-        weight = gates._from_gemm(packed.qweight, packed.qzeros, packed.scales)
+        weight = from_gemm(packed.qweight, packed.qzeros, packed.scales).plain()
         found, expected = packed(x).float(), x.float() @ weight.T
     assert float((found - expected).norm() / expected.norm()) < 2e-3
     plain = layer.weight.detach().float()

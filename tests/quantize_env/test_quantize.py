@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from runners.compression import awq_autoawq, gates, quantize
+from runners.compression import awq_autoawq, gates, packed, quantize
 from runners.errors import UserError
 from runners.spec import Spec
 from runners.training.examples import load_tokenizer, training_split
@@ -31,15 +31,15 @@ def result(spec: Spec, merged: Path, dataset: Path, tmp_path_factory: pytest.Tem
 
 
 def test_passes_its_gates_and_beats_round_to_nearest(result: quantize.QuantizeResult) -> None:
-    assert len(result.gates) == 3 and all(gate.passed for gate in result.gates)
+    assert len(result.gates) == 5 and all(gate.passed for gate in result.gates)
     assert result.metrics["quantized_mean_kl"] < 0.6 * result.metrics["round_to_nearest_mean_kl"]
 
 
 def test_the_files_are_awq_gemm(result: quantize.QuantizeResult, merged: Path) -> None:
     config = json.loads((result.quantized / "config.json").read_text())["quantization_config"]
     assert config | {"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm", "zero_point": True} == config
-    plain = {name for name, _ in gates.dequantized(merged)}
-    assert {name for name, _ in gates.dequantized(result.quantized)} == plain
+    plain = {name for name, _ in packed.dequantized(merged)}
+    assert {name for name, _ in packed.dequantized(result.quantized)} == plain
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (result.quantized / name).read_bytes() == (merged / name).read_bytes()
     assert json.loads((result.quantized / "generation_config.json").read_text()).get("do_sample") is not True
@@ -52,7 +52,7 @@ def test_the_maintained_backend_passes_the_same_gates(spec: Spec, merged: Path, 
     assert all(gate.passed for gate in found.gates) and found.metrics["backend"] == "llmcompressor"
     config = json.loads((found.quantized / "config.json").read_text())["quantization_config"]
     assert config["quant_method"] == "compressed-tensors" and config["config_groups"]["group_0"]["weights"]["group_size"] == 64
-    assert {name for name, _ in gates.dequantized(found.quantized)} == {name for name, _ in gates.dequantized(merged)}
+    assert {name for name, _ in packed.dequantized(found.quantized)} == {name for name, _ in packed.dequantized(merged)}
 
 
 def test_what_transformers_own_layout_says_is_what_we_read_back(result: quantize.QuantizeResult) -> None:
@@ -64,7 +64,7 @@ def test_what_transformers_own_layout_says_is_what_we_read_back(result: quantize
     out, width = tensors[f"{stem}.scales"].shape[1], tensors[f"{stem}.qweight"].shape[0]
     layer = WQLinear_GEMM(4, 64, width, out, False, "cpu")
     layer.qweight, layer.qzeros, layer.scales = (tensors[f"{stem}.{part}"] for part in ("qweight", "qzeros", "scales"))
-    weight = dict(gates.dequantized(result.quantized))[f"{stem}.weight"]
+    weight = dict(packed.dequantized(result.quantized))[f"{stem}.weight"]
     x = torch.randn(3, width)
     assert torch.allclose(layer(x).float(), x.half().float() @ weight.T, rtol=2e-2, atol=2e-2)
 
@@ -77,12 +77,12 @@ def test_packing_equals_autoawqs() -> None:
     ours = awq_autoawq.packed(layer, 4, 64)
     wide = nn.Linear(128, 96, bias=True)
     # What autoawq packs: a weight already rounded to the stored scales.
-    scales, zeros = ours.scales, gates._unpack(ours.qzeros, gates.GEMM_ORDER)
-    wide.weight.data = gates._from_gemm(ours.qweight, ours.qzeros, ours.scales)
+    scales, zeros = ours.scales, packed.unpack(ours.qzeros, packed.GEMM_ORDER)
+    wide.weight.data = packed.from_gemm(ours.qweight, ours.qzeros, ours.scales).plain()
     wide.bias.data = layer.bias.data.float()
     theirs = WQLinear_GEMM.from_linear(wide, 4, 64, scales=scales.float(), zeros=zeros.float())
     assert torch.equal(ours.qweight, theirs.qweight) and torch.equal(ours.qzeros, theirs.qzeros) and torch.equal(ours.bias, theirs.bias)
-    assert float((gates._from_gemm(ours.qweight, ours.qzeros, ours.scales) - layer.weight.float()).abs().max()) <= float(scales.max()) * 0.51
+    assert float((packed.from_gemm(ours.qweight, ours.qzeros, ours.scales).plain() - layer.weight.float()).abs().max()) <= float(scales.max()) * 0.51
 
 
 def test_the_clipping_error_is_autoawqs() -> None:
@@ -124,7 +124,7 @@ def test_a_failed_gate_says_by_how_much(
     bound = 1.2 * result.metrics["quantized_mean_kl"]
     with pytest.raises(gates.GateFailed, match=r"mean KL, quantized against merged is 0\.\d+, at most 0\.\d+ is allowed") as failed:
         quantize.quantize(changed(spec, max_mean_kl=bound), merged, dataset, tmp_path)
-    assert len(failed.value.gates) == 3 and failed.value.metrics["quantized_mean_kl"] > bound
+    assert len(failed.value.gates) == 5 and failed.value.metrics["quantized_mean_kl"] > bound
 
 
 def test_calibration_rows_lose_nothing_and_come_from_the_training_split(spec: Spec, merged: Path, dataset: Path) -> None:
