@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runners.artifacts import layout, local_bucket, registry, storage
 from runners.planning import stacks
+from runners.spec import MachineSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "a-project"
@@ -35,11 +37,20 @@ ELSEWHERE = (
 )
 
 
+BLOCKS: list[tuple[str, str]] = re.findall(r"(?ms)^```(\w*)\n(.*?)^```", (ROOT / "infra" / "README.md").read_text())
+
+
 def lines() -> list[str]:
     """Every command of the page's code blocks, without comments."""
-    blocks = re.findall(r"(?ms)^```\w*\n(.*?)^```", (ROOT / "infra" / "README.md").read_text())
-    found = [re.sub(r"\s+#.*$", "", line).strip() for block in blocks for line in block.splitlines()]
+    found = [re.sub(r"\s+#.*$", "", line).strip() for language, block in BLOCKS if language != "yaml" for line in block.splitlines()]
     return [line for line in found if line]
+
+
+def test_settings_are_settings() -> None:
+    """A block of YAML is part of a stack's file."""
+    for block in (block for language, block in BLOCKS if language == "yaml"):
+        values = yaml.safe_load(block)
+        assert set(values) == {"machine"} and MachineSpec.model_validate({"machine_type": "a3-highgpu-1g"} | values["machine"]).places
 
 
 def test_every_line_is_run_here_or_known_to_be_tested_elsewhere() -> None:
