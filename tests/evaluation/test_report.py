@@ -9,11 +9,13 @@ import pytest
 
 from runners.evaluation import evaluate
 from runners.evaluation.cases import Benchmark, Case
-from runners.evaluation.report import marked
+from runners.evaluation.report import document, marked, verdict, whisker
+from runners.evaluation.statistics import judge_rate
 from runners.spec import Spec
 from tests import browser as real
 from tests.browser import Browser
 from tests.evaluation.stub_server import Play, perfect, serving, wrong
+from tests.view.conftest import result
 
 HOSTILE = "The amount is $9.99, <script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'> and that is all there is to say. " * 6
 
@@ -71,3 +73,23 @@ def test_a_contaminated_report_lists_both_questions(browser: Browser, spec: Spec
 def test_marks_are_escaped_and_may_overlap() -> None:
     assert marked("a<b>c", [(1, 4), (2, 5), (0, 0)]) == "a<mark>&lt;b&gt;</mark><mark>c</mark>"
     assert marked("abc", []) == "abc"
+
+
+def test_the_heading_says_when_it_ended() -> None:
+    shown = document(result("q", 3, "x"))
+    assert "2026-11-26 10:05 UTC" in shown and "10:00 UTC" not in shown
+
+
+@pytest.mark.parametrize(("cut", "status"), [(0, "good"), (4, "warn")])
+def test_a_short_latency_is_not_green_when_answers_were_cut_off(cut: int, status: str) -> None:
+    found = result("q", 3, "x").model_copy(update={"failures": {"truncated": cut}})
+    assert found.latency and found.latency.mean and found.latency.mean.outcome == "passed"
+    assert f'<div class="tile {status}"><div class="label">Mean latency' in verdict(found)
+    assert ("4 answers were cut off" in verdict(found)) == bool(cut)
+
+
+@pytest.mark.parametrize(("cases", "drawn"), [(1, False), (4, False), (5, True), (100, True)])
+def test_a_case_or_two_have_no_whisker(cases: int, drawn: bool) -> None:
+    """At 0 % the interval of a single case reaches to 79 %, and would be all that is seen."""
+    low, high = whisker(judge_rate(0, cases, 0.7))
+    assert low == 0 and (high > 0) == drawn
