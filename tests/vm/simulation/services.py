@@ -151,6 +151,10 @@ class Apis:
             return _json(200, {"managedInstances": [instance] if self.target_size else []})
         if path.endswith("/listErrors"):
             return _json(200, {"items": []})
+        if method == "GET" and path.endswith("/aggregated/instanceGroupManagers"):
+            of = self.metadata.get("instance/attributes") or {}
+            group = {"name": of["elson-group"], "targetSize": self.target_size}
+            return _json(200, {"items": {f"regions/{of['elson-region']}": {"instanceGroupManagers": [group]}, "regions/us-west8": {"warning": {}}}})
         if method == "GET" and "/instanceGroupManagers/" in path:
             return _json(200, {"name": path.rsplit("/", 1)[-1], "targetSize": self.target_size})
         return _json(404, {})
