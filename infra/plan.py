@@ -9,11 +9,11 @@ import json
 from dataclasses import dataclass, replace
 
 from runners.artifacts import layout
-from runners.errors import UserError
 from runners.outside import digest
 from runners.pipeline import images_of
 from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan
+from runners.planning.plan import machine_of
 from runners.planning.stacks import ResolvedStack
 from runners.spec import MachineSpec, Spec, spec_digest
 from runners.vm.containers import HEALTH_PORT
@@ -134,36 +134,28 @@ def spec_name(spec: Spec) -> str:
 
 
 def plan_groups(stack: str, found: ResolvedStack, plan: Plan) -> tuple[GroupPlan, ...]:
-    """The group of a stack, then one of size 0 for each other place that may be used; none when there is nothing to run.
+    """The group of a stack, then one of size 0 for each other place that may be used; none when its artifact is complete: the same spec again spends nothing.
 
     Each place has a group of its own. A group's instance flexibility policy could hold several machine types, but one template holds their disk type (an H100
     wants Hyperdisk Balanced, which an A100 does not take), their provisioning model and the spec whose price and plan the records name.
     """
+    if found.done:
+        return ()
     first = plan_group(stack, found, plan)
     usable = [place for place in plan.places if not place.left_out]
-    if first is None or len(usable) < 2 or usable[0].rank != 1:
-        return () if first is None else (first,)
+    if len(usable) < 2 or usable[0].rank != 1:
+        return (first,)
     groups = [first]
     for place in usable[1:]:
         made = plan_group(stack, replace(found, spec=place.spec), plan)
-        assert made is not None  # noqa: S101 - the first one is there, of the same job
         groups.append(replace(made, name=f"{first.name}-{place.rank}", size=0, place=place.rank, bounds=first.bounds))
-    asked = tuple((("group", group.name), ("region", group.region), ("patience", _machine_of(group).patience_minutes)) for group in groups)
+    asked = tuple((("group", group.name), ("region", group.region), ("patience", machine_of(stack, group.spec).patience_minutes)) for group in groups)
     return tuple(replace(group, places=asked) for group in groups)
 
 
-def _machine_of(group: GroupPlan) -> MachineSpec:
-    assert group.spec.machine is not None  # noqa: S101 - a group is made from one
-    return group.spec.machine
-
-
-def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan | None:
-    """The group of a train or serve stack; None when its artifact is complete, so that the same spec again spends nothing."""
-    if found.done:
-        return None
-    wanted = found.spec.machine
-    if wanted is None:
-        raise UserError(f"{stack} has no machine", "a stack that trains or serves", "edit the stack file")
+def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan:
+    """The group of a train or serve stack. Raises UserError for a stack without a machine."""
+    wanted = machine_of(stack, found.spec)
     spec = _with_planned_dtype(found.spec, plan)
     return GroupPlan(
         name=f"elson-{wanted.role}-{found.job_id.rsplit('-', 1)[-1][:8]}",

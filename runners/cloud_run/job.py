@@ -160,8 +160,7 @@ def _run_stage(stage: str, spec_uri: str, folder: Path, state: JobState, running
     written_s = time.monotonic()
     with subprocess.Popen(bound(command), stderr=subprocess.PIPE, text=True, errors="replace") as child:
         running[:] = [child]
-        assert child.stderr is not None  # noqa: S101 - a pipe was asked for
-        for line in child.stderr:
+        for line in child.stderr or ():
             print(line, end="", file=sys.stderr, flush=True)  # noqa: T201 - the platform's log
             if (found := log.read_progress(line)) and time.monotonic() - written_s > _STATE_S:
                 written_s = time.monotonic()

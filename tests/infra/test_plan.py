@@ -12,7 +12,7 @@ from conftest import IMAGES, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.plan import GroupPlan, Scheduling, plan_group, plan_scheduling, service_port
+from infra.plan import GroupPlan, Scheduling, plan_groups, plan_scheduling, service_port
 from runners.artifacts.registry import Entry
 from runners.planning import stacks
 from runners.planning.machines import MACHINES, load_prices
@@ -26,15 +26,14 @@ LABEL = re.compile(r"[a-z0-9_-]{0,63}")
 
 def planned(
     job: str = "qdora-0123456789abcdef", over: str = "", done: Entry | None = None, serve: dict[str, Any] | None = None, **host: Any
-) -> GroupPlan | None:
+) -> tuple[GroupPlan, ...]:
     machine = MachineSpec(**{"machine_type": "a3-highgpu-1g", "disk_gb": 200, "max_run_minutes": 1440, **host})
     spec = parse({"machine": machine.model_dump(), "environments": IMAGES, "serve": serve or {}})
-    return plan_group("a-stack", ResolvedStack(spec, job, over=over, done=done), make_plan("a-stack", spec, load_prices()))
+    return plan_groups("a-stack", ResolvedStack(spec, job, over=over, done=done), make_plan("a-stack", spec, load_prices()))
 
 
 def group(**values: Any) -> GroupPlan:
-    found = planned(**values)
-    assert found is not None
+    (found,) = planned(**values)
     return found
 
 
@@ -76,7 +75,7 @@ def test_a_template_is_named_by_what_it_holds() -> None:
 
 def test_done_and_over() -> None:
     entry = Entry(name="a-q4", id="qdora-0123456789abcdef", kind="qdora", status="ready", manifest="0123456789abcdef")
-    assert planned(done=entry) is None
+    assert planned(done=entry) == ()
     assert group(over="failed: attempts used up").size == 0
     assert group().size == 1
 
