@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import socket
 import ssl
 import subprocess
@@ -249,7 +250,7 @@ def main() -> None:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     own = {"-scheme": "http", "-host": "127.0.0.1", "-port": str(inner)}
     command = [str(_server._get_binary_path()), *(word for pair in {**options, **own}.items() for word in pair)]
-    emulator = subprocess.Popen(bound(command, 9))  # type: ignore[arg-type]
+    emulator = subprocess.Popen(bound(command, signal.SIGKILL))
     threading.Thread(target=lambda: os._exit(emulator.wait() and 1), daemon=True).start()
     if plan := os.environ.get("ELSON_BUCKET_FAULTS"):
         threading.Thread(target=lambda: (time.sleep(0.5), faults(f"http://127.0.0.1:{server.server_port}", **json.loads(plan))), daemon=True).start()

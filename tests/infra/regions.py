@@ -13,6 +13,7 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -129,12 +130,12 @@ class Platform:
             return {"items": items, "unreachables": away}
         region = parts[parts.index("regions") + 1]
         if self.is_away(region, self.minute):
-            raise urllib.error.HTTPError(url, 503, "region away", {}, None)  # type: ignore[arg-type]
+            raise urllib.error.HTTPError(url, 503, "region away", Message(), None)
         if parts[-2] == "instanceTemplates":
             return {"properties": {"metadata": {"items": [{"key": key, "value": value} for key, value in self.metadata.items()]}}}
         group = self.groups.get(parts[parts.index("instanceGroupManagers") + 1])
         if group is None or group.region != region:
-            raise urllib.error.HTTPError(url, 404, "no such group", {}, None)  # type: ignore[arg-type]
+            raise urllib.error.HTTPError(url, 404, "no such group", Message(), None)
         if parts[-1] == "listManagedInstances":
             if group.vm:
                 return {"managedInstances": [{"id": group.vm, "instanceStatus": "RUNNING", "currentAction": "NONE"}]}
@@ -142,7 +143,7 @@ class Platform:
             return {"managedInstances": [waiting] if group.size else []}
         assert parts[-1] == "resize", url
         if group.name in self.refuses_resize:
-            raise urllib.error.HTTPError(url, 503, "busy", {}, None)  # type: ignore[arg-type]
+            raise urllib.error.HTTPError(url, 503, "busy", Message(), None)
         group.size, group.problem = int(query["size"][0]), ""
         return {}
 
@@ -150,7 +151,7 @@ class Platform:
         name = query["name"][0] if "name" in query else parts[-1]
         if name == "jobs/job-1/state.json":
             if self.reported is None:
-                raise urllib.error.HTTPError("", 404, "", {}, None)  # type: ignore[arg-type]
+                raise urllib.error.HTTPError("", 404, "", Message(), None)
             if "alt" in query:
                 return {"status": self.status}
             return {"updated": (START + timedelta(minutes=self.reported)).isoformat()}
@@ -158,7 +159,7 @@ class Platform:
             self.objects[name] = body.decode()
             return {}
         if name not in self.objects:
-            raise urllib.error.HTTPError("", 404, "", {}, None)  # type: ignore[arg-type]
+            raise urllib.error.HTTPError("", 404, "", Message(), None)
         if method == "DELETE":
             del self.objects[name]
             return {}

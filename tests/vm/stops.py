@@ -312,7 +312,7 @@ class World:
             activity = decide.observe(activity, 0 if self.scenario.unused else self.now_s, 0, 0, self.now_s)
             idle_s = decide.idle_for_s(activity, self.now_s)
             if self.now_s < gone_s:
-                self._settle(lambda job: Decision("leave", decide.when_ready(job, self.now_s - ready_s, idle_s, state.now())))  # noqa: B023
+                self._settle(lambda job: Decision("leave", decide.when_ready(job, self.now_s - ready_s, idle_s, state.now())))  # noqa: B023 - it is called in this very turn
             if idle_s >= 3600:
                 self._settle(lambda job: Decision("stop", decide.when_idle(job, 60, state.now())))
                 yield from self._end(vm)

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -255,7 +256,7 @@ class World:
     def _spawn(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
             # Bound to this thread's process: it ends with the tests, however they end.
-            process = subprocess.Popen(bound(["ip", "netns", "exec", self.name, *command], 9), stdout=log, stderr=log, start_new_session=True)  # type: ignore[arg-type]
+            process = subprocess.Popen(bound(["ip", "netns", "exec", self.name, *command], signal.SIGKILL), stdout=log, stderr=log, start_new_session=True)
         self._processes.append(process)
         return process
 
