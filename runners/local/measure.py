@@ -142,13 +142,14 @@ def measure_served(job: Run, entry: Entry, benchmark: Path, out: Path, *, keep_s
 def _keep(job: Run, url: str, key: str, server: subprocess.Popen[bytes]) -> None:
     """Leave the server up until the user ends it; the key goes to a file only its owner reads."""
     file = job.home / "api-key"
-    file.touch(mode=0o600)
-    file.chmod(0o600)
-    file.write_text(key)
     body = json.dumps({"model": job.spec.serve.served_model_name, "messages": [{"role": "user", "content": "What is an IRA?"}]})
     asks = f"curl -s {url}/v1/chat/completions -H \"Authorization: Bearer $(cat {file})\" -H 'Content-Type: application/json' -d '{body}'"
-    log.event(f"serving at {url} until Ctrl-C; ask it:\n  {asks}")
     try:
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_text(key)
+        # Inside: whoever reads the line may press Ctrl-C before the call that wrote it has returned.
+        log.event(f"serving at {url} until Ctrl-C; ask it:\n  {asks}")
         server.wait()
     except KeyboardInterrupt:
         log.event("stopping the server")
