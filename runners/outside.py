@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,16 +89,6 @@ def parsed_json(content: str | bytes, source: str) -> Any:
 def read_json(file: Path) -> Any:
     """The value in a JSON file. Raises UserError."""
     return parsed_json(text(file, "a JSON file"), str(file))
-
-
-def read_jsonl(file: Path, what: str = "JSON objects, one a line") -> Iterator[dict[str, Any]]:
-    """The objects of a file with one a line; empty lines are passed over. Raises UserError naming the line."""
-    for number, line in enumerate(text(file, what).split("\n"), 1):
-        if line.strip():
-            value = parsed_json(line, f"line {number} of {file}")
-            if not isinstance(value, dict):
-                raise UserError(f"line {number} of {file} holds {_kind(value)}", "a JSON object", f"edit {file}")
-            yield value
 
 
 def parsed_yaml(content: str, source: str, *, text_keys: bool = True) -> Any:

@@ -50,11 +50,6 @@ def kind_of(path: Path) -> str:
     return plain.suffix.lower()
 
 
-def is_known(path: Path) -> bool:
-    """Whether a file's ending, or its last two, are among ENDINGS."""
-    return path.name.lower().endswith(ENDINGS)
-
-
 def rows(path: Path, name: str, encoding: str | None = None) -> Iterator[Raw]:
     """Rows of one file. ``encoding`` is that of a text file; left out, a byte order mark decides, and without one it is UTF-8."""
     number, kind = 0, kind_of(path)

@@ -91,13 +91,6 @@ def with_new_adapter(model: Any, settings: TrainSpec, name: str) -> Any:
     return _prepared(adapted)
 
 
-def with_saved_adapter(model: Any, adapter: Path) -> Any:
-    """Put an adapter from disk on a base model, frozen."""
-    from peft import PeftModel
-
-    return _prepared(PeftModel.from_pretrained(model, str(adapter)))
-
-
 def _prepared(adapted: Any) -> Any:
     for module in adapted.modules():
         # peft widens each layer's input to the adapter's fp32 and autocast narrows it again: two copies for nothing.

@@ -69,11 +69,6 @@ def bill_investment_rate(face: float, paid: float, days: int, year_days: int = 3
     return (face - paid) / paid * year_days / days
 
 
-def taxable_equivalent_yield(tax_free: float, tax_rate: float) -> float:
-    """The taxable yield that leaves as much after tax: y / (1 - t)."""
-    return tax_free / (1 - tax_rate)
-
-
 def forward_rate(short_rate: float, short_years: float, long_rate: float, long_years: float) -> float:
     """Annual rate between two dates implied by two annually compounded spot rates."""
     growth = (1 + long_rate) ** long_years / (1 + short_rate) ** short_years

@@ -20,15 +20,6 @@ def isin_check_digit(body: str) -> int:
     return luhn_check_digit("".join(str(int(char, 36)) for char in body))
 
 
-def cusip_check_digit(body: str) -> int:
-    """Digit that completes the eight characters of a CUSIP."""
-    total = 0
-    for place, char in enumerate(body):
-        value = int(char, 36) * (2 if place % 2 else 1)
-        total += value // 10 + value % 10
-    return -total % 10
-
-
 def mod97(text: str) -> int:
     """Remainder by 97 of a string whose letters stand for 10 to 35 (ISO 7064)."""
     return int("".join(str(int(char, 36)) for char in text)) % 97
@@ -37,11 +28,6 @@ def mod97(text: str) -> int:
 def iban_check_digits(country: str, account: str) -> str:
     """Two digits after the country code: 98 less the remainder of account + country + 00."""
     return f"{98 - mod97(account + country + '00'):02d}"
-
-
-def lei_check_digits(body: str) -> str:
-    """Two digits that complete the eighteen characters of an LEI."""
-    return f"{98 - mod97(body + '00'):02d}"
 
 
 def routing_checksum(number: str) -> int:

@@ -14,11 +14,6 @@ def life_needs(income_replaced: float, years: int, real_rate: float, debts: floa
     return money.annuity_present_value(income_replaced, real_rate, years) + debts + goals - assets
 
 
-def human_life_value(income: float, own_share: float, years: int, rate: float) -> float:
-    """Present value of income less taxes and own consumption (``own_share``)."""
-    return money.annuity_present_value(income * (1 - own_share), rate, years)
-
-
 def coinsurance_payment(loss: float, carried: float, value: float, required: float = 0.8, deductible: float = 0.0) -> float:
     """Property claim under a coinsurance clause: loss x carried/required, at most the loss and the limit, less the deductible."""
     share = min(1.0, carried / (required * value))

@@ -59,11 +59,6 @@ def amortization(principal: float, annual_rate: float, months: int, extra: float
     return rows
 
 
-def total_interest(principal: float, annual_rate: float, months: int) -> float:
-    """All interest over the life of the loan."""
-    return monthly_payment(principal, annual_rate, months) * months - principal
-
-
 def balance_after(principal: float, annual_rate: float, months: int, paid_months: int) -> float:
     """Balance after ``paid_months`` payments: the value of those that remain."""
     return money.annuity_present_value(monthly_payment(principal, annual_rate, months), annual_rate / 12, months - paid_months)

@@ -14,16 +14,6 @@ def future_value(present: float, rate: float, years: float, per_year: int = 1) -
     return float(present * (1 + rate / per_year) ** (per_year * years))
 
 
-def present_value(future: float, rate: float, years: float, per_year: int = 1) -> float:
-    """What ``future`` is worth today: FV / (1 + r/m)^(m t)."""
-    return float(future / (1 + rate / per_year) ** (per_year * years))
-
-
-def continuous_value(present: float, rate: float, years: float) -> float:
-    """Continuous compounding: PV e^(r t)."""
-    return present * math.exp(rate * years)
-
-
 def annuity_future_value(payment: float, rate: float, periods: int, due: bool = False) -> float:
     """Value at the end of ``periods`` equal payments at ``rate`` per period; ``due``: each at the start of its period."""
     value = payment * periods if rate == 0 else payment * ((1 + rate) ** periods - 1) / rate
@@ -34,13 +24,6 @@ def annuity_present_value(payment: float, rate: float, periods: int, due: bool =
     """Value today of ``periods`` equal payments at ``rate`` per period; ``due``: the first one now."""
     value = payment * periods if rate == 0 else payment * (1 - (1 + rate) ** -periods) / rate
     return value * (1 + rate) if due else value
-
-
-def growing_annuity_present_value(first: float, rate: float, growth: float, periods: int) -> float:
-    """Value today of payments that start at ``first`` in one period and grow by ``growth``: C/(r-g) [1 - ((1+g)/(1+r))^n]."""
-    if math.isclose(rate, growth):
-        return first * periods / (1 + rate)
-    return first / (rate - growth) * (1 - ((1 + growth) / (1 + rate)) ** periods)
 
 
 def perpetuity(first: float, rate: float, growth: float = 0.0) -> float:
@@ -70,11 +53,6 @@ def periods_to_repay(balance: float, rate: float, paid: float) -> float:
 def effective_rate(nominal: float, per_year: int) -> float:
     """APY of a nominal rate: (1 + r/m)^m - 1 (Truth in Savings, Regulation DD, Appendix A)."""
     return (1 + nominal / per_year) ** per_year - 1
-
-
-def nominal_rate(effective: float, per_year: int) -> float:
-    """The nominal annual rate behind an effective one: m ((1 + e)^(1/m) - 1)."""
-    return float(per_year * ((1 + effective) ** (1 / per_year) - 1))
 
 
 def real_rate(nominal: float, inflation: float) -> float:

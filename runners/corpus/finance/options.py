@@ -35,11 +35,6 @@ def put_from_call(call: float, spot: float, strike: float, years: float, rate: f
     return call - spot + strike * math.exp(-rate * years)
 
 
-def call_from_put(put: float, spot: float, strike: float, years: float, rate: float) -> float:
-    """Put-call parity the other way: C = P + S - K e^(-rT)."""
-    return put + spot - strike * math.exp(-rate * years)
-
-
 def payoff(spot: float, strike: float, kind: Kind) -> float:
     """Value at expiry."""
     return max(0.0, spot - strike) if kind == "call" else max(0.0, strike - spot)
@@ -53,13 +48,6 @@ def forward_price(spot: float, years: float, rate: float, dividend: float = 0.0)
 def currency_forward(spot: float, home_rate: float, foreign_rate: float, years: float) -> float:
     """Covered interest parity, annual compounding: home per foreign unit, S ((1 + rh)/(1 + rf))^T."""
     return float(spot * ((1 + home_rate) / (1 + foreign_rate)) ** years)
-
-
-def binomial_one_step(spot: float, strike: float, up: float, down: float, rate: float, kind: Kind = "call") -> tuple[float, float, float]:
-    """One-period tree with gross ``up``/``down`` moves and simple ``rate``: (price, risk-neutral probability, shares of the hedge)."""
-    probability = (1 + rate - down) / (up - down)
-    high, low = payoff(spot * up, strike, kind), payoff(spot * down, strike, kind)
-    return (probability * high + (1 - probability) * low) / (1 + rate), probability, (high - low) / (spot * (up - down))
 
 
 def normal_cdf(x: float) -> float:

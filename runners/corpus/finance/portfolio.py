@@ -9,11 +9,6 @@ import math
 from collections.abc import Sequence
 
 
-def expected_return(weights: Sequence[float], returns: Sequence[float]) -> float:
-    """Weighted mean of returns (or of betas, yields, fees)."""
-    return sum(w * r for w, r in zip(weights, returns, strict=True))
-
-
 def variance(weights: Sequence[float], volatilities: Sequence[float], correlations: Sequence[Sequence[float]]) -> float:
     """w' S w with S_ij = rho_ij s_i s_j."""
     n = range(len(weights))
@@ -44,11 +39,6 @@ def beta(correlation: float, volatility: float, market_volatility: float) -> flo
 def sharpe(return_: float, risk_free: float, volatility: float) -> float:
     """Excess return per unit of total risk."""
     return (return_ - risk_free) / volatility
-
-
-def treynor(return_: float, risk_free: float, beta_: float) -> float:
-    """Excess return per unit of market risk."""
-    return (return_ - risk_free) / beta_
 
 
 def alpha(return_: float, risk_free: float, beta_: float, market: float) -> float:

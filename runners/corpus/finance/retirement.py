@@ -20,21 +20,9 @@ def required_distribution(prior_year_end_balance: float, age: int) -> float:
     return prior_year_end_balance / UNIFORM_LIFETIME[min(age, 120)]
 
 
-def required_beginning_age(birth_year: int) -> int:
-    """Age of the first RMD year under SECURE 2.0, s. 107: 73 for 1951-1959, 75 from 1960. Raises ValueError for earlier births."""
-    if birth_year < 1951:
-        raise ValueError(f"born {birth_year}: the age was 70 1/2 or 72")
-    return 73 if birth_year <= 1959 else 75
-
-
 def missed_distribution_tax(missed: float, corrected_in_time: bool) -> float:
     """Excise tax on a shortfall: 25 %, 10 % if corrected in the correction window (IRC 4974 as amended by SECURE 2.0, s. 302)."""
     return missed * (0.10 if corrected_in_time else 0.25)
-
-
-def projected_balance(start: float, yearly_saving: float, rate: float, years: int) -> float:
-    """Balance after end-of-year contributions."""
-    return money.future_value(start, rate, years) + money.annuity_future_value(yearly_saving, rate, years)
 
 
 def employer_match(salary: float, deferral_fraction: float, match_rate: float, match_up_to: float) -> float:

@@ -20,11 +20,6 @@ def kelly(win_probability: float, win_per_loss: float) -> float:
     return win_probability - (1 - win_probability) / win_per_loss
 
 
-def kelly_continuous(excess_return: float, volatility: float) -> float:
-    """Leverage of a continuously rebalanced strategy: mu / sigma^2."""
-    return excess_return / volatility**2
-
-
 def expectancy(win_probability: float, win: float, loss: float) -> float:
     """Mean result of a trade, in the unit of ``win`` and ``loss`` (both positive)."""
     return win_probability * win - (1 - win_probability) * loss
@@ -33,12 +28,6 @@ def expectancy(win_probability: float, win: float, loss: float) -> float:
 def parametric_var(value: float, volatility: float, confidence: float, days: float = 1, mean: float = 0.0) -> float:
     """Normal VaR in dollars from a *daily* volatility and mean: V (z s sqrt(t) - m t)."""
     return value * (QUANTILES[confidence] * volatility * math.sqrt(days) - mean * days)
-
-
-def historical_var(losses: Sequence[float], confidence: float) -> float:
-    """The loss exceeded on at most (1 - confidence) of the days: the k-th largest, k = floor(n (1 - c)) + 1."""
-    ordered = sorted(losses, reverse=True)
-    return ordered[math.floor(len(ordered) * (1 - confidence) + 1e-9)]
 
 
 def expected_shortfall(value: float, volatility: float, confidence: float) -> float:
@@ -104,8 +93,3 @@ def minimum_variance_hedge(correlation: float, asset: float, futures: float) -> 
 def z_score(value: float, mean: float, deviation: float) -> float:
     """Standard deviations from the mean."""
     return (value - mean) / deviation
-
-
-def profit_factor(gains: Sequence[float], losses: Sequence[float]) -> float:
-    """Gross gain per gross loss."""
-    return sum(gains) / sum(losses)
