@@ -33,11 +33,6 @@ class Login:
     user: str
     url: str
 
-    @property
-    def is_own(self) -> bool:
-        """Whether the state is in a bucket or folder of the user, so that Pulumi asks for a passphrase."""
-        return not self.url.startswith("http")
-
 
 @functools.cache
 def command() -> Any:

@@ -80,11 +80,6 @@ def debt_to_income(monthly_debts: Sequence[float], gross_monthly_income: float) 
     return sum(monthly_debts) / gross_monthly_income
 
 
-def loan_to_value(loans: Sequence[float], value: float) -> float:
-    """Loans per appraised value; with more than one lien this is the combined ratio (CLTV)."""
-    return sum(loans) / value
-
-
 def month_at_loan_to_value(principal: float, annual_rate: float, months: int, value: float, ratio: float) -> int:
     """First month whose scheduled balance is at or under ``ratio`` of the original value (80 %: PMI on request; 78 %: automatic)."""
     return next(row.month for row in amortization(principal, annual_rate, months) if row.balance <= ratio * value + 1e-9)
@@ -124,8 +119,3 @@ def pay_off(debts: Sequence[Debt], budget: float, order: Literal["avalanche", "s
             if balances[debt.name] <= 0.005 and debt.name not in cleared:
                 cleared.append(debt.name)
     return PayoffPlan(month, interest, tuple(cleared))
-
-
-def utilization(balances: Sequence[float], limits: Sequence[float]) -> float:
-    """Card balances per card limits, in all."""
-    return sum(balances) / sum(limits)

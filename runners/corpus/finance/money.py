@@ -26,13 +26,6 @@ def annuity_present_value(payment: float, rate: float, periods: int, due: bool =
     return value * (1 + rate) if due else value
 
 
-def perpetuity(first: float, rate: float, growth: float = 0.0) -> float:
-    """Value today of ``first`` a period for ever, growing: C / (r - g). Raises ValueError unless rate exceeds growth."""
-    if rate <= growth:
-        raise ValueError(f"a perpetuity needs rate {rate} above growth {growth}")
-    return first / (rate - growth)
-
-
 def payment(principal: float, rate: float, periods: int) -> float:
     """Level payment that repays ``principal`` over ``periods`` at ``rate`` per period: P r / (1 - (1+r)^-n)."""
     return principal / annuity_present_value(1.0, rate, periods)

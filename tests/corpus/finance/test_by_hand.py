@@ -37,10 +37,7 @@ from runners.corpus.finance import bonds, business, education, insurance, lendin
         (insurance.disability_gap(10_000, 0.7, 0.6, 5_000), 2_000),
         (insurance.deductible_break_even_years(500, 1_000, 100), 5),
         (insurance.combined_ratio(70, 35, 100), 1.05),
-        (lending.loan_to_value([80, 10], 100), 0.9),
         (lending.refinance_break_even_months(1_500, 1_400, 3_000), 30),
-        (lending.utilization([100, 200], [1_000, 500]), 0.2),
-        (money.perpetuity(5, 0.08, 0.03), 100),
         (money.growth_rate(100, 121, 2), 0.10),
         (money.profitability_index(0.10, [-100, 121]), 1.1),
         (options.delta(42, 40, 0.5, 0.10, 0.20), 0.7791),
@@ -95,7 +92,6 @@ def test_a_pension_pot_without_growth_lasts_as_long_as_division_says():
     "wrong",
     [
         lambda: business.break_even_units(1, 1, 2),
-        lambda: money.perpetuity(1, 0.02, 0.03),
         lambda: portfolio.gordon_value(1, 0.02, 0.03),
         lambda: money.periods_to_repay(1_000, 0.02, 20),
         lambda: money.solve(lambda x: x + 10, 0, 1),
