@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 
 from runners.artifacts import layout
+from runners.cloud.jobs import group_name
 from runners.outside import digest
 from runners.pipeline import images_of
 from runners.planning.machines import Machine, machine
@@ -158,7 +159,7 @@ def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan:
     wanted = machine_of(stack, found.spec)
     spec = _with_planned_dtype(found.spec, plan)
     return GroupPlan(
-        name=f"elson-{wanted.role}-{found.job_id.rsplit('-', 1)[-1][:8]}",
+        name=group_name(found.job_id),
         job_id=found.job_id,
         role=wanted.role,
         # A job that ended without an artifact stays ended, also under `pulumi up --refresh`, until somebody says otherwise.

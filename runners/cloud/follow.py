@@ -51,7 +51,7 @@ def follow(buckets: BucketSpec, job_id: str, role: str, machine: dict[str, str],
                 seen.log(jobs.last_log(buckets, job_id, 10_000))
                 return _outcome(role, state)
             if _waits(state):
-                seen.waiting(jobs.machine({"machine": machine}))
+                seen.waiting(jobs.machine(machine))
         time.sleep(every_s)
 
 

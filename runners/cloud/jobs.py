@@ -3,6 +3,8 @@
 A job's state and logs stand in the scratch bucket and outlive its machine. While there is a machine, its group says whether capacity is being
 waited for, and its guest attributes say how far the work is; a job that may run in several places has a group in each. All of that is optional: a
 finished job, or a user without rights on Compute, still gets the state.
+
+A state is written by its VM and read with the user's rights, so what it says of its machine is held against what is known without it (``where``).
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from runners import outside
 from runners.artifacts import layout, storage
 from runners.errors import UserError
-from runners.spec import BucketSpec
+from runners.identity import stage_id
+from runners.spec import BucketSpec, parse
 from runners.vm import decide
 
 #: A VM that works writes its job's state once a minute; one that has not for so long is gone (the watchdog's measure, too).
@@ -59,13 +63,73 @@ _SHAPE = {
 _NEEDED = {"job_id", "role", "status", "attempts"}
 
 
-def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:
+def role_of(job_id: str) -> str:
+    """``train`` or ``serve``."""
+    return "serve" if job_id.startswith("serve-") else "train"
+
+
+def group_name(job_id: str) -> str:
+    """The group of a job's first place; that of place 2 ends in ``-2``."""
+    return f"elson-{role_of(job_id)}-{job_id.rsplit('-', 1)[-1][:8]}"
+
+
+def where(buckets: BucketSpec, job_id: str, state: dict[str, Any], project: str) -> dict[str, str]:
+    """Project, region and group of a job's VM, as its state has them; empty where that is not known, or the job is one of Cloud Run.
+
+    Raises UserError when the state names anything but a group of this job, in this project, in the region of the spec that the VM was made with.
+
+    Args:
+        project: the user's; nothing is asked of another one.
+    """
+    if not state:
+        return {}
+    _same(buckets, job_id, "job", state.get("job_id"), job_id)
+    _same(buckets, job_id, "role", state.get("role"), role_of(job_id))
+    found = state.get("machine") or {}
+    if not isinstance(found, dict):
+        _same(buckets, job_id, "machine", found, "project, region and group")
+    if not project or "group" not in found:
+        return {}
+    first = group_name(job_id)
+    if not isinstance(found["group"], str) or not re.fullmatch(rf"{re.escape(first)}(-\d)?", found["group"]):
+        _same(buckets, job_id, "group", found["group"], first)
+    _same(buckets, job_id, "project", found.get("project"), project)
+    _same(buckets, job_id, "region", found.get("region"), _region(buckets, job_id, state.get("spec_uri")))
+    return {"project": project, "region": found["region"], "group": found["group"]}
+
+
+def _region(buckets: BucketSpec, job_id: str, uri: Any) -> str:
+    """Region of the spec that a VM of the job was made with."""
+    folder, _, name = str(uri).rpartition("/")
+    _same(buckets, job_id, "folder of specs", folder, layout.spec(buckets, "").rpartition("/")[0])
+    found = storage.read_json(f"{folder}/{name}")
+    if found is None:
+        raise UserError(f"there is no spec at {uri}", f"the spec of the job {job_id}", "`pulumi up` uploads it again")
+    outside.check_named_by_digest(str(uri), found[0])
+    spec = parse(found[0], str(uri))
+    role = spec.machine.role if spec.machine else "none"
+    of_training = role_of(job_id) == "train"
+    _same(buckets, job_id, "job's spec", stage_id(spec, "quantize") if role == "train" else role, job_id if of_training else "serve")
+    return spec.machine.region if spec.machine else ""
+
+
+def _same(buckets: BucketSpec, job_id: str, what: str, found: Any, expected: str) -> None:
+    if found != expected:
+        uri = f"{layout.job(buckets, job_id)}/state.json"
+        raise UserError(
+            f"{uri} names another {what}: {str(found)[:100]!r}", expected, f"look who wrote it (its VM's account may); gcloud storage rm {uri} forgets it"
+        )
+
+
+def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, str]], dict[str, Any]] | None = None, project: str = "") -> dict[str, Any]:
     """Let a job begin again that failed, or whose VM is gone without a word, or whose state cannot be read: no attempts, no minutes behind it.
 
-    What was published stays found. Returns the new state. Raises UserError when the job is done, or a VM may be working on it.
+    What was published stays found. Returns the new state. Raises UserError when the job is done, a VM may be working on it, or the state names a machine
+    that is not the job's.
 
     Args:
         compute: what the Compute API says of a job's group; ``machine`` by default.
+        project: the user's; without it Compute is not asked.
     """
     uri = f"{layout.job(buckets, job_id)}/state.json"
     found = storage.read(uri)
@@ -76,8 +140,9 @@ def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, Any]], 
         before = json.loads(content)
         job = decide.Job.from_json(before)
     except (ValueError, RecursionError):
-        before, job = {}, decide.Job(job_id, "serve" if job_id.startswith("serve-") else "train", status="failed", reason="its state could not be read")
-    if job.status not in ("failed", "deadline") and (job.status in ("done", "idle") or _may_be_working(before, (compute or machine)(before))):
+        before, job = {}, decide.Job(job_id, role_of(job_id), status="failed", reason="its state could not be read")
+    place = where(buckets, job_id, before, project)
+    if job.status not in ("failed", "deadline") and (job.status in ("done", "idle") or _may_be_working(before, (compute or machine)(place))):
         raise UserError(f"the job {job_id} is {job.status}", "a job that failed, passed its deadline, or lost its VM", f"elson status {job_id}")
     again = replace(decide.begin_again(job), status="queued", reason=f"started again after: {job.reason or job.status}")
     try:
@@ -110,6 +175,8 @@ def start(where: dict[str, str]) -> str:
     """
     import google.auth.exceptions
 
+    if not where:
+        return "neither the state nor GOOGLE_CLOUD_PROJECT says where it is"
     try:
         session = _session()
         groups = _groups(session, where)
@@ -136,13 +203,12 @@ def last_log(buckets: BucketSpec, job_id: str, lines: int) -> list[str]:
     return content[0].decode(errors="replace").splitlines()[-lines:] if content else []
 
 
-def machine(state: dict[str, Any]) -> dict[str, Any]:
-    """What Compute says of the job's group and VM, in whichever of its places; ``{"problem": …}`` where it cannot be asked."""
+def machine(where: dict[str, str]) -> dict[str, Any]:
+    """What Compute says of a job's group and VM, in whichever of its places; ``{"problem": …}`` where it cannot be asked."""
     import google.auth.exceptions
 
-    where = state.get("machine")
     if not where:
-        return {"problem": "the state does not say where the VM is"}
+        return {"problem": "neither the state nor GOOGLE_CLOUD_PROJECT says where the VM is"}
     try:
         return _machine(_session(), where)
     except (google.auth.exceptions.GoogleAuthError, OSError, KeyError) as error:

@@ -34,6 +34,11 @@ class Place:
     scratch: str | None = None
     stack: str | None = None
 
+    @property
+    def project(self) -> str:
+        """The user's project; empty where none is known."""
+        return "" if self.home else resolve(self.models, self.scratch, self.stack)[1]
+
     @contextmanager
     def open(self, *, reads_only: bool = False) -> Iterator[BucketSpec]:
         """The buckets, reachable while the block runs. Raises UserError when no bucket is named, or one belongs to another project.

@@ -10,6 +10,8 @@ from runners.cloud import jobs
 from runners.commands import completion
 from runners.commands.cli import print_json
 from runners.commands.places import Place, place_options
+from runners.errors import UserError
+from runners.spec import BucketSpec
 
 
 @click.command()
@@ -39,7 +41,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
                 click.echo(f"{row['job_id']:32} {row['role']:6} {row['status']:10} attempt {row['attempts']}  {when}  {row.get('reason', '')}")
             return
         found = jobs.state(buckets, job)
-        found["vm"] = {} if place.home else jobs.machine(found)
+        found["vm"] = {} if place.home else _machine(buckets, job, found, place.project)
         lines = jobs.last_log(buckets, job, log_lines) if log_lines else []
     if as_json:
         print_json({**found, "log": lines})
@@ -62,9 +64,16 @@ def retry(place: Place, job: str) -> None:
       elson retry dora-0123456789abcdef
     """
     with place.open() as buckets:
-        found = jobs.retry(buckets, job)
-    problem = "it is of this machine" if place.home else jobs.start(found.get("machine", {}))
+        found = jobs.retry(buckets, job, project=place.project)
+        problem = "it is of this machine" if place.home else jobs.start(jobs.where(buckets, job, found, place.project))
     click.echo(f"{job} begins again: {f'its group was not started ({problem}); now: pulumi up --refresh' if problem else 'its group gets a VM'}")
+
+
+def _machine(buckets: BucketSpec, job: str, found: dict[str, Any], project: str) -> dict[str, Any]:
+    try:
+        return jobs.machine(jobs.where(buckets, job, found, project))
+    except UserError as error:
+        return {"problem": f"not asked: {error.found}"}
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -9,11 +9,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from click.testing import CliRunner
 
+from runners import stages
 from runners.artifacts import layout, storage
 from runners.cloud import jobs
+from runners.commands import places
+from runners.commands.cli import cli
 from runners.errors import UserError
-from runners.spec import BucketSpec
+from runners.identity import stage_id
+from runners.spec import BaseModelSpec, BucketSpec, CodeDigests, DatasetSpec, MachineSpec, Spec
 from runners.vm.decide import Boot, Job
 from tests.infra.regions import Platform
 
@@ -109,6 +114,15 @@ class Session:
 
 
 AT_SECOND = {"project": "p", "region": "us-east4", "group": "elson-train-1-2"}
+#: What the VM of a job's second place writes, and the spec that it was made with.
+SPEC = Spec(
+    base_model=BaseModelSpec(id="base-1"),
+    dataset=DatasetSpec(id="data-1"),
+    code=CodeDigests(train="a", merge="b", quantize="c"),
+    machine=MachineSpec(machine_type="a3-highgpu-1g", region="us-east4"),
+)
+JOB = stage_id(SPEC, "quantize")
+OTHER = SPEC.model_copy(update={"train": SPEC.train.model_copy(update={"seed": 9})})
 
 
 @pytest.fixture
@@ -120,25 +134,23 @@ def regions(monkeypatch: pytest.MonkeyPatch) -> Platform:
 
 def test_a_job_is_found_in_whichever_place_it_is(regions: Platform) -> None:
     regions.step()
-    found = jobs.machine({"machine": AT_SECOND})
+    found = jobs.machine(AT_SECOND)
     assert (found["group"], found["size"]) == ("elson-train-1", 1), "the state's group is the last that had a VM, another is asked now"
     assert "ZONE_RESOURCE_POOL_EXHAUSTED" in found["instances"][0]["problem"]
     assert [(one["region"], one["size"]) for one in found["places"]] == [("us-central1", 1), ("us-east4", 0)]
     del regions.groups["elson-train-1-2"], regions.groups["elson-train-1"]
-    assert jobs.machine({"machine": AT_SECOND})["note"] == "the group is gone"
+    assert jobs.machine(AT_SECOND)["note"] == "the group is gone"
     regions.groups["elson-train-10"] = Platform([("us-east4", 15)], regions.capacity).groups["elson-train-1"]
     regions.groups["elson-train-10"].name = "elson-train-10"
-    assert jobs.machine({"machine": AT_SECOND})["size"] == 0, "another job's group has a name that begins alike"
+    assert jobs.machine(AT_SECOND)["size"] == 0, "another job's group has a name that begins alike"
 
 
 def test_a_job_that_is_waiting_or_working_in_another_place_is_not_begun_again(buckets: BucketSpec, regions: Platform) -> None:
     put(buckets, status="running")
-    found = {**jobs.state(buckets, "job-1"), "machine": AT_SECOND}
-    storage.update_json(f"{layout.job(buckets, 'job-1')}/state.json", lambda _: found)
     with pytest.raises(UserError, match="is running"):
-        jobs.retry(buckets, "job-1")
+        jobs.retry(buckets, "job-1", lambda _: jobs.machine(AT_SECOND))
     regions.groups["elson-train-1"].size = 0
-    assert jobs.retry(buckets, "job-1")["status"] == "queued"
+    assert jobs.retry(buckets, "job-1", lambda _: jobs.machine(AT_SECOND))["status"] == "queued"
 
 
 def test_a_job_begins_again_in_its_first_place_and_never_in_two(regions: Platform) -> None:
@@ -150,10 +162,95 @@ def test_a_job_begins_again_in_its_first_place_and_never_in_two(regions: Platfor
     assert "503" in jobs.start(AT_SECOND)
     regions.groups.clear()
     assert "is gone" in jobs.start(AT_SECOND)
-    assert "cannot be asked" in jobs.start({})
+    assert "says where it is" in jobs.start({}) and "cannot be asked" in jobs.start({"project": "p"})
 
 
 def test_a_region_that_does_not_answer_is_no_empty_group(buckets: BucketSpec, regions: Platform) -> None:
     regions.is_away = lambda region, _minute: region == "us-east4"
-    assert "us-east4 does not answer" in jobs.machine({"machine": AT_SECOND})["problem"]
+    assert "us-east4 does not answer" in jobs.machine(AT_SECOND)["problem"]
     assert "us-east4 does not answer" in jobs.start(AT_SECOND)
+
+
+def told(buckets: BucketSpec, spec: Spec = SPEC, **changes: Any) -> dict[str, Any]:
+    """The state of a job, as its VM wrote it, with a lie in it."""
+    spec_uri = stages.save_spec(spec.model_copy(update={"buckets": buckets}))
+    group = {"project": "p", "region": "us-east4", "group": f"elson-train-{JOB[6:14]}-2"}
+    machine = group | {key: value for key, value in changes.items() if key in group}
+    rest = {key: value for key, value in changes.items() if key not in group}
+    return {**Job(JOB, "train", status="failed").to_json(), "machine": machine, "spec_uri": spec_uri, **rest}
+
+
+def test_a_job_s_machine_is_the_one_that_its_own_id_project_and_spec_give(buckets: BucketSpec) -> None:
+    assert jobs.where(buckets, JOB, told(buckets), "p") == {"project": "p", "region": "us-east4", "group": f"elson-train-{JOB[6:14]}-2"}
+    assert jobs.where(buckets, JOB, told(buckets, machine={}), "p") == {}, "no VM has said where it is"
+    assert jobs.where(buckets, JOB, told(buckets, machine={"project": "p", "region": "us-east4", "run_job": "elson-train-x"}), "p") == {}
+    assert jobs.where(buckets, JOB, told(buckets), "") == {}, "whose project it is must be known from here"
+    with pytest.raises(UserError, match="no spec"):
+        jobs.where(buckets, JOB, told(buckets, spec_uri=layout.spec(buckets, "0" * 16)), "p")
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"group": "elson-serve-0123abcd"},
+        {"group": "elson-train-0123abcd"},
+        {"group": f"elson-train-{JOB[6:14]}-2/resize?size=1#"},
+        {"group": f"../instanceGroupManagers/elson-train-{JOB[6:14]}"},
+        {"group": f"elson-train-{JOB[6:14]}-99"},
+        {"group": f"elson-train-{JOB[6:14]}-2\n"},
+        {"group": ""},
+        {"group": ["elson-train"]},
+        {"group": None},
+        {"project": "another-project"},
+        {"project": "p/../another-project"},
+        {"project": "p?alt=media&"},
+        {"project": "p@evil.example.org"},
+        {"project": {}},
+        {"region": "us-central1"},
+        {"region": "us-east4/../us-central1"},
+        {"region": "https://evil.example.org/us-east4"},
+        {"region": None},
+        {"machine": "elson-train"},
+        {"machine": ["elson-train"]},
+        {"role": "serve"},
+        {"job_id": "qdora-0123456789abcdef"},
+        {"spec": OTHER},
+        {"spec": SPEC.model_copy(update={"machine": MachineSpec(role="serve", machine_type="g2-standard-4", region="us-east4")})},
+        {"spec_uri": "gs://another-bucket/specs/0123456789abcdef.json"},
+        {"spec_uri": "gs://scratch/jobs/qdora-1/specs/0123456789abcdef.json"},
+        {"spec_uri": "/etc/hostname"},
+        {"spec_uri": 3},
+    ],
+    ids=lambda lie: " ".join(f"{key}={str(value)[:40]!r}" for key, value in lie.items()),
+)
+def test_a_state_that_names_another_machine_than_its_job_s_is_not_followed(lie: dict[str, Any], buckets: BucketSpec, regions: Platform) -> None:
+    """A thief of the training VM writes the state; the rights are those of the user who reads it."""
+    uri = f"{layout.job(buckets, JOB)}/state.json"
+    storage.write_json(uri, told(buckets, **lie), generation=0)
+    before = storage.read(uri)
+    for run in (jobs.where, lambda *given: jobs.retry(*given[:2], project=given[3])):
+        with pytest.raises(UserError, match="names another") as raised:
+            run(buckets, JOB, (storage.read_json(uri) or ({},))[0], "p")
+        assert uri in raised.value.found + raised.value.fix and "\n" not in raised.value.found
+    assert storage.read(uri) == before and not regions.calls
+
+
+def test_retry_follows_no_lie_to_another_group(buckets: BucketSpec, regions: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command: a job's own group gets its VM, and another job's group keeps its size whatever the state says."""
+    other, own = "elson-serve-0123abcd", f"elson-train-{JOB[6:14]}-2"
+    at_first, at_second = regions.groups.values()
+    regions.groups = {other: at_first, own: at_second}
+    at_first.name, at_second.name, at_first.size = other, own, 0
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    monkeypatch.setattr(places, "must_belong", lambda *_: None)
+    asked = ["retry", JOB, "--models-bucket", buckets.models, "--scratch-bucket", buckets.scratch]
+    uri = f"{layout.job(buckets, JOB)}/state.json"
+    storage.write_json(uri, told(buckets, group=other, region="us-central1"), generation=0)
+    with pytest.raises(UserError, match="names another group"):
+        CliRunner().invoke(cli, asked, catch_exceptions=False, standalone_mode=False)
+    assert (at_first.size, at_second.size) == (0, 0)
+    shown = CliRunner().invoke(cli, ["status", *asked[1:]], catch_exceptions=False, standalone_mode=False).output
+    assert "not asked" in shown and "names another group" in shown and not regions.calls
+    storage.update_json(uri, lambda _: told(buckets))
+    assert "its group gets a VM" in CliRunner().invoke(cli, asked, catch_exceptions=False, standalone_mode=False).output
+    assert (at_first.size, at_second.size) == (0, 1)
