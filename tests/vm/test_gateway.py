@@ -277,17 +277,22 @@ def test_no_answer_names_the_server(gateway: Gateway) -> None:
         ]
 
 
-def test_slow_bodies_of_one_client_hold_no_place(gateway: Gateway) -> None:
-    """64 connections that send a byte and wait: others are answered meanwhile."""
+@pytest.mark.parametrize("kind", ["Content-Length: 1000", "Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 1000", "X-Half-A-Head: "])
+def test_slow_bodies_of_one_key_hold_no_place(gateway: Gateway, kind: str) -> None:
+    """64 connections of one key that send a byte now and then: another key's questions and both keys' /v1/models are answered meanwhile."""
     slow = [socket.create_connection(("127.0.0.1", gateway.port), timeout=40) for _ in range(64)]
+    lines = head(kind).removesuffix(b"\r\n\r\n") if kind.startswith("X-") else head(kind)
     try:
         for connection in slow:
-            connection.sendall(head("Content-Length: 1000") + b"{")
-        time.sleep(0.5)
+            connection.sendall(lines)
         for _ in range(5):
-            begin = time.monotonic()
-            assert gateway.ask("POST", "/v1/completions", SECOND)[0] == 200
-            assert time.monotonic() - begin < 5
+            for connection in slow:
+                connection.sendall(b"1\r\n{\r\n" if "chunked" in kind else b"{")
+            for method, path, key in (("POST", "/v1/completions", SECOND), ("GET", "/v1/models", SECOND), ("GET", "/v1/models", FIRST)):
+                begin = time.monotonic()
+                assert gateway.ask(method, path, key)[0] == 200
+                assert time.monotonic() - begin < 5
+            time.sleep(0.2)
     finally:
         for connection in slow:
             connection.close()
