@@ -54,6 +54,13 @@ def test_what_people_wrote_says_its_ground_and_its_year(dataset: tuple[dict[str,
         assert 120 <= len(row["answer"]) <= 1_000 and row["answer"][-1] in '.?!)"', row["question"]
 
 
+def test_each_section_of_a_guide_names_its_own_ground(dataset: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    """A list of sources that serves a whole guide lets no reader look up one answer."""
+    _, rows = dataset
+    named = Counter(row["reference"] for row in rows if row["source"] == "guides")
+    assert not [reference for reference, pairs in named.items() if pairs > 1]
+
+
 def test_conversations_and_refusals_are_among_them(dataset: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
     _, rows = dataset
     conversations = [row for row in rows if row["history"]]
