@@ -1,15 +1,16 @@
 """Serve a published model with vLLM's OpenAI-compatible server.
 
-What is served is always a named, verified folder: it is downloaded, checked against its manifest, and given to ``vllm serve`` with an
-argument list made by a pure function. vLLM binds to loopback; the gateway (``images/gateway``) is what others reach. The key comes from the
-environment (``VLLM_API_KEY``) or a file, never from an argument. Ready means that a completion came back: ``/health`` answers 200 on a
-server whose engine dies at the first request.
+What is served is always a named folder, checked against its manifest, and given to ``vllm serve`` with an argument list made by a pure function.
+vLLM starts while the weights arrive, and loads each shard when it is verified (``runners/serving/loader.py``). It binds to loopback; the gateway
+(``images/gateway``) is what others reach. The key comes from the environment (``VLLM_API_KEY``) or a file, never from an argument. Ready means that a
+completion came back: ``/health`` answers 200 on a server whose engine dies at the first request.
 
     elson serve --spec gs://scratch/specs/<digest>.json --work /scratch
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -26,21 +27,35 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runners import log, outside
-from runners.artifacts import registry
+from runners.artifacts import fetch, layout, registry, storage
+from runners.artifacts.arrival import Arrival
+from runners.artifacts.record import now
 from runners.artifacts.registry import Entry
 from runners.cloud_run import driver
-from runners.cloud_run.server import Health, look_after
+from runners.cloud_run.server import Health, Start, look_after
 from runners.errors import UserError
 from runners.pipeline import ADAPTERS
 from runners.processes import QUIET_THREADS, bound
+from runners.serving import compiled, loader
+from runners.serving.graphs import graph_sizes
+from runners.serving.phases import Phases
 from runners.spec import ServeSpec, Spec, SpeculationSpec
 from runners.training import precision
 
 Device = Literal["cuda", "cpu"]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def vllm_arguments(
-    spec: ServeSpec, folder: Path, *, device: Device, quantized: bool, port: int, capability: float = 8.9, draft: Path | None = None
+    spec: ServeSpec,
+    folder: Path,
+    *,
+    device: Device,
+    quantized: bool,
+    port: int,
+    capability: float = 8.9,
+    draft: Path | None = None,
+    arriving: bool = False,
 ) -> list[str]:
     """The whole argument list after ``vllm``.
 
@@ -48,6 +63,7 @@ def vllm_arguments(
         folder: the model, with its tokenizer and chat template.
         capability: CUDA compute capability; below 8.0 (T4: 7.5) there is no bf16.
         draft: folder of the speculation's model, where it has one.
+        arriving: the weights are still on their way; loader.py waits for them.
     """
     dtype = spec.dtype
     if dtype == "auto" and device == "cpu":
@@ -59,8 +75,12 @@ def vllm_arguments(
     arguments += ["--disable-uvicorn-access-log", "--seed", "0"]
     if spec.speculation:
         arguments += ["--speculative-config", json.dumps(speculative_config(spec.speculation, draft), sort_keys=True)]
+    if arriving:
+        arguments += ["--load-format", loader.LOAD_FORMAT]
     if device == "cpu":
-        return [*arguments, "--enforce-eager", "--kv-cache-memory-bytes", f"{spec.cpu_kv_cache_mib}M"]
+        eager = ["--enforce-eager"] if spec.eager is not False else []
+        return [*arguments, *eager, "--kv-cache-memory-bytes", f"{spec.cpu_kv_cache_mib}M"]
+    arguments += ["--enforce-eager"] if spec.eager else ["--cudagraph-capture-sizes", *map(str, graph_sizes(spec))]
     arguments += ["--gpu-memory-utilization", str(spec.gpu_memory_fraction), "--kv-cache-dtype", spec.kv_cache_dtype]
     return [*arguments, "--tensor-parallel-size", str(spec.tensor_parallel), "--enable-prefix-caching"]
 
@@ -75,7 +95,7 @@ def speculative_config(spec: SpeculationSpec, draft: Path | None) -> dict[str, A
 
 def vllm_environment(key: str, *, device: Device, work: Path) -> dict[str, str]:
     """Environment of the server: the key, no telemetry, no hub, caches below the work folder."""
-    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "INFO"}
     caches = {"VLLM_CACHE_ROOT": str(work / "cache" / "vllm"), "TRITON_CACHE_DIR": str(work / "cache" / "triton")}
     threads = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_TARGET_DEVICE": "cpu", **QUIET_THREADS} if device == "cpu" else {}
     return {**os.environ, **quiet, **caches, **threads, "VLLM_API_KEY": key}
@@ -87,29 +107,47 @@ def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]
     Args:
         base: the base model's folder if it is here already.
     """
+    entry = _planned_entry(spec)
+    folder = work / "models" / entry.name
+    fetch.download(spec.buckets, entry, folder)
+    if entry.kind in ADAPTERS:
+        return _merged(spec, entry, folder, base, work), entry
+    return folder, entry
+
+
+def begin_model(spec: Spec, work: Path) -> tuple[Path, Entry, Arrival | None]:
+    """The same for a server that starts while its weights are on their way; an adapter's model has to be merged first."""
+    entry = _planned_entry(spec)
+    if entry.kind in ADAPTERS:
+        return *fetch_model(spec, None, work), None
+    folder = work / "models" / entry.name
+    return folder, entry, fetch.arriving(spec.buckets, entry, folder)
+
+
+def _planned_entry(spec: Spec) -> Entry:
     entry = registry.to_serve(spec.buckets, spec.serve.model)
     planned, now = (spec.serve.model_id, spec.serve.model_manifest), (entry.id, entry.manifest)
     if any(wanted and wanted != found for wanted, found in zip(planned, now, strict=True)):
         raise UserError(
             f"{entry.name} is {now[0]} ({now[1]}) now; the plan was made for {planned[0]} ({planned[1]})", "the planned model", "plan again: pulumi up"
         )
-    folder = work / "models" / entry.name
-    registry.download(spec.buckets, entry, folder)
-    if entry.kind in ADAPTERS:
-        from runners.compression.merge import merge_streaming
+    return entry
 
-        parent = next((e for e in registry.entries(spec.buckets) if e.id == entry.parents.get("base_model") and e.status == "ready"), None)
-        if parent is None or parent.kind != "base":
-            raise UserError(
-                f"the base model {entry.parents.get('base_model')} of {entry.name} is not published here", "a base model to merge it into", "elson models ls"
-            )
-        source = base or work / "models" / parent.name
-        registry.download(spec.buckets, parent, source)
-        merged = work / "models" / f"{entry.name}-merged"
-        if not merged.exists():
-            merge_streaming(source, folder, merged)
-        return merged, entry
-    return folder, entry
+
+def _merged(spec: Spec, entry: Entry, adapter: Path, base: Path | None, work: Path) -> Path:
+    from runners.compression.merge import merge_streaming
+
+    parent = next((e for e in registry.entries(spec.buckets) if e.id == entry.parents.get("base_model") and e.status == "ready"), None)
+    if parent is None or parent.kind != "base":
+        raise UserError(
+            f"the base model {entry.parents.get('base_model')} of {entry.name} is not published here", "a base model to merge it into", "elson models ls"
+        )
+    source = base or work / "models" / parent.name
+    fetch.download(spec.buckets, parent, source)
+    merged = work / "models" / f"{entry.name}-merged"
+    if not merged.exists():
+        merge_streaming(source, adapter, merged)
+    return merged
 
 
 def fetch_draft(spec: Spec, work: Path) -> Path | None:
@@ -121,7 +159,7 @@ def fetch_draft(spec: Spec, work: Path) -> Path | None:
     if (wanted.model_id and wanted.model_id != entry.id) or (wanted.model_manifest and wanted.model_manifest != entry.manifest):
         raise UserError(f"{entry.name} is {entry.id} now; the plan was made for {wanted.model_id}", "the planned draft", "plan again: pulumi up")
     folder = work / "models" / entry.name
-    registry.download(spec.buckets, entry, folder)
+    fetch.download(spec.buckets, entry, folder)
     return folder
 
 
@@ -153,24 +191,53 @@ def read_key() -> str:
 
 
 def execute(spec: Spec, work: Path, port: int, ready_port: int | None = None) -> None:
-    """Fetch the model and become the server, or its parent where ``ready_port`` asks for one; does not return. Raises UserError when the port is taken."""
+    """Become the parent of a server that starts while its weights arrive; does not return. Raises UserError when the port is taken.
+
+    Args:
+        ready_port: where ``/health`` is answered (Cloud Run); without it somebody else asks the server whether it is ready (a VM's agent).
+    """
     key = read_key()
     _need_free_port(port)
     health, stopping = Health(ready_port) if ready_port else None, threading.Event()
     begin = time.monotonic()
-    folder, entry = fetch_model(spec, None, work)
+    folder, entry, arrival = begin_model(spec, work)
     draft, card = fetch_draft(spec, work), driver.installed()
+    is_compiled, job = compiled.fetch(spec, work, card), os.environ.get("ELSON_JOB", "")
     where: Device = "cuda" if card else "cpu"
-    capability = card.capability if card else 0.0
-    arguments = vllm_arguments(spec.serve, folder, device=where, quantized=is_quantized(folder), port=port, capability=capability, draft=draft)
+    arguments = vllm_arguments(
+        spec.serve,
+        folder,
+        device=where,
+        quantized=is_quantized(folder),
+        port=port,
+        capability=card.capability if card else 0.0,
+        draft=draft,
+        arriving=arrival is not None,
+    )
     command = [str(Path(sys.executable).parent / "vllm"), *arguments]
     environment = vllm_environment(key, device=where, work=work) | driver.environment(card, driver.wheels_cuda(), os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(loader.install(work / "plugins")), str(ROOT), os.environ.get("PYTHONPATH")]))
     log.event("serving", model=entry.name, id=entry.id, device=where, port=port, cuda=".".join(map(str, card.cuda)) if card else "none")
-    if health is None:
-        os.execve(command[0], command, environment)
+    if arrival:
+        arrival.start()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    keep = None if is_compiled or not job.startswith("serve-") else functools.partial(compiled.keep_in_background, spec, work, card, job)
+    start = Start(Phases(began=begin), arrival, functools.partial(_tell, spec) if health else None, keep)
     left_s = spec.serve.ready_timeout_s - (time.monotonic() - begin)
-    sys.exit(look_after(command, environment, health=health, port=port, model=spec.serve.served_model_name, key=key, ready_timeout_s=left_s, stopping=stopping))
+    name = spec.serve.served_model_name
+    sys.exit(look_after(command, environment, health=health, port=port, model=name, key=key, ready_timeout_s=left_s, stopping=stopping, start=start))
+
+
+def _tell(spec: Spec, status: str, phases: dict[str, float]) -> None:
+    """Write down where no agent does it what `elson status` shows of a server."""
+    job = os.environ.get("ELSON_JOB", "")
+    if not job.startswith("serve-"):
+        return
+    state = {"job_id": job, "role": "serve", "status": status, "attempts": 0, "updated_at": now(), "phases": phases, "version": 1}
+    try:
+        storage.update_json(f"{layout.job(spec.buckets, job)}/state.json", lambda old: {**(old or {}), **state})
+    except UserError as error:
+        log.warning("the server's state was not written", problem=error.found[:300])
 
 
 def wait_until_ready(url: str, key: str, model: str, *, timeout_s: float, alive: subprocess.Popen[bytes] | None = None) -> float:

@@ -12,41 +12,14 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from runners import outside
 from runners.errors import UserError
+from runners.fields import Fraction, GsUri, HostName, Id, Name, Range, Strict
 from runners.outside import digest
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NAME = r"^[a-z0-9][a-z0-9.-]{1,80}$"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-#: Ids of artifacts: they become parts of paths.
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._-]{0,120}$")]
-GsUri = Annotated[str, StringConstraints(pattern=r"^gs://[a-z0-9][a-z0-9._-]+(/[^/].*)?$")]
-
-
-def _range(text: str) -> str:
-    ipaddress.ip_network(text)
-    return text
-
-
-def _host_name(text: str) -> str:
-    if not outside.is_host_name(text):
-        raise ValueError("a host name like api.example.org")
-    return text
-
-
-Range = Annotated[str, AfterValidator(_range)]
-HostName = Annotated[str, AfterValidator(_host_name)]
-
-
-class Strict(BaseModel):
-    """Frozen, and a key nobody declared is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class BucketSpec(Strict):
@@ -186,6 +159,13 @@ class SpeculationSpec(Strict):
         return self
 
 
+class CompiledSpec(Strict):
+    """Compiled code of a server, published: its id, and the digest of its files."""
+
+    id: Id
+    manifest: str
+
+
 class ServeSpec(Strict):
     """vLLM behind a gateway."""
 
@@ -200,7 +180,9 @@ class ServeSpec(Strict):
     kv_cache_dtype: Literal["auto", "fp8"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     tensor_parallel: int = Field(1, ge=1)
+    eager: bool | None = Field(None, description="no torch.compile and no CUDA graphs; left out: on a CPU only, where compiling takes longer than it saves")
     speculation: SpeculationSpec | None = None
+    compiled: CompiledSpec | None = Field(None, description="vLLM's compiled code, where it is published; filled in when the spec is resolved")
     cpu_kv_cache_mib: int = Field(256, ge=16, description="KV cache when serving on a CPU")
     ready_timeout_s: int = Field(900, ge=10)
     idle_minutes: int = Field(15, ge=1, description="a VM that nobody asked for so long deletes itself; Cloud Run decides that by itself")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runners import log, outside
-from runners.artifacts import checkpoint_bucket, layout, registry, storage
+from runners.artifacts import checkpoint_bucket, fetch, layout, registry, storage
 from runners.artifacts.record import RECORD, Cost, Phase, Record, Stopwatch, account, code_version, manifest_of
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
@@ -70,7 +70,7 @@ def merge(spec: Spec, work: Path) -> Path:
     name, made_id, merged = model_name(spec, "merge"), stage_id(spec, "merge"), work / "merged"
     done = registry.complete(spec.buckets, name, made_id) if spec.merge.publish else None
     if done:
-        registry.download(spec.buckets, _said(done), merged)
+        fetch.download(spec.buckets, _said(done), merged)
         return merged
     parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "dataset": spec.dataset.id or ""}
     if not _is_made(merged, made_id):
@@ -108,7 +108,7 @@ def quantize(spec: Spec, work: Path) -> Entry:
                     "the merge stage's result",
                     "elson merge with the same spec and work folder",
                 )
-            registry.download(spec.buckets, entry, merged)
+            fetch.download(spec.buckets, entry, merged)
     result = quantize(spec, merged, dataset, work)
     parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "merged": merge_id, "dataset": spec.dataset.id or ""}
     return _publish(spec, "quantize", work / "awq", name, made_id, watch, result, parents)
@@ -186,14 +186,14 @@ def base_folder(spec: Spec, work: Path) -> Path:
     entry = registry.usable(spec.buckets, spec.base_model.name)
     if entry.id != spec.base_model.id:
         raise UserError(f"{entry.name} is {entry.id} now; the spec was resolved with {spec.base_model.id}", "the same base model", "plan again: pulumi up")
-    registry.download(spec.buckets, entry, work / "base")
+    fetch.download(spec.buckets, entry, work / "base")
     return work / "base"
 
 
 def dataset_folder(spec: Spec, work: Path) -> Path:
     """The dataset, downloaded and verified."""
     folder = work / "dataset"
-    registry.download_dataset(spec.buckets, spec.dataset.id or "", folder)
+    fetch.download_dataset(spec.buckets, spec.dataset.id or "", folder)
     return folder
 
 
@@ -205,7 +205,7 @@ def _adapter(spec: Spec, work: Path) -> Path:
             "the adapter that this spec trains",
             "run the train stage of this spec first",
         )
-    registry.download(spec.buckets, entry, work / "adapter")
+    fetch.download(spec.buckets, entry, work / "adapter")
     return work / "adapter"
 
 

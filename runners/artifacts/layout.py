@@ -5,10 +5,11 @@ models/   <name>/…            a published model: files, record.json, manifest.
           production.json     which name is in production
           datasets/<id>/…     a published dataset
           runs/<id>/…         reports
+          compiled/<id>/…     a server's compiled code
 scratch/  specs/<digest>.json  resolved specs
           staging/<id>/<digest>/…  uploads that are not published yet
           checkpoints/<train_id>/step-000075/…
-          jobs/<id>/…         state and logs of a VM's job
+          jobs/<id>/…         state and logs of a VM's job, the code that a server compiled
 """
 
 from __future__ import annotations
@@ -57,6 +58,16 @@ def staging(buckets: BucketSpec, stage_id: str, manifest_digest: str) -> str:
 def checkpoints(buckets: BucketSpec, train_id: str) -> str:
     """Folder of a training's checkpoints."""
     return f"{buckets.scratch}/checkpoints/{train_id}"
+
+
+def compiled(buckets: BucketSpec, compiled_id: str) -> str:
+    """Folder of a server's published compiled code."""
+    return f"{buckets.models}/compiled/{compiled_id}"
+
+
+def compiled_of_job(buckets: BucketSpec, job_id: str) -> str:
+    """Folder of the compiled code that a server left, not published."""
+    return f"{job(buckets, job_id)}/compiled"
 
 
 def job(buckets: BucketSpec, job_id: str) -> str:

@@ -22,8 +22,8 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from runners import outside
+from runners.fields import Strict
 from runners.outside import digest
-from runners.spec import Strict
 
 RECORD, MANIFEST = "record.json", "manifest.json"
 #: Files of a dataset that say how it was made, and are no part of what it is.

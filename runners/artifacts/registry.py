@@ -19,12 +19,13 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from runners import identity, log, outside
+from runners import identity, log
 from runners.artifacts import layout, storage
-from runners.artifacts.record import RECORD, Manifest, manifest_of, now
+from runners.artifacts.record import Manifest, manifest_of, now
 from runners.errors import UserError
+from runners.fields import NAME, Id, Name, Strict
 from runners.pipeline import QUANTIZED, Format, Kind
-from runners.spec import NAME, BucketSpec, Id, Name, Spec, Strict
+from runners.spec import BucketSpec, Spec
 
 #: Models of the first version, trained on an unknown number of pairs with another template: never to be used again.
 DEPRECATED = {
@@ -236,42 +237,6 @@ def _verify(target: str, manifest: Manifest) -> None:
     wrong = [path for path, file in manifest.files.items() if stored.get(path) != file.crc32c]
     if wrong:
         raise UserError(f"{target}/{wrong[0]} is not what was uploaded", "the staged file", "run the same command again: it copies what differs")
-
-
-def download(buckets: BucketSpec, entry: Entry, folder: Path) -> Manifest:
-    """Bring an entry's files here: those that it was published with, and whose record says the same. Raises UserError for any other."""
-    if entry.kind == "dataset":
-        return download_dataset(buckets, entry.id, folder)
-
-    def check(manifest: Manifest) -> None:
-        if manifest.digest != entry.manifest:
-            raise _not_the_same(entry.name, f"its files have the digest {manifest.digest}", f"{entry.manifest}, which its registry entry says")
-
-    manifest = storage.download(folder_of(buckets, entry), folder, label=f"download {entry.name}", check=check)
-    if entry.kind != "base" and RECORD in manifest.files:
-        record = outside.read_json(folder / RECORD)
-        says = record if isinstance(record, dict) else {}
-        if (says.get("id", entry.id), says.get("parents", entry.parents)) != (entry.id, entry.parents):
-            raise _not_the_same(entry.name, f"its record is of {says.get('id')} with the parents {says.get('parents')}", f"{entry.id} with {entry.parents}")
-    return manifest
-
-
-def download_dataset(buckets: BucketSpec, dataset_id: str, folder: Path) -> Manifest:
-    """Bring a dataset here by its id, which is the digest of its content. Raises UserError for other content."""
-
-    def check(manifest: Manifest) -> None:
-        if manifest.dataset_id != dataset_id:
-            raise _not_the_same(dataset_id, f"its content is that of {manifest.dataset_id}", dataset_id)
-
-    return storage.download(layout.dataset(buckets, dataset_id), folder, label=f"download {dataset_id}", check=check)
-
-
-def _not_the_same(name: str, found: str, expected: str) -> UserError:
-    return UserError(
-        f"{name} is not what was published: {found}",
-        expected,
-        "somebody changed it: restore an older version (gcloud storage ls -a), or publish it again under a new name",
-    )
 
 
 def folder_of(buckets: BucketSpec, entry: Entry) -> str:

@@ -223,11 +223,11 @@ def download(uri: str, folder: Path, *, label: str = "download", check: Callable
     if manifest is None:
         raise UserError(f"{uri} is not there, or not complete", f"a folder with {MANIFEST}", "elson models ls")
     check(manifest)
-    if manifest_here(folder) == manifest and not list(damaged(folder, manifest)):
+    if complete_here(folder, manifest):
         return manifest
     partial = folder.with_name(folder.name + ".partial")
     missing = {path: manifest.files[path] for path in damaged(partial, manifest)}
-    _need_disk(partial, sum(file.size for file in missing.values()))
+    need_disk(partial, sum(file.size for file in missing.values()))
     for path, file in missing.items():
         target = partial / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -259,6 +259,11 @@ def download(uri: str, folder: Path, *, label: str = "download", check: Callable
     partial.rename(folder)
     outside.sync_folder(folder.parent)
     return manifest
+
+
+def complete_here(folder: Path, manifest: Manifest) -> bool:
+    """Whether a folder of this machine has the manifest, and every file that it names."""
+    return manifest_here(folder) == manifest and not list(damaged(folder, manifest))
 
 
 def manifest_here(folder: Path) -> Manifest | None:
@@ -357,7 +362,8 @@ def _run(calls: list[tuple[Callable[..., int], tuple[Any, ...], int]], total: in
                 job.cancel()
 
 
-def _need_disk(folder: Path, size: int) -> None:
+def need_disk(folder: Path, size: int) -> None:
+    """Raise Temporary when a folder's disk has too little room for a download."""
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(place).free
     if free < size + (64 << 20):

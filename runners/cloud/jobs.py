@@ -58,6 +58,7 @@ _SHAPE = {
     "attempts": int,
     "boots": list,
     "progress": dict,
+    "phases": dict,
     "machine": dict,
 }
 _NEEDED = {"job_id", "role", "status", "attempts"}

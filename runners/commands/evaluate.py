@@ -181,7 +181,7 @@ def _dataset(place: Place, named: str | None, registered: str) -> tuple[Path | N
         return None, None, True
     if named and Path(named).exists():
         return Path(named), None, False
-    from runners.artifacts import registry
+    from runners.artifacts import fetch, registry
 
     with place.open(reads_only=True) as buckets:
         model_id = None
@@ -197,7 +197,7 @@ def _dataset(place: Place, named: str | None, registered: str) -> tuple[Path | N
                 raise UserError(f"the lineage of {entry.name} names no dataset", "the data it was trained on, to check for contamination", fix)
             dataset = entry.parents["dataset"]
         folder = Path(".elson") / "evaluations" / "datasets" / dataset
-        registry.download_dataset(buckets, dataset, folder)
+        fetch.download_dataset(buckets, dataset, folder)
     return folder, model_id, False
 
 

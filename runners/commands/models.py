@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runners.artifacts import registry, storage
+from runners.artifacts import fetch, registry, storage
 from runners.artifacts.record import RECORD
 from runners.commands import completion
 from runners.commands.cli import CommandGroup, print_json
@@ -162,5 +162,22 @@ def download(name: str, folder: Path, place: Place) -> None:
     """
     with place.open(reads_only=True) as buckets:
         entry = registry.usable(buckets, name)
-        registry.download(buckets, entry, folder)
+        fetch.download(buckets, entry, folder)
     click.echo(str(folder))
+
+
+@models.command()
+@click.argument("job", shell_complete=completion.jobs)
+@place_options
+def compiled(job: str, place: Place) -> None:
+    """Publish the code that the server JOB compiled, so that every later start of the same model, image and card reads it.
+
+    \b
+    Examples:
+      elson models compiled serve-0123456789abcdef    then: pulumi up, so that the plan names it
+    """
+    from runners.serving.compiled import publish
+
+    with place.open() as buckets:
+        made = publish(buckets, job)
+    click.echo(made.id)

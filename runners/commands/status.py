@@ -85,6 +85,8 @@ def _show(found: dict[str, Any]) -> None:
         click.echo(f"deadline  after {found['minutes_left']:g} more minutes of a VM (as of {found.get('updated_at', '')[:19]})")
     if progress := found.get("progress"):
         click.echo(f"progress  {_progress(progress)} (as of {found.get('updated_at', '')[:19]})")
+    if phases := _phases(found.get("phases", {})):
+        click.echo(f"start     {', '.join(f'{name} {seconds:g} s' for name, seconds in phases.items())}; {sum(phases.values()):.0f} s together")
     for boot in found.get("boots", []):
         click.echo(f"boot      {boot['started_at'][:19]} {boot['instance']} in {boot['zone']}")
     machine = found.get("vm", {})
@@ -101,6 +103,13 @@ def _show(found: dict[str, Any]) -> None:
             for key, value in instance.get("attributes", {}).items():
                 shown = _progress(value) if key == "progress" and isinstance(value, dict) else value
                 click.echo(f"  {key:8} {shown}")
+
+
+def _phases(found: dict[str, Any]) -> dict[str, float]:
+    """The phases of a start, in their order; what is no number was written by nobody of ours."""
+    from runners.serving.phases import NAMES
+
+    return {name: found[name] for name in ("system", "docker", "image", "container", *NAMES) if isinstance(found.get(name), int | float)}
 
 
 def _progress(values: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from runners import outside
 from runners.corpus.pairs import DOMAINS
 from runners.corpus.words import words
 from runners.errors import UserError
-from runners.spec import Strict
+from runners.fields import Strict
 
 #: Below this confidence a person should look.
 REVIEW_BELOW = 0.2

@@ -17,7 +17,7 @@ from runners import outside
 from runners.corpus.pairs import Pair
 from runners.corpus.words import plain, words
 from runners.errors import UserError
-from runners.spec import Strict
+from runners.fields import Strict
 
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
 _AMOUNT = re.compile(r"\$\s?(\d[\d,]*(?:\.\d+)?)\s*(million|billion|[MBK]\b)?")

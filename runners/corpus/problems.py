@@ -34,7 +34,7 @@ from runners.corpus.problem_formulas import (
 )
 from runners.corpus.problem_text import Figures, article, as_given, fill, sentence
 from runners.errors import UserError
-from runners.spec import Strict
+from runners.fields import Strict
 
 #: How far another seed moves a number, as a fraction of it.
 SPREAD = 0.10

@@ -15,7 +15,7 @@ from runners import outside
 from runners.corpus import formats
 from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
-from runners.spec import Strict
+from runners.fields import Strict
 
 DOCUMENT_ENDINGS = (".md", ".markdown", ".txt", ".html", ".htm", ".pdf", ".docx")
 #: What Hugging Face datasets write beside the rows.

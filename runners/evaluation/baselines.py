@@ -25,7 +25,7 @@ from runners.evaluation.numbers import quantities
 from runners.evaluation.scoring import score
 from runners.evaluation.statistics import Rate, judge_rate
 from runners.evaluation.wording import stem
-from runners.spec import Strict
+from runners.fields import Strict
 
 ADVERSARIAL = "adversarial answers"
 CONSULT = (

@@ -18,8 +18,9 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from runners import outside
 from runners.errors import UserError
+from runners.fields import Strict
 from runners.outside import digest
-from runners.spec import ChatSpec, Strict
+from runners.spec import ChatSpec
 
 FORMAT_VERSION = 1
 #: Declares a benchmark of several folders; ``corpus/leaks.py`` leaves it out when it reads cases.

@@ -16,7 +16,7 @@ from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.evaluation.statistics import Comparison, compare
-from runners.spec import Strict
+from runners.fields import Strict
 
 LEVEL = 0.05
 #: A run with one of these outcomes measured nothing.

@@ -21,7 +21,7 @@ from pydantic import Field
 from runners import outside
 from runners.errors import UserError
 from runners.evaluation.cases import Case
-from runners.spec import Strict
+from runners.fields import Strict
 
 
 class TrainingPair(Strict):

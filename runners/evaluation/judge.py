@@ -23,7 +23,7 @@ from pydantic import Field
 from runners.errors import CannotMeasure
 from runners.evaluation.cases import Case
 from runners.evaluation.client import Endpoint, Reply
-from runners.spec import Strict
+from runners.fields import Strict
 
 FULL, PASSING = 10, 7
 #: Cases whose rubrics the injections are tried with.

@@ -15,7 +15,7 @@ from runners.evaluation.contamination import Contamination
 from runners.evaluation.judge import Judged, Judgement
 from runners.evaluation.scoring import Score
 from runners.evaluation.statistics import Comparison, Mean, Rate, judge_mean, judge_rate, percentile
-from runners.spec import Strict
+from runners.fields import Strict
 
 #: passed: every bar held. not passed: one did not. not shown: all rates are above their bars, the sample cannot show it. The rest: not measured.
 Outcome = Literal["passed", "not passed", "not shown", "contaminated", "unfit", "incomplete"]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 from typing import Literal
 
-from runners.spec import Strict
+from runners.fields import Strict
 
 Z = NormalDist().inv_cdf(0.975)
 Outcome = Literal["passed", "failed", "not shown"]

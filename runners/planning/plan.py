@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from runners.errors import UserError
 from runners.pipeline import Format
-from runners.planning import notices, serving, session, training
+from runners.planning import notices, serving, session, starting, training
 from runners.planning.machines import MACHINES, Machine, Price, Prices, machine
 from runners.planning.parts import Money, Plan
 from runners.planning.serving import Answers
@@ -119,7 +119,7 @@ def _serving_plan(
     model = ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9)
     images = ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB)
     disk = (model, ("vLLM and the gateway", _SERVER_GB)) if host.is_run else (("system, driver", _SYSTEM_GB), images, model, ("logs", _LOGS_GB))
-    phases = (*session.boot(wanted), session.download("model in", weights / 1e9, host), session.VLLM_START)
+    phases = starting.phases(spec.serve, wanted, host, copies * weights / 1e9, compiled=spec.serve.compiled is not None, merges=copies > 1)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)
     # Nothing ends an instance that is asked all day: the most is a day of all that may be started.

@@ -92,11 +92,6 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
     )
 
 
-def download(name: str, gigabytes: float, host: Machine) -> PlannedPhase:
-    """Something from the bucket onto the machine's disk."""
-    return _phase(name, _transfer(gigabytes, host, DOWNLOAD_SHARE))
-
-
 def boot(wanted: MachineSpec) -> tuple[PlannedPhase, ...]:
     """Until the first container runs."""
     if wanted.provisioning_model == "RUN":
@@ -136,10 +131,6 @@ def _times(seconds: Estimate, amount: float) -> Estimate:
 def _sum(*parts: Estimate) -> Estimate:
     sources = dict.fromkeys(part.source for part in parts)
     return Estimate(sum(part.best for part in parts), sum(part.expected for part in parts), sum(part.worst for part in parts), "; ".join(sources))
-
-
-#: vLLM's load of the weights and its graphs.
-VLLM_START = _phase("vLLM until a completion", Estimate(20, 60, 180, "assumed"))
 
 
 def _transfer(gigabytes: float, host: Machine, share: Estimate) -> Estimate:

@@ -28,6 +28,7 @@ from runners.planning.parts import Plan
 from runners.planning.plan import machine_of, make_plan
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
+from runners.serving import compiled
 from runners.spec import BucketSpec, FoundationSpec, Spec, parse
 from runners.training.shape import QWEN2_14B, Shape
 
@@ -229,8 +230,10 @@ def _serving(spec: Spec) -> ResolvedStack:
             shaped_as, merges = _base_of(spec.buckets, entry), True
     serve = spec.serve.model_copy(update=registry.pinned(entry))
     resolved = spec.model_copy(update={"serve": serve})
+    if (there := compiled.published(resolved)) != serve.compiled:
+        resolved = resolved.model_copy(update={"serve": serve.model_copy(update={"compiled": there})})
     # The profile is the stack's name: two stacks with equal settings are two servers, each with its own state.
-    inputs = [entry.id, spec.profile, serve.model_dump(mode="json"), spec.environments.serve, spec.environments.gateway]
+    inputs = [entry.id, spec.profile, serve.model_dump(mode="json", exclude={"compiled"}), spec.environments.serve, spec.environments.gateway]
     job_id, shape = f"serve-{digest(inputs)}", _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
     over = _over(spec.buckets, job_id)
     return ResolvedStack(resolved, job_id, registry.format_of(shaped_as), shape, model_copies=2 if merges else 1, over=over)

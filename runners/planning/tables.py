@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from runners.planning import starting
 from runners.planning.cloud_run import TAIL_MINUTES
 from runners.planning.machines import HOURS_PER_MONTH
 from runners.planning.parts import Notice, Plan
@@ -50,7 +51,10 @@ def brief(plan: Plan) -> list[str]:
     else:
         bound = "a day" if plan.machine.is_run else "for one VM"
         lines.append(f"money    ${money.usd_per_hour:.2f} an hour, at most ${money.usd_at_most:.2f} {bound}; prices of {money.priced_at}")
-        lines.append(f"time     about {minutes(plan.expected_s)} until the first answer")
+        goal, saved = starting.goal_s(wanted), starting.compiled_saves_s(plan.spec.serve)
+        later = f"; {plan.expected_s - saved:.0f} with its compiled code published (elson models compiled)" if saved else ""
+        aim = f"; the goal is {goal:.0f} s" if goal else f"; {starting.GOAL_BAKED_S:.0f} s is the goal of a baked image"
+        lines.append(f"time     {plan.expected_s:.0f} s until the first answer ({plan.optimistic_s:.0f} to {plan.pessimistic_s:.0f}){later}{aim}")
     if plan.memory:
         disk = "its own memory, disk too," if plan.machine.is_run else "disk"
         card, room = f"{plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB", f"{plan.disk_needed_gb:.0f} of {plan.disk_given_gb:.0f} GB"

@@ -52,7 +52,7 @@ class Boot:
 @dataclass(frozen=True)
 class Job:
     """What is known of a job across its VMs. Times are ISO 8601 in UTC. ``earlier_s`` is how long the VMs before the newest one lived,
-    ``idle_s`` how long a server has been ready and unused."""
+    ``idle_s`` how long a server has been ready and unused, ``phases`` the seconds of its newest start, phase by phase."""
 
     job_id: str
     role: str
@@ -67,6 +67,7 @@ class Job:
     troubles: int = 0
     earlier_s: float = 0.0
     idle_s: float = 0.0
+    phases: dict[str, Any] = field(default_factory=dict)
     version: int = 1
 
     @staticmethod
@@ -200,11 +201,29 @@ def at_deadline(job: Job, limits: Limits, now: datetime) -> Decision:
     return Decision("stop", _end(job, "deadline", _deadline_text(job, limits), now))
 
 
-def when_ready(job: Job, ready_s: float, idle_s: float, now: datetime) -> Job:
-    """A server that answers, ready for ``ready_s`` in this boot. When that has lasted, the attempts behind it are forgotten, so that a preemption a week
-    later has its own. The idle time goes into the state: another boot goes on counting."""
+def when_ready(job: Job, ready_s: float, idle_s: float, now: datetime, phases: dict[str, float] | None = None) -> Job:
+    """A server that answers, ready for ``ready_s`` in this boot, after the ``phases`` of its start. When that has lasted, the attempts behind it are
+    forgotten, so that a preemption a week later has its own. The idle time goes into the state: another boot goes on counting."""
     attempts = 0 if ready_s >= 60 * STEADY_MINUTES else job.attempts
-    return replace(job, status="ready", reason="", attempts=attempts, idle_s=round(idle_s, 1), updated_at=_iso(now))
+    return replace(job, status="ready", reason="", attempts=attempts, idle_s=round(idle_s, 1), phases=phases or job.phases, updated_at=_iso(now))
+
+
+def start_phases(marks: dict[str, float], server: dict[str, float], ready_s: float) -> dict[str, float]:
+    """Seconds of each phase of a server's start, from the system's first process to the first completion.
+
+    Args:
+        marks: age of the system, in seconds, when the agent began (``check``), when it began to pull and had the image (``pull``, ``image``), when the
+            container was started (``container``), and when vLLM's engine said that it was up (``engine``). What was not seen is left out.
+        server: the phases that the container told.
+        ready_s: age of the system at the first completion.
+    """
+    steps = (("system", "", "check"), ("docker", "check", "pull"), ("image", "pull", "image"))
+    found = {name: marks[until] - marks.get(since, 0.0) for name, since, until in steps if until in marks and (not since or since in marks)}
+    if "engine" in marks:
+        own = sum(server.values())
+        found |= {"container": marks["engine"] - marks["container"] - own} if "container" in marks else {}
+        found |= {**server, "first completion": ready_s - marks["engine"]}
+    return {name: round(max(0.0, seconds), 1) for name, seconds in found.items()}
 
 
 def when_idle(job: Job, minutes: float, now: datetime) -> Job:

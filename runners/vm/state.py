@@ -23,6 +23,7 @@ from runners.vm.decide import Decision, Job, Limits
 from runners.vm.facts import Facts, limits
 
 _INTERRUPTION, _ENDED = RUN / "interruption", RUN / "ended"
+MARKS, PHASES = RUN / "marks", RUN / "phases.json"
 #: Age that is written although nothing else changed: what tells the watchdog that this VM works, and what a lost VM's lifetime is short by at most.
 _HEARTBEAT_S = 60
 #: Rounds of asking the group to end this VM: about ten minutes of a Compute API in trouble, and one minute of one that says no.
@@ -113,6 +114,18 @@ def alive_s() -> float:
     """Seconds since this system started, by a clock that nobody can set."""
     started = int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
     return round(float(Path("/proc/uptime").read_text().split()[0]) - started, 1)
+
+
+def mark(name: str) -> None:
+    """Note the system's age at a step of a server's start, once a boot."""
+    MARKS.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError), (MARKS / name).open("x") as file:
+        file.write(str(alive_s()))
+
+
+def marks() -> dict[str, float]:
+    """What was noted in this boot (the folder is in memory)."""
+    return {file.name: float(file.read_text() or "nan") for file in MARKS.iterdir()} if MARKS.exists() else {}
 
 
 def boot_id() -> str:

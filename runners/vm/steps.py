@@ -27,6 +27,8 @@ _PULL_TRIES = 8
 _PATIENCE_S = 600
 #: A revoked key is refused within a minute: at most this, one call and a reload.
 KEYS_S = 20.0
+#: The message of the line in which a server tells the phases of its start (runners/serving/phases.py).
+PHASES = "phases of the start"
 #: The gateway's matcher when no key is valid: a header that no request can hold.
 NOBODY = "@authorized header_regexp Authorization `^$a`\n"
 
@@ -35,6 +37,7 @@ def check() -> int:
     """Read the spec and the job's state; go on, or stop at once. A VM that cannot read what it is for ends too, and says so."""
     found = facts.parse(json.loads(metadata(recursive="true")))
     found.save(RUN / "facts.json")
+    state.mark("check")
     try:
         context, decision = _first_decision(found)
     except Exception as error:  # noqa: BLE001 - whatever it is: a VM that goes on without its job's state is one that nobody ends
@@ -83,10 +86,14 @@ def pull(stage: str) -> int:
     """Pull a stage's image by digest, with the VM's token, on and on for some minutes: registries have bad moments too."""
     context = Context.load()
     image = context.facts.images[stage]
+    if stage == "serve":
+        state.mark("pull")
     for attempt in range(1, _PULL_TRIES + 1):
         present = subprocess.run(["docker", "image", "inspect", "--format", "{{.Id}}", image], capture_output=True, check=False)
         if present.returncode == 0:
             log.event("image is here", stage=stage, image=image)
+            if stage == "serve":
+                state.mark("image")
             return 0
         login = ["docker", "login", "--username", "oauth2accesstoken", "--password-stdin", image.split("/")[0]]
         done = subprocess.run(login, input=context.cloud.token(), capture_output=True, text=True, check=False)
@@ -129,8 +136,22 @@ def container(stage: str) -> int:
     context = Context.load()
     if stage == "gateway":
         threading.Thread(target=follow_keys, args=(context, _write_keys(context)), daemon=True).start()
-    code = containers.run(stage, containers.run_arguments(stage, context.facts, context.spec), lambda _: None, _terminated)
+    if stage == "serve":
+        state.mark("container")
+    code = containers.run(stage, containers.run_arguments(stage, context.facts, context.spec), _note_phases, _terminated)
     return 0 if state.interruption() else code or 1
+
+
+def _note_phases(line: str) -> None:
+    """Keep what the server says of its start; the first start of this boot counts, whose end ``watch`` sees."""
+    if f'"{PHASES}"' not in line or state.PHASES.exists():
+        return
+    try:
+        found = json.loads(line)["phases"]
+        state.PHASES.write_text(json.dumps({str(name)[:40]: float(seconds) for name, seconds in found.items()}))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+    state.mark("engine")
 
 
 def deadline() -> int:

@@ -32,7 +32,7 @@ def watch() -> int:
     key = (RUN / "vllm" / "key").read_text()
     _READY.unlink(missing_ok=True)
     begin, failures, probes, ready_at, told_at = time.monotonic(), 0, 0, None, -_TELL_S
-    activity, tokens = Activity(0, 0, begin), 0.0
+    activity, tokens, phases = Activity(0, 0, begin), 0.0, dict[str, float]()
     while True:
         found = read_counters()
         # Tokens that are being made are a better sign than a probe, which would wait its turn behind a full queue and call a busy server dead.
@@ -46,7 +46,8 @@ def watch() -> int:
             ready_at = time.monotonic()
             # Idling begins when there is something to use, and goes on where the boot before this one left off.
             activity = Activity(activity.answered, activity.probes, ready_at - _idled_before_s())
-            log.event("ready: a completion came back", seconds=round(ready_at - begin, 1))
+            phases = start_phases()
+            log.event("ready: a completion came back", seconds=round(ready_at - begin, 1), phases=phases)
         if answered:
             _READY.write_text("ready\n")
         elif failures >= _FAILURES:
@@ -58,7 +59,7 @@ def watch() -> int:
             tokens = found["tokens"]
             activity = decide.observe(activity, found["answered"], found["in_flight"], probes, time.monotonic())
         idle_s = decide.idle_for_s(activity, time.monotonic())
-        if ready_at is not None and time.monotonic() - told_at >= _TELL_S and _tell(context, time.monotonic() - ready_at, idle_s):
+        if ready_at is not None and time.monotonic() - told_at >= _TELL_S and _tell(context, time.monotonic() - ready_at, idle_s, phases):
             told_at = time.monotonic()
         guest_attribute(
             "serving",
@@ -104,18 +105,24 @@ def read_counters() -> dict[str, float] | None:
         return None
 
 
-def _tell(context: Context, ready_s: float, idle_s: float) -> bool:
+def start_phases() -> dict[str, float]:
+    """The phases of the start that has just ended."""
+    server = json.loads(state.PHASES.read_text()) if state.PHASES.exists() else {}
+    return decide.start_phases(state.marks(), server, state.alive_s())
+
+
+def _tell(context: Context, ready_s: float, idle_s: float, phases: dict[str, float]) -> bool:
     """Write down that the server is ready, and for how long nobody used it; a bucket that fails for a moment is no reason to stop serving."""
     try:
-        context.settle(lambda job: Decision("leave", _ready(job, ready_s, idle_s)))
+        context.settle(lambda job: Decision("leave", _ready(job, ready_s, idle_s, phases)))
     except CloudError as error:
         log.warning("readiness not written down", problem=str(error)[:200])
         return False
     return True
 
 
-def _ready(job: decide.Job, ready_s: float, idle_s: float) -> decide.Job:
-    return job if job.status in decide.OVER or state.interruption() else decide.when_ready(job, ready_s, idle_s, state.now())
+def _ready(job: decide.Job, ready_s: float, idle_s: float, phases: dict[str, float]) -> decide.Job:
+    return job if job.status in decide.OVER or state.interruption() else decide.when_ready(job, ready_s, idle_s, state.now(), phases)
 
 
 def _idle(context: Context, minutes: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runners.artifacts import layout, registry, storage, wire
+from runners.artifacts import fetch, layout, registry, storage, wire
 from runners.errors import Temporary, UserError
 from runners.spec import BucketSpec
 from tests.storage_proxy import KINDS, faults
@@ -53,7 +53,7 @@ def test_every_fault_is_survived(kind: str, buckets: BucketSpec, folder: Path, t
         storage.update_json(f"{buckets.scratch}/counter.json", lambda value: (value or 0) + 1)
         assert (storage.read_json(f"{buckets.scratch}/counter.json") or (0, 0))[0] == number + 1
     entry = registry.publish(buckets, folder, name="m-v1", stage_id="dora-1", kind="dora")
-    registry.download(buckets, entry, tmp_path / "copy")
+    fetch.download(buckets, entry, tmp_path / "copy")
     done = begin()
     assert done.get(kind), "the fault happened"
     assert all((tmp_path / "copy" / file.name).read_bytes() == file.read_bytes() for file in folder.iterdir() if file.name != "manifest.json")
@@ -126,7 +126,7 @@ def check_race(buckets: BucketSpec, folder: Path, name: str, *, same: bool) -> N
         entries = [job.result() for job in [pool.submit(machine, number) for number in range(2)]]
     standing = registry.usable(buckets, name)
     assert {(entry.id, entry.manifest) for entry in entries} == {("dora-1", standing.manifest)}
-    registry.download(buckets, standing, folder / "copy")
+    fetch.download(buckets, standing, folder / "copy")
     assert (folder / "copy" / "weights").read_bytes() in contents
     assert {item.path for item in storage.listing(layout.model(buckets, name))} == {"weights", "config.json", "manifest.json"}
 

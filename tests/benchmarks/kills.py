@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runners import environments, serve
-from runners.artifacts import local_bucket, registry
+from runners.artifacts import fetch, local_bucket, registry
 from runners.spec import BucketSpec, EvaluateSpec, Spec
 from tests.benchmarks.stage_kills import killed
 
@@ -51,7 +51,7 @@ def transfers(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 registry.publish(BUCKETS, source, name=name, stage_id="dora-1", kind="dora")
 
             def download(name: str = name, target: Path = target) -> None:
-                registry.download(BUCKETS, registry.usable(BUCKETS, name), target)
+                fetch.download(BUCKETS, registry.usable(BUCKETS, name), target)
 
             for work in (publish, download):
                 kills += killed(work, draw.uniform(0, 1.0)) is None

@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from runners.artifacts import layout, local_bucket, record, registry, storage, wire
+from runners.artifacts import fetch, layout, local_bucket, record, registry, storage, wire
 from runners.artifacts.record import code_version
 from runners.errors import Temporary, UserError
 from tests.artifacts.test_storage_faults import check_race
@@ -78,7 +78,7 @@ def faulty(count: int, folder: Path, seed: int) -> dict[str, Any]:
             source, target = model(folder / "source", number, files=4, size=50_000), folder / "target"
             shutil.rmtree(target, ignore_errors=True)
             try:
-                registry.download(BUCKETS, registry.publish(BUCKETS, source, name=f"faulty-v{number}", stage_id="dora-1", kind="dora"), target)
+                fetch.download(BUCKETS, registry.publish(BUCKETS, source, name=f"faulty-v{number}", stage_id="dora-1", kind="dora"), target)
                 wrong += any((target / file.name).read_bytes() != file.read_bytes() for file in source.iterdir())
                 wrong += bool(storage.listing(layout.staging(BUCKETS, "dora-1", "")[:-1]))
             except Exception as error:  # noqa: BLE001 - counted as lost, whatever it is
@@ -103,7 +103,7 @@ def disks(count: int, folder: Path, seed: int) -> dict[str, Any]:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3g", "tmpfs", str(small)], check=True)
         try:
             once = time.monotonic()
-            registry.download(BUCKETS, entry, small / "model")
+            fetch.download(BUCKETS, entry, small / "model")
             alone_s = time.monotonic() - once
             while tried < count:
                 shutil.rmtree(small / "model", ignore_errors=True)
@@ -111,7 +111,7 @@ def disks(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 full = threading.Timer(draw.uniform(0, 0.6) * alone_s, _shrink, [small])
                 full.start()
                 try:
-                    registry.download(BUCKETS, entry, small / "model")
+                    fetch.download(BUCKETS, entry, small / "model")
                     full.cancel()
                     continue
                 except Temporary:
@@ -128,7 +128,7 @@ def disks(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 tried += 1
                 wrong["a folder that looks whole"] += (small / "model").exists()
                 subprocess.run(["mount", "-o", "remount,size=3g", str(small)], check=True)
-                registry.download(BUCKETS, entry, small / "model")
+                fetch.download(BUCKETS, entry, small / "model")
                 wrong["different bytes"] += any((small / "model" / file.name).read_bytes() != file.read_bytes() for file in source.iterdir())
         finally:
             subprocess.run(["umount", "-l", str(small)], check=True)
@@ -157,7 +157,7 @@ def clocks(count: int, folder: Path, seed: int) -> dict[str, Any]:
             shutil.rmtree(target, ignore_errors=True)
             time.time, record.now = jumping, lambda: datetime.datetime.fromtimestamp(jumping(), datetime.UTC).isoformat()
             try:
-                registry.download(BUCKETS, registry.publish(BUCKETS, source, name=f"clock-v{number}", stage_id="dora-1", kind="dora"), target)
+                fetch.download(BUCKETS, registry.publish(BUCKETS, source, name=f"clock-v{number}", stage_id="dora-1", kind="dora"), target)
                 registry.publish(BUCKETS, source, name=f"clock-v{number}", stage_id="dora-1", kind="dora")
                 wrong["different bytes"] += any((target / file.name).read_bytes() != file.read_bytes() for file in source.iterdir())
             except Exception as error:  # noqa: BLE001 - counted as lost, whatever it is

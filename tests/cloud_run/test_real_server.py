@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[
             instance = platform.instances[0]
             assert status == 200 and json.loads(body)["choices"][0]["finish_reason"], instance.said("serve")[-3000:]
             assert "a completion came back" in instance.said("serve")
+            state = json.loads(urllib.request.urlopen(f"{url}/storage/v1/b/scratch/o/jobs%2Fserve-0123456789abcdef%2Fstate.json?alt=media", timeout=30).read())
+            assert state["status"] == "ready" and state["phases"].keys() == {"program", "weights", "warm up", "first completion"}
             assert ask(platform.url, "/v1/models", **HEADERS)[0] == 200
             for path in ("/metrics", "/invocations", "/tokenize", "/server_info"):
                 assert ask(platform.url, path, **HEADERS)[0] == 404

@@ -56,17 +56,19 @@ ARROWS = {
     "artifacts": set(),
     "corpus": {"artifacts", "pages"},
     "evaluation": {"artifacts", "corpus", "pages"},
-    "planning": {"artifacts", "training", "vm"},
+    "planning": {"artifacts", "serving", "training", "vm"},
     "cloud": {"artifacts", "installation", "planning", "vm"},
     "pages": set(),
     "view": {"artifacts", "cloud", "evaluation", "pages"},
     "vm": {"artifacts"},
     "stages": {"artifacts", "training", "compression"},
-    "cloud_run": {"artifacts", "vm"},
-    "serve": {"artifacts", "cloud_run", "compression", "training"},
+    "cloud_run": {"artifacts", "serving", "vm"},
+    # What is around vLLM. It asks cloud_run for the card's driver alone.
+    "serving": {"artifacts", "cloud_run"},
+    "serve": {"artifacts", "cloud_run", "compression", "serving", "training"},
     "installation": set(),
     "local": {"artifacts", "corpus", "evaluation", "pages", "planning", "training", "stages", "serve"},
-    "commands": {"artifacts", "cloud", "cloud_run", "corpus", "evaluation", "local", "planning", "stages", "serve", "view"},
+    "commands": {"artifacts", "cloud", "cloud_run", "corpus", "evaluation", "local", "planning", "serving", "stages", "serve", "view"},
     "__main__": {"commands"},
 } | {word: set() for word in WORDS}
 

@@ -1,0 +1,130 @@
+"""A folder that is used while it arrives: what may be read is verified, and what was not published never may be."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from runners.artifacts import arrival, local_bucket, storage, wire
+from runners.artifacts.record import MANIFEST
+from runners.errors import UserError
+from runners.spec import BucketSpec
+
+URI = "gs://models/m"
+HEADER = json.dumps({"w": {"dtype": "U8", "shape": [3_000_000], "data_offsets": [0, 3_000_000]}}).encode()
+SHARD = struct.pack("<Q", len(HEADER)) + HEADER + bytes(range(250)) * 12_000
+
+
+@pytest.fixture
+def bucket(tmp_path: Path):
+    """A published model: a config and two shards."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text('{"a": 1}')
+    for number in (1, 2):
+        (source / f"model-{number}.safetensors").write_bytes(SHARD + bytes([number]))
+    with local_bucket.running(tmp_path / "home", BucketSpec(models="gs://models", scratch="gs://scratch")):
+        storage.upload(source, URI)
+        yield source
+
+
+def begin(tmp_path: Path) -> arrival.Arrival:
+    return arrival.begin(URI, tmp_path / "here", lambda _: None)
+
+
+def test_small_files_and_headers_come_first_and_no_shard_may_be_read(bucket: Path, tmp_path: Path) -> None:
+    found = begin(tmp_path)
+    assert (found.folder / "config.json").read_text() == '{"a": 1}'
+    for path in found.shards:
+        there = (found.folder / path).read_bytes()
+        assert len(there) == len(SHARD) + 1 and there[: 8 + len(HEADER)] == SHARD[: 8 + len(HEADER)] and there != (bucket / path).read_bytes()
+        assert not arrival.is_here(found.folder, path)
+    assert not (found.folder / MANIFEST).exists()
+
+
+def test_a_shard_is_marked_when_its_bytes_are_the_published_ones_and_the_manifest_comes_last(bucket: Path, tmp_path: Path, monkeypatch) -> None:
+    found, seen = begin(tmp_path), []
+    verify = arrival.Arrival._verify
+
+    def watched(self: arrival.Arrival, path: str) -> None:
+        assert not arrival.is_here(self.folder, path) and not (self.folder / MANIFEST).exists()
+        verify(self, path)
+        seen.append((path, (self.folder / path).read_bytes() == (bucket / path).read_bytes(), arrival.is_here(self.folder, path)))
+
+    monkeypatch.setattr(arrival.Arrival, "_verify", watched)
+    found.start().join(60)
+    assert found.problem is None and sorted(seen) == [(path, True, True) for path in found.shards]
+    assert storage.complete_here(found.folder, found.manifest) and not (found.folder / arrival.ARRIVING).exists()
+    again = begin(tmp_path)
+    again.start().join(60)
+    assert again.shards == [] and again.problem is None, "the next start finds everything"
+    assert storage.download(URI, found.folder) == found.manifest
+
+
+def test_a_byte_that_is_flipped_on_the_way_is_refused_and_never_marked(bucket: Path, tmp_path: Path, monkeypatch) -> None:
+    found, receive = begin(tmp_path), wire.receive
+
+    def flipped(uri: str, path: str, start: int, end: int, generation: int = 0) -> int:
+        got = receive(uri, path, start, end, generation)
+        if path.endswith("model-2.safetensors"):
+            with Path(path).open("r+b") as file:
+                file.seek(1_000_000)
+                byte = file.read(1)[0]
+                file.seek(1_000_000)
+                file.write(bytes([byte ^ 1]))
+        return got
+
+    monkeypatch.setattr(wire, "receive", flipped)
+    found.start().join(60)
+    assert isinstance(found.problem, UserError) and "model-2.safetensors arrived damaged" in found.problem.found
+    assert arrival.is_here(found.folder, "model-1.safetensors") and not arrival.is_here(found.folder, "model-2.safetensors")
+    assert not (found.folder / MANIFEST).exists()
+    monkeypatch.setattr(wire, "receive", receive)
+    again = begin(tmp_path)
+    assert again.shards == ["model-2.safetensors"], "what was right is kept"
+    again.rest()
+    assert (again.folder / "model-2.safetensors").read_bytes() == (bucket / "model-2.safetensors").read_bytes()
+
+
+def test_an_object_that_somebody_replaced_is_refused_before_anything_starts(bucket: Path, tmp_path: Path) -> None:
+    generation = next(item.generation for item in storage.listing(URI) if item.path == "model-1.safetensors")
+    storage.write(f"{URI}/model-1.safetensors", SHARD + b"x", generation=generation)
+    with pytest.raises(UserError, match="is another object") as error:
+        begin(tmp_path)
+    assert "restore its older version" in error.value.fix and not (tmp_path / "here").exists()
+
+
+def test_an_object_that_is_replaced_while_it_arrives_is_refused(bucket: Path, tmp_path: Path) -> None:
+    found = begin(tmp_path)
+    generation = next(item.generation for item in storage.listing(URI) if item.path == "model-1.safetensors")
+    storage.write(f"{URI}/model-1.safetensors", SHARD[:-1] + b"xy", generation=generation)
+    found.start().join(60)
+    assert isinstance(found.problem, Exception) and not arrival.is_here(found.folder, "model-1.safetensors")
+
+
+def test_a_shard_whose_crc32c_was_kept_is_refused(bucket: Path, tmp_path: Path) -> None:
+    """Whoever may write the bucket can keep a CRC32C: added anywhere, its own polynomial changes nothing."""
+    content, at = (bucket / "model-1.safetensors").read_bytes(), 1_000_000
+    pattern = (1 | 0x82F63B78 << 1).to_bytes(5, "little")
+    evil = content[:at] + bytes(byte ^ more for byte, more in zip(content[at : at + 5], pattern, strict=True)) + content[at + 5 :]
+    generation = next(item.generation for item in storage.listing(URI) if item.path == "model-1.safetensors")
+    storage.write(f"{URI}/model-1.safetensors", evil, generation=generation)
+    found = begin(tmp_path)
+    found.start().join(60)
+    assert isinstance(found.problem, UserError) and "SHA-256" in found.problem.expected
+    assert not arrival.is_here(found.folder, "model-1.safetensors") and not (found.folder / MANIFEST).exists()
+    (found.folder / "model-1.safetensors").write_bytes(evil)
+    assert begin(tmp_path).shards == ["model-1.safetensors"], "nor is it taken from a start that was cut off"
+
+
+@pytest.mark.parametrize("length", [0, 1 << 40])
+def test_a_shard_that_is_no_safetensors_file_is_refused(bucket: Path, tmp_path: Path, length: int) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")
+    storage.upload(folder, "gs://models/other")
+    with pytest.raises(UserError, match="has a header of"):
+        arrival.begin("gs://models/other", tmp_path / "there", lambda _: None)
