@@ -49,7 +49,7 @@ def test_nothing_but_infra_and_tests_imports_infra() -> None:
 
 
 #: room (or loose file) -> what it may import besides the words everything shares. An arrow that is not here is a change of design: argue for it in the commit.
-WORDS = {"spec", "errors", "outside", "log", "processes", "pipeline", "identity", "environments"}
+WORDS = {"spec", "fields", "errors", "outside", "log", "processes", "pipeline", "identity", "environments"}
 ARROWS = {
     "training": {"artifacts"},
     "compression": {"artifacts", "training"},
@@ -85,7 +85,7 @@ def test_rooms_import_only_where_an_arrow_is_allowed() -> None:
 
 
 def test_few_files_are_loose() -> None:
-    assert len([file for file in tracked() if file.parts[0] == "runners" and len(file.parts) == 2]) <= 13
+    assert len([file for file in tracked() if file.parts[0] == "runners" and len(file.parts) == 2]) <= 14
 
 
 def test_the_spec_reaches_neither_torch_nor_click_nor_pulumi() -> None:
