@@ -91,8 +91,10 @@ class Identities(pulumi.ComponentResource):
 
     def _training(self, buckets: Buckets) -> None:
         self._on_bucket("train-reads-models", self.trainer, buckets.models, "roles/storage.objectViewer")
-        # What is served is promoted by a person, and datasets are published by one: a training VM may write neither, not even the first.
-        self._on_bucket("train-adds-models", self.trainer, buckets.models, "roles/storage.objectCreator", but=("production.json", "datasets/"))
+        # What is served is promoted by a person; datasets and a server's compiled code are published by one: a training VM may write none of them,
+        # not even the first.
+        persons = ("production.json", "datasets/", "compiled/")
+        self._on_bucket("train-adds-models", self.trainer, buckets.models, "roles/storage.objectCreator", but=persons)
         # Overwriting needs the right to delete: granted for the registry and for reports alone.
         self._on_bucket("train-changes-registry", self.trainer, buckets.models, "roles/storage.objectUser", prefixes=("registry/", "runs/"))
         self._on_bucket("train-reads-specs", self.trainer, buckets.scratch, "roles/storage.objectViewer", prefixes=("specs/",))

@@ -106,6 +106,7 @@ def begin(uri: str, folder: Path, check: Callable[[Manifest], None]) -> Arrival:
                 "somebody changed it: restore its older version (gcloud storage ls -a), or publish the model again under a new name",
             )
     generations = {path: stored[path].generation for path in manifest.files}
+    _remove_others(folder, manifest)
     if storage.complete_here(folder, manifest):
         return Arrival(uri, folder, manifest, generations, [])
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -140,6 +141,15 @@ def mark(folder: Path, path: str) -> None:
 def is_here(folder: Path, path: str) -> bool:
     """Whether a shard may be read: marked, or in a folder that is complete."""
     return not (folder / ARRIVING).exists() or (folder / ARRIVING / path).exists()
+
+
+def _remove_others(folder: Path, manifest: Manifest) -> None:
+    """vLLM loads every shard that it finds: also one that an earlier model left, or somebody put there."""
+    kept = {MANIFEST, *manifest.files}
+    for path in [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()]:
+        name = path.relative_to(folder)
+        if name.as_posix() not in kept and name.parts[0] != ARRIVING:
+            path.unlink()
 
 
 def _missing(folder: Path, manifest: Manifest) -> set[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,6 +121,56 @@ def test_a_shard_whose_crc32c_was_kept_is_refused(bucket: Path, tmp_path: Path) 
     assert not arrival.is_here(found.folder, "model-1.safetensors") and not (found.folder / MANIFEST).exists()
     (found.folder / "model-1.safetensors").write_bytes(evil)
     assert begin(tmp_path).shards == ["model-1.safetensors"], "nor is it taken from a start that was cut off"
+
+
+#: Ends itself before the n-th step of an arrival, as a machine that is taken away.
+KILLED = """
+import itertools, os, signal, sys
+from pathlib import Path
+from runners import outside
+from runners.artifacts import arrival, wire
+
+steps, last = itertools.count(), int(sys.argv[3])
+def counted(function):
+    def call(*values, **named):
+        if next(steps) >= last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*values, **named)
+    return call
+for module, name in ((wire, "receive"), (arrival, "describe"), (arrival, "mark"), (outside, "sync"), (outside, "write_durably"), (arrival.shutil, "rmtree")):
+    setattr(module, name, counted(getattr(module, name)))
+arrival.begin(sys.argv[1], Path(sys.argv[2]), lambda _: None).rest()
+print(next(steps))
+"""
+
+
+def test_a_start_that_is_killed_at_any_step_goes_on(bucket: Path, tmp_path: Path) -> None:
+    def start(folder: Path, last: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", KILLED, URI, str(folder), str(last)], capture_output=True, text=True, timeout=120, check=False)
+
+    steps = int(start(tmp_path / "whole", 1000).stdout)
+    assert steps > 12
+    for last in (2, 7, *range(9, steps)):
+        folder = tmp_path / f"killed-{last}"
+        assert start(folder, last).returncode == -signal.SIGKILL, last
+        for path in ("model-1.safetensors", "model-2.safetensors"):
+            assert not arrival.is_here(folder, path) or (folder / path).read_bytes() == (bucket / path).read_bytes(), (last, path)
+        again = arrival.begin(URI, folder, lambda _: None)
+        again.rest()
+        assert storage.complete_here(folder, again.manifest) and not (folder / arrival.ARRIVING).exists(), last
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_a_shard_that_nobody_published_is_removed_before_anything_starts(bucket: Path, tmp_path: Path, is_complete: bool) -> None:
+    """vLLM would load it with the others."""
+    if is_complete:
+        begin(tmp_path).rest()
+    (tmp_path / "here" / "more").mkdir(parents=True)
+    for name in ("model-3.safetensors", "more/model.safetensors"):
+        (tmp_path / "here" / name).write_bytes(SHARD)
+    found = begin(tmp_path)
+    found.rest()
+    assert {path.name for path in found.folder.rglob("*") if path.is_file()} == {*found.manifest.files, MANIFEST}
 
 
 @pytest.mark.parametrize("length", [0, 1 << 40])

@@ -15,6 +15,7 @@ from runners import serve
 from runners.artifacts import layout, registry, storage
 from runners.errors import UserError
 from runners.outside import digest
+from runners.serving import compiled
 from runners.vm import cloud as vm_cloud
 from runners.vm import facts, state, steps
 from tests.storage_iam import Policy, acting_as, condition, needs
@@ -68,6 +69,27 @@ def test_a_server_reads_everything_it_may_find_missing(cloud: Cloud, policy: Pol
         assert not front.refused
 
 
+def test_a_server_loads_its_model_while_it_arrives_and_leaves_what_it_compiled(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
+    planned = registry.resolve(cloud.spec("serve-l4"), serving=True)
+    code = tmp_path / "work/cache/vllm/torch_compile_cache/ab12"
+    code.mkdir(parents=True)
+    (code / "graph.py").write_text("compiled")
+    with acting_as("elson-serve", policy) as front:
+        folder, _, arrival = serve.begin_model(planned, tmp_path / "work")
+        assert arrival is not None
+        arrival.rest()
+        assert storage.complete_here(folder, arrival.manifest)
+        assert compiled.keep(planned, tmp_path / "work", None, "serve-1") is not None
+        assert not front.refused
+        with pytest.raises(UserError, match="no access"):
+            compiled.publish(cloud.buckets, "serve-1")
+    assert compiled.published(planned) is None
+    compiled.publish(cloud.buckets, "serve-1")
+    named = planned.model_copy(update={"serve": planned.serve.model_copy(update={"compiled": compiled.published(planned)})})
+    with acting_as("elson-serve", policy) as front:
+        assert compiled.fetch(named, tmp_path / "other", None) and not front.refused
+
+
 def test_a_training_reads_writes_and_publishes(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
     with acting_as("elson-train", policy) as front:
         assert registry.complete(cloud.buckets, "a-model-v1", "dora-1") is None
@@ -87,11 +109,13 @@ def test_a_training_reads_writes_and_publishes(cloud: Cloud, policy: Policy, tmp
         ("elson-train", "models/first-q4/weights.txt"),
         ("elson-train", "models/production.json"),
         ("elson-train", "models/datasets/data-0123456789abcdef/train.jsonl"),
+        ("elson-train", "models/compiled/compiled-0123456789abcdef/manifest.json"),
         ("elson-train", "scratch/specs/0123456789abcdef.json"),
         ("elson-train", "scratch/jobs/serve-1/state.json"),
         ("elson-train", "scratch/functions/stop.zip"),
         ("elson-train", "scratch/builds/source.tgz"),
         ("elson-serve", "models/new-v1/weights.bin"),
+        ("elson-serve", "models/compiled/compiled-0123456789abcdef/manifest.json"),
         ("elson-serve", "scratch/jobs/qdora-1/state.json"),
         ("elson-serve", "scratch/staging/qdora-1/x"),
         ("elson-build", "scratch/specs/0123456789abcdef.json"),
