@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -96,15 +97,28 @@ def measure(request: LoadRequest, key: str, out: Path) -> list[Level]:
             file = out / f"concurrency-{concurrency}.json"
             file.unlink(missing_ok=True)
             command = [str(environments.python("serve")), str(program), *bench_arguments(request, concurrency, file)]
-            done = subprocess.run(
-                command, env={**os.environ, **quiet, "OPENAI_API_KEY": key}, capture_output=True, text=True, check=False, timeout=_BENCH_TIMEOUT_S
-            )
+            environment = {**os.environ, **quiet, "OPENAI_API_KEY": key}
+            try:
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=_BENCH_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                raise CannotMeasure(f"concurrency {concurrency} took over {_BENCH_TIMEOUT_S} s", "a level in that time", "ask for fewer --requests") from None
             if done.returncode or not file.exists():
                 last = " | ".join((done.stderr or done.stdout).strip().splitlines()[-2:])[-400:]
                 raise CannotMeasure(f"vllm bench serve ended with code {done.returncode}: {last}", "a server that answers", "elson load --help")
-            levels.append(read_level(concurrency, json.loads(file.read_text())))
-            meter.advance(tokens_per_s=round(levels[-1].tokens_per_s, 1))
+            level = read_level(concurrency, json.loads(file.read_text()))
+            if not level.completed:
+                why = f"none of {level.failed} requests was answered: {first_error(done.stdout)}"
+                raise CannotMeasure(why, f"a server at {request.api_url}", "see its address, the model's name, and the key in ELSON_API_KEY")
+            levels.append(level)
+            meter.advance(tokens_per_s=round(level.tokens_per_s, 1))
     return levels
+
+
+def first_error(said: str) -> str:
+    """Why the first request failed, out of what `bench serve` prints: one line, or a traceback, whose last line tells."""
+    found = re.search(r"^Error 0: (.*?)(?=^Error 1: |^=|\Z)", said, re.MULTILINE | re.DOTALL)
+    lines = found[1].strip().splitlines() if found else []
+    return lines[-1][:300] if lines else "it does not say why"
 
 
 def write_page(file: Path, request: LoadRequest, levels: Sequence[Level], floor_ms: float | None) -> None:

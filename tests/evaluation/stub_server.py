@@ -97,7 +97,8 @@ class StubServer:
         begin = time.monotonic()
         asked = json.loads(body)
         self.play.seen.append(asked)
-        prompt = asked["messages"][-1]["content"]
+        said = asked["messages"][-1]["content"]
+        prompt = said if isinstance(said, str) else "".join(part["text"] for part in said)
         self._attempts[prompt] += 1
         what = self.play.fail(self._order.get(prompt, -1), self._attempts[prompt])
         if isinstance(what, int):
