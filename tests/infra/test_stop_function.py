@@ -24,7 +24,7 @@ class Compute(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.sizes = {("regions/us-central1", "elson-train-0b75369b"): 1, ("zones/us-central1-a", "elson-old"): 1, ("regions/us-central1", "somebody-elses"): 3}
         self.sizes["regions/us-central1", "elson-serve-done"] = 0
-        self.broken: set[str] = set()
+        self.broken: dict[str, str] = {}
         self.calls: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -51,15 +51,17 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         *_, scope_kind, scope, _, name, verb = path.split("/")
         assert (verb, query) == ("resize", "size=0")
-        if name in self.server.broken:
+        if (how := self.server.broken.get(name)) == "busy":
             return self._answer(503, {"error": "busy"})
+        if how:
+            return self._answer(200, {"status": "DONE"}, how)
         self.server.sizes[f"{scope_kind}/{scope}", name] = 0
         return self._answer(200, {"status": "DONE"})
 
-    def _answer(self, code: int, value: Any) -> None:
-        body = json.dumps(value).encode()
+    def _answer(self, code: int, value: Any, how: str = "") -> None:
+        body = b"<html>" if how == "no JSON" else json.dumps(value).encode()
         self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) + 100 * (how == "cut off")))
         self.end_headers()
         self.wfile.write(body)
 
@@ -110,8 +112,9 @@ def test_within_the_budget_nothing_happens(notice: dict[str, float], function: M
     assert compute.calls == []
 
 
-def test_a_group_that_refuses_keeps_the_message_and_not_the_others(function: ModuleType, compute: Compute) -> None:
-    compute.broken.add("elson-train-0b75369b")
+@pytest.mark.parametrize("how", ["busy", "cut off", "no JSON"])
+def test_a_group_that_refuses_keeps_the_message_and_not_the_others(how: str, function: ModuleType, compute: Compute) -> None:
+    compute.broken["elson-train-0b75369b"] = how
     with pytest.raises(RuntimeError, match="elson-train-0b75369b"):
         function.stop(message(costAmount=60.0, budgetAmount=50.0))
     assert compute.sizes["zones/us-central1-a", "elson-old"] == 0

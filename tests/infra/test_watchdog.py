@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ class Cloud(ThreadingHTTPServer):
         self.objects: dict[str, tuple[str, str]] = {}
         self.broken: set[str] = set()
         self.ids = {"elson-train-1": "77"}
+        self.sent, self.cut = 0, ""
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -148,14 +150,15 @@ class Handler(BaseHTTPRequestHandler):
             del cloud.objects[name]
             return self._answer(204, None)
         content, updated = cloud.objects[name]
-        return self._answer(200, content if query.get("alt") else {"updated": updated})
+        return self._answer(200, content if query.get("alt") else {"updated": updated, "size": str(len(content))})
 
     do_GET = do_POST = do_DELETE = _handle
 
     def _answer(self, code: int, value: Any) -> None:
         body = b"" if value is None else value.encode() if isinstance(value, str) else json.dumps(value).encode()
+        self.server.sent += len(body)
         self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) + (100 if self.server.cut and self.server.cut in self.path else 0)))
         self.end_headers()
         self.wfile.write(body)
 
@@ -206,12 +209,45 @@ def test_a_job_that_reports_lives_until_its_templates_bound(cloud: Cloud) -> Non
     assert cloud.sizes["elson-train-1"] == 0
 
 
-@pytest.mark.parametrize("content", ["", "{not JSON", "[]", '{"status": ["x"], "groups": {"elson-train-1": "77"}, "vms": 5, "minutes": "a", "at": 7}', "null"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{not JSON",
+        "[]",
+        "[" * 100_000,
+        '{"status":' * 100_000,
+        "9" * 5000,
+        "\x00",
+        '{"status": ["x"], "groups": {"elson-train-1": "77"}, "vms": 5, "minutes": "a", "at": 7}',
+        "null",
+    ],
+)
 def test_a_state_or_a_memory_that_cannot_be_read_stops_no_look(content: str, cloud: Cloud) -> None:
     cloud.objects["jobs/job-1/state.json"] = (content, datetime.now(UTC).isoformat())
     cloud.objects["watchdog/elson-train-1.json"] = (content, "")
+    cloud.sizes["elson-other"] = 1
     assert main.watch(None) == "ok"
-    assert cloud.sizes["elson-train-1"] == 1
+    assert cloud.sizes["elson-train-1"] == 1 and "watchdog/elson-other.json" in cloud.objects
+
+
+def test_a_state_larger_than_the_functions_memory_is_not_fetched(cloud: Cloud) -> None:
+    """A thief of the training VM writes it; the bounds of every other group hold on the watchdog's looks."""
+    cloud.objects["jobs/job-1/state.json"] = ('{"status": "done"' + " " * (2 << 20) + "}", datetime.now(UTC).isoformat())
+    main.watch(None)
+    aged(cloud, 18)
+    assert main.watch(None) == "ok" and cloud.sizes["elson-train-1"] == 1
+    assert cloud.sent < 1 << 20
+
+
+@pytest.mark.parametrize("cut", ["state.json", "watchdog%2Felson-train-1", "elson-train-1/listManaged"])
+def test_an_answer_that_is_cut_off_is_one_groups_trouble(cut: str, cloud: Cloud) -> None:
+    cloud.objects["jobs/job-1/state.json"] = ('{"status": "running"}', datetime.now(UTC).isoformat())
+    main.watch(None)
+    cloud.sizes["elson-other"], cloud.cut = 1, cut
+    with contextlib.suppress(RuntimeError):  # the call is an error in the logs
+        main.watch(None)
+    assert "watchdog/elson-other.json" in cloud.objects and cloud.sizes["elson-train-1"] == 1
 
 
 def test_a_group_made_again_under_its_name_is_another(cloud: Cloud) -> None:

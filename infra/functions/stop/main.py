@@ -5,6 +5,7 @@ makes Pub/Sub deliver the message again, so a group that could not be resized is
 """
 
 import base64
+import http.client
 import json
 import os
 import urllib.request
@@ -27,7 +28,7 @@ def stop(request: Any) -> str:
         try:
             _call("POST", f"{COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{name}/resize?size=0", token)
             _say("WARNING", "budget used up: group resized to 0", group=name, scope=scope, cost=notice["costAmount"], budget=notice["budgetAmount"])
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             failed.append(name)
             _say("ERROR", "a group could not be resized", group=name, problem=str(error))
     if failed:

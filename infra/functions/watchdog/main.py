@@ -8,6 +8,7 @@ template, ages and counts from its own memory (``watchdog/<group>.json`` in the 
 written, and whether the job is over. Raising makes the call an error in the logs; the next look comes anyway.
 """
 
+import http.client
 import json
 import os
 import urllib.error
@@ -28,6 +29,8 @@ SILENT_MINUTES = 20
 ENDING_MINUTES = 15
 #: Bounds of a group whose template cannot be read: those of the default training.
 DEFAULT_BOUNDS = (150, 7)
+#: A larger state of a job is not fetched: a VM's account may write it.
+MOST_BYTES = 1 << 20
 OVER = ("done", "failed", "deadline")
 
 
@@ -232,6 +235,8 @@ def _state(job: str, token: str) -> dict[str, Any] | None:
         found = _call("GET", _object(f"jobs/{job}/state.json"), token)
     except OSError as error:
         return {} if getattr(error, "code", 0) == 404 else None
+    if int(found.get("size", 0)) > MOST_BYTES:
+        return {"updated": found["updated"], "status": ""}
     try:
         content = _call("GET", f"{_object(f'jobs/{job}/state.json')}?alt=media", token)
         status = content.get("status") if isinstance(content, dict) else ""
@@ -267,11 +272,17 @@ def _token() -> str:
 
 
 def _call(method: str, url: str, token: str, body: bytes = b"") -> dict[str, Any]:
+    """Raises OSError for an answer that is an error or cut off, ValueError for one that is no JSON: one group's objects never hide the others."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Length": str(len(body))}
     request = urllib.request.Request(url, data=body or None, method=method, headers=headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        text = answer.read()
-    parsed: dict[str, Any] = json.loads(text) if text else {}
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+        parsed: dict[str, Any] = json.loads(text) if text else {}
+    except http.client.HTTPException as error:
+        raise OSError(repr(error)) from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
     return parsed
 
 
