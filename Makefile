@@ -61,7 +61,7 @@ test-gpu: environments
 
 # The whole job, killed at every stage boundary and resumed.
 test-job: environments
-	$(PY) -m pytest tests/job
+	$(PY) -m pytest tests/job -n 2
 
 # Real systemd, guest agent, dockerd and registry in a simulated VM; needs root and `make system`.
 test-vm: environments

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -104,12 +105,18 @@ def left_behind(home: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Ended]]:
-    """One uninterrupted run of everything, shared by the tests that only look."""
-    home = tmp_path_factory.mktemp("whole")
-    ended = job(home)
-    assert ended.code == 0, ended.stderr[-4000:]
-    yield home, ended
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """One uninterrupted run of everything, for the tests that only look (others copy it). The workers of pytest-xdist share it: the first makes it."""
+    folder = tmp_path_factory.getbasetemp()
+    home = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "whole"
+    kept = home.with_suffix(".json")
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            ended = job(home)
+            assert ended.code == 0, ended.stderr[-4000:]
+            kept.write_text(json.dumps(asdict(ended)))
+    return home, Ended(**json.loads(kept.read_text()))
 
 
 @pytest.fixture(scope="session")

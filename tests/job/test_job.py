@@ -35,6 +35,13 @@ def digests(home: Path, kind: str) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in models(home)[kind].glob("*.safetensors")}
 
 
+def copied(home: Path, folder: Path) -> Path:
+    """A copy of the finished run, to go on with."""
+    for part in ("bucket", "work"):
+        shutil.copytree(home / part, folder / "home" / part)
+    return folder / "home"
+
+
 def test_everything_is_published_with_record_and_manifest(whole: tuple[Path, Ended]) -> None:
     home, _ = whole
     found = models(home)
@@ -80,8 +87,8 @@ def test_no_process_is_left_and_no_secret_is_logged(whole: tuple[Path, Ended]) -
     assert "Bearer" not in ended.stderr
 
 
-def test_second_run_finds_everything_done(whole: tuple[Path, Ended]) -> None:
-    home, first = whole
+def test_second_run_finds_everything_done(whole: tuple[Path, Ended], tmp_path: Path) -> None:
+    home, first = copied(whole[0], tmp_path), whole[1]
     second = job(home)
     assert second.code == 0, second.stderr[-3000:]
     assert set(second.summary["skipped"]) == {"base", "train", "merge", "quantize", "evaluate"}
@@ -126,9 +133,7 @@ def test_killed_at_each_boundary_and_inside_then_the_same_weights(whole: tuple[P
 @pytest.mark.timeout(1800)
 def test_base_and_tuned_are_asked_the_same_cases_though_killed_twice(whole: tuple[Path, Ended], tmp_path: Path) -> None:
     """The base's answers survive a SIGKILL among them; finished evaluations are taken from the bucket; then each model is beside the others in the report."""
-    home, compared = tmp_path / "home", profile(tmp_path, evaluate={"compared_cases": 1})
-    for part in ("bucket", "work"):
-        shutil.copytree(whole[0] / part, home / part)
+    home, compared = copied(whole[0], tmp_path), profile(tmp_path, evaluate={"compared_cases": 1})
     first = job(home, profile=compared, kill_when=lambda row: row.get("message") == "cases" and row.get("done", 0) >= 5)
     assert first.code == -9, first.stderr[-3000:]
     second = job(home, profile=compared, kill_when=at("stage 8 of 9: serve"))
@@ -150,9 +155,9 @@ def test_base_and_tuned_are_asked_the_same_cases_though_killed_twice(whole: tupl
     assert {json.loads(file.read_text())["model"]["id"].split("-")[0] for file in kept} == {"base", "merged", "qdora"}
 
 
-def test_redone_from_a_stage_and_kept_serving_until_interrupted(whole: tuple[Path, Ended]) -> None:
+def test_redone_from_a_stage_and_kept_serving_until_interrupted(whole: tuple[Path, Ended], tmp_path: Path) -> None:
     """``--from quantize --keep-serving``: earlier stages are kept, the server answers with its key and to nobody else, Ctrl-C ends it."""
-    home, before = whole[0], digests(whole[0], "qdora")
+    home, before = copied(whole[0], tmp_path), digests(whole[0], "qdora")
     seen: dict[str, object] = {}
 
     def try_it(pid: int) -> None:
