@@ -77,7 +77,7 @@ class Proxy:
             if place[2] is not None and self._generation(place[0], place[1]) != place[2]:
                 return 412, [("Content-Type", "application/json")], b'{"error": {"code": 412, "message": "conditionNotMet"}}'
             answer = self._forward(method, target, headers, body)
-            if query.get("uploadType") == "resumable" and answer[0] == 200:
+            if query.get("uploadType") == "resumable" and "upload_id" not in query and answer[0] == 200:
                 location = next(value for key, value in answer[1] if key.lower() == "location")
                 upload = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(location).query))["upload_id"]
                 self.sessions[upload] = (place[0], place[1], place[2] if place[2] is not None else -1)

@@ -40,6 +40,8 @@ def test_the_stand_in_holds_the_preconditions_that_the_emulator_ignores(buckets:
         blob.rewrite(storage.client().bucket("scratch").blob("other"), if_generation_match=0, retry=None)
     with pytest.raises(storage.Conflict), storage.explained("gs://scratch/there"):
         blob.delete(if_generation_match=1, retry=None)
+    place = storage.client().bucket("scratch").blob("session").create_resumable_upload_session(size=10, if_generation_match=0, retry=None)
+    assert wire.session().put(place, data=(folder / "small").read_bytes()).status_code == 200, "the last call of a session gets its answer"
     place = storage.client().bucket("scratch").blob("late").create_resumable_upload_session(size=10, if_generation_match=0, retry=None)
     storage.write(f"{buckets.scratch}/late", b"meanwhile", generation=0)
     assert wire.session().put(place, data=(folder / "small").read_bytes()).status_code == 412, "a session is held to its condition at its end, too"

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from runners.corpus import cluster, near
 from runners.corpus.build import CONTENT, build
 from runners.corpus.words import Sets
 from runners.errors import UserError
+from runners.spec import BucketSpec
 from tests.corpus.test_build import project, rows, spec
 
 CASE = rows(1)[0]["question"]
@@ -40,6 +42,21 @@ def test_tasks_make_the_dataset_of_one_machine(tmp_path: Path, root: Path) -> No
     assert alone.statistics["dropped"]["leak"] and alone.statistics["dropped"]["near_duplicate"] and alone.statistics["rejected"]["rows"]
     assert together.dataset_id == alone.dataset_id
     assert all((together.folder / name).read_bytes() == (alone.folder / name).read_bytes() for name in CONTENT)
+
+
+def test_the_tasks_meet_in_a_bucket_and_go_on_from_there(tmp_path: Path, root: Path, buckets: BucketSpec) -> None:
+    fsspec.get_filesystem_class("gs").clear_instance_cache()  # it keeps the address of another test's bucket
+    alone = build(spec(drop_leaks=True), root, tmp_path / "alone")
+    mine = job(root, f"{buckets.scratch}/work", tasks=2)
+    together = cluster.run(mine, tmp_path / "together", workers=2)
+    assert together.dataset_id == alone.dataset_id
+    bucket, place = fsspec.core.url_to_fs(mine.place)
+    bucket.invalidate_cache()
+    assert len(bucket.glob(f"{place}/batches/*.npz")) == 4
+    bucket.rm([f"{place}/near/pairs-00001.npy", f"{place}/logs/near/completions/00001"])
+    with pytest.raises(UserError, match="1 of 4 results are missing in gs://scratch/work"):
+        cluster.finish(mine, tmp_path / "again")
+    assert cluster.run(mine, tmp_path / "again", workers=1).dataset_id == alone.dataset_id
 
 
 def test_what_is_done_is_not_done_again_and_what_is_missing_is_said(tmp_path: Path, root: Path) -> None:
