@@ -22,6 +22,7 @@ from runners.errors import Temporary, UserError, did_you_mean
 COMMANDS = {
     "new": ("runners.commands.new", "new", "Write a project of your own: Pulumi program, stacks, images, data."),
     "run": ("runners.commands.run", "run", "Run the whole job on this machine: data, train, merge, quantize, serve, evaluate, report."),
+    "sweep": ("runners.commands.sweep", "sweep", "Train a grid of settings on this machine, and list them by held-out loss."),
     "data": ("runners.commands.data", "data", "Build, check and describe datasets."),
     "base": ("runners.commands.base", "base", "Make or publish a base model."),
     "train": ("runners.commands.stages", "train", "Train the adapter that a spec describes, and publish it."),
@@ -50,7 +51,7 @@ COMMANDS = {
 #: Packages that only the environments of the stages have.
 _OF_STAGES = {"torch", "transformers", "peft", "accelerate", "gguf", "awq", "llmcompressor", "vllm", "tokenizers", "safetensors"}
 #: Commands that read files of a project (locks, images, stacks) beside the package.
-IN_A_PROJECT = {"run", "init", "up", "down", "plan", "doctor", "images", "train", "merge", "quantize", "job"}
+IN_A_PROJECT = {"run", "sweep", "init", "up", "down", "plan", "doctor", "images", "train", "merge", "quantize", "job"}
 
 
 class CommandGroup(click.Group):

@@ -81,20 +81,14 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         until: the last stage to run.
     """
     local_bucket.make_home(home)
-    missing = [stage for stage in ("tools", "train", "quantize", "serve") if not environments.is_complete(stage)]
-    if missing:
-        raise UserError(
-            f"the environments {', '.join(missing)} are not installed, or older than their locks",
-            "all four",
-            f"python3 -m runners.installation {' '.join(missing)}",
-        )
+    need_environments("tools", "train", "quantize", "serve")
     job = Run(wanted, home, parts=_parts(wanted, until))
     job.work.mkdir(parents=True, exist_ok=True)
-    with local_bucket.running(home, wanted.buckets), _kept_log(job):
+    with local_bucket.running(home, wanted.buckets), kept_log(job):
         if redo_from in ("base", "data"):
             _throw_away(job, redo_from)
-        _base(job)
-        _data(job)
+        make_base(job)
+        make_data(job)
         job.spec = registry.resolve(job.spec)
         if redo_from not in (None, "base", "data"):
             _throw_away(job, redo_from)
@@ -115,6 +109,16 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         return _evaluated(job, served, keep_serving=keep_serving, redo_from=redo_from)
 
 
+def need_environments(*names: str) -> None:
+    """Raise UserError when an environment is not installed as its lock says."""
+    if missing := [name for name in names if not environments.is_complete(name)]:
+        raise UserError(
+            f"the environments {', '.join(missing)} are not installed, or older than their locks",
+            f"all of {', '.join(names)}",
+            f"python3 -m runners.installation {' '.join(missing)}",
+        )
+
+
 def _parts(wanted: Spec, until: str | None) -> tuple[str, ...]:
     """The parts that this run has: without a comparison where the spec asks for none."""
     parts = [part for part in PARTS if wanted.evaluate.compared_cases != 0 or not part.startswith("evaluate ")]
@@ -122,7 +126,7 @@ def _parts(wanted: Spec, until: str | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def _kept_log(job: Run) -> Iterator[None]:
+def kept_log(job: Run) -> Iterator[None]:
     """Every line of this run, its stages' too, also goes to a file: `elson view` follows it."""
     file = job.log_file
     file.unlink(missing_ok=True)
@@ -145,7 +149,7 @@ def _so_far(job: Run) -> dict[str, Any]:
     }
 
 
-def _base(job: Run) -> None:
+def make_base(job: Run) -> None:
     """Make the base model and publish it, if it is not there."""
     name = job.spec.base_model.name
     if (entry := registry.read(job.spec.buckets, name)) and entry.status == "ready":
@@ -162,12 +166,12 @@ def _base(job: Run) -> None:
     folder = job.work / "base-made"
     shutil.rmtree(folder, ignore_errors=True)
     with job.watch.phase("base"):
-        _process(job, "base", "train", ["base", "make", BASES[name], "--out", str(folder)])
+        process(job, "base", "train", ["base", "make", BASES[name], "--out", str(folder)])
         stages.publish_base(job.spec.buckets, folder, name)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _data(job: Run) -> None:
+def make_data(job: Run) -> None:
     """Build the dataset and publish it. Building takes a second or two, so it is always done: edited sources are noticed."""
     from runners.corpus import build
 
@@ -190,10 +194,10 @@ def _stage(job: Run, stage: str, uri: str, done: registry.Entry | None) -> None:
         return
     job.begin(stage)
     with job.watch.phase(stage):
-        _process(job, stage, STAGE[stage].image, [stage, "--spec", uri, "--work", str(job.work)])
+        process(job, stage, STAGE[stage].image, [stage, "--spec", uri, "--work", str(job.work)])
 
 
-def _process(job: Run, stage: str, environment: str, arguments: list[str]) -> None:
+def process(job: Run, stage: str, environment: str, arguments: list[str]) -> None:
     """Run ``python -m runners`` in a stage's environment; its error is ours."""
     command = [str(environments.python(environment)), "-m", "runners", *arguments]
     own = {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false", CHILD: "1"}

@@ -43,15 +43,16 @@ Watch = Callable[[dict], bool]
 def job(
     home: Path,
     *arguments: str,
+    command: str = "run",
     profile: str = "tiny",
     kill_when: Watch | None = None,
     act_when: tuple[Watch, Callable[[int], None]] | None = None,
     env: dict | None = None,
 ) -> Ended:
-    """``elson run`` in a process group of its own; SIGKILL to all of it at the first log line that ``kill_when`` accepts."""
-    command = [sys.executable, "-m", "runners", "run", "--profile", profile, "--home", str(home), "--json", *arguments]
+    """``elson run`` (or another ``command``) in a process group of its own; SIGKILL to all of it at the first log line that ``kill_when`` accepts."""
+    called = [sys.executable, "-m", "runners", command, "--profile", profile, "--home", str(home), "--json", *arguments]
     environment = {**os.environ, "ELSON_PROGRESS_EVERY_S": "0", "ELSON_STORAGE_RETRY_S": "3", "OMP_NUM_THREADS": "1", **(env or {})}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(called, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     ended, acted = Ended(0, ""), False
     assert process.stderr
     assert process.stdout

@@ -46,7 +46,7 @@ CALLS = {
     "quantize": ["--spec", "x"], "job": ["--spec", "x"], "serve": ["--spec", "gs://nowhere.invalid/x.json"], "data": ["build"], "evaluate": ["--dry-run"],
     "models": ["ls"], "status": [], "retry": ["x"], "prices": ["show"], "base": ["make", "tiny", "--out", "made"], "key": ["rotate"], "new": ["."],
     "compare": ["a", "b"], "init": ["--dry-run"], "up": ["train-h100", "--dry-run"], "down": ["train-h100", "--dry-run"],
-    "view": ["--export", "site"], "load": ["--api-url", "http://127.0.0.1:9", "--tokenizer", "."],
+    "view": ["--export", "site"], "sweep": ["--vary", "train.rank=8"], "load": ["--api-url", "http://127.0.0.1:9", "--tokenizer", "."],
 }  # fmt: skip
 
 
