@@ -9,6 +9,7 @@ Nothing is merged, quantized or served.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from runners.local.grid import Outcome, Taken, Varied
 from runners.local.run import ROOT, Run, kept_log, make_base, make_data, need_environments, process
 from runners.pipeline import ADAPTERS
 from runners.spec import DatasetSpec, Spec
+from runners.training.examples import read_rows
 
 #: The rows of a sweep, and what each took, beside its page.
 RESULTS = "sweep.json"
@@ -103,7 +105,7 @@ def _resolved(spec: Spec, dataset_id: str) -> Spec:
 
 
 def _pairs(folder: Path) -> int:
-    return sum(1 for _ in outside.read_jsonl(folder / "train.jsonl"))
+    return len(read_rows(folder, "train"))
 
 
 def _outcomes(spec: Spec, varied: Sequence[Varied], processor_s: dict[str, float]) -> list[Outcome]:
@@ -192,9 +194,13 @@ def _provide(job: Run, work: Path) -> None:
 
 
 def _last_error(file: Path) -> str:
-    """The first line of the error that ended a stage."""
-    said = [row for row in outside.read_jsonl(file) if row.get("severity") == "ERROR"] if file.exists() else []
-    return str(said[-1].get("message", "")).partition("\n")[0][:300] if said else ""
+    """The first line of the error that ended a stage; a killed process may have left half a line."""
+    said = ""
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            row = json.loads(line)
+            said = str(row["message"]) if row["severity"] == "ERROR" else said
+    return said.partition("\n")[0][:300]
 
 
 def _write(job: Run, made: Sweep) -> None:

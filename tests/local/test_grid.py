@@ -17,6 +17,7 @@ from runners.errors import UserError
 from runners.local import grid, sweep_report
 from runners.local.grid import MOST_RUNS, Outcome, Taken
 from runners.local.run import load_profile
+from runners.local.sweep import _last_error
 from runners.spec import ModelNames, Spec
 from tests import browser as real
 from tests.browser import Browser
@@ -223,3 +224,12 @@ def test_a_stack_is_planned_in_dollars_and_a_refused_size_is_named() -> None:
     assert first.rpartition("$")[2] == total.partition("$")[2].partition(",")[0], "what is refused is not in the sum"
     with pytest.raises(UserError, match="serve-l4 does not train"):
         CliRunner().invoke(cli, ["sweep", "-s", "serve-l4", "--offline", "--vary", "train.rank=64"], catch_exceptions=False)
+
+
+def test_the_reason_of_a_failure_is_read_from_a_log_with_half_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert _last_error(log) == ""
+    log.write_text(
+        '{"severity": "ERROR", "message": "first"}\n[]\n{"severity": "ERROR", "message": "a loss of NaN\\n  fix: lower it"}\n{"severity": "INFO", "mess'
+    )
+    assert _last_error(log) == "a loss of NaN"
