@@ -86,7 +86,9 @@ def _given(root: Path, paths: tuple[str, ...], any_category: bool, **options: An
 @click.option("--publish", is_flag=True, help="Publish it to the bucket as well.")
 @click.option("--name", help="Name to publish under. Default: the spec's dataset name.")
 @click.option("--tasks", type=int, help="Build as so many datatrove tasks that can be resumed; see --work, --workers, --slurm.")
-@click.option("--work", default=".elson/cluster", show_default=True, help="Folder where the tasks meet: a disk that all of them reach.")
+@click.option(
+    "--work", default=".elson/cluster", show_default=True, help="Folder where the tasks meet: on a disk that all of them reach, or gs://bucket/folder."
+)
 @click.option("--workers", type=int, default=2, show_default=True, help="Tasks at a time on this machine.")
 @click.option("--slurm", metavar="PARTITION", help="Submit the tasks to Slurm; the same command without it finishes the dataset.")
 @click.option("--json", "as_json", is_flag=True, help="Data for machines.")
