@@ -220,7 +220,7 @@ def plan_lines(grid: Sequence[Varied], outcomes: Sequence[Outcome], each: Sequen
     done, left = sum(one.status == "done" for one in outcomes), sum(one.status != "done" for one in outcomes)
     lines = [
         f"grid     {' × '.join(map(str, grid))}",
-        f"runs     {len(outcomes)} trainings: {done} done already, {left} to run",
+        f"runs     {len(outcomes)} training{'s' if len(outcomes) > 1 else ''}: {done} done already, {left} to run",
         f"time     {_time(each) if left else 'none: every training is done'}",
         "money    none: this machine does the work; -s train-h100 plans the same grid for the cloud",
     ]

@@ -131,10 +131,14 @@ def _record_of(spec: Spec, entry: registry.Entry) -> Record:
 
 
 def _finished(spec: Spec, processor_s: dict[str, float]) -> list[Taken]:
-    """What other trainings of this base model took here, in the same precision."""
-    entries = [one for one in registry.entries(spec.buckets) if one.kind in ADAPTERS and one.status == "ready" and spec.base_model.id]
-    records = [_record_of(spec, one) for one in entries if one.parents.get("base_model") == spec.base_model.id]
-    return [grid.taken(one, processor_s.get(one.id)) for one in records if one.metrics.get("precision") == spec.train.precision]
+    """What other trainings of this base model took here, in the same precision. A record of another release, or a damaged one, counts for nothing."""
+    found = []
+    for one in registry.entries(spec.buckets) if spec.base_model.id else ():
+        if one.kind in ADAPTERS and one.status == "ready" and one.parents.get("base_model") == spec.base_model.id:
+            with contextlib.suppress(UserError, ZeroDivisionError, *outside.WRONG_SHAPE):
+                record = _record_of(spec, one)
+                found += [grid.taken(record, processor_s.get(one.id))] if record.metrics["precision"] == spec.train.precision else []
+    return found
 
 
 def _processor_s(home: Path) -> dict[str, float]:

@@ -46,7 +46,7 @@ def document(spec: Spec, name: str, outcomes: Sequence[Outcome]) -> str:
 def _result(outcomes: Sequence[Outcome]) -> Html:
     done, failed = [one for one in outcomes if one.status == "done"], sum(one.status == "failed" for one in outcomes)
     left = len(outcomes) - len(done) - failed
-    status: Status = "bad" if failed and not left else "info" if left or not done else "good"
+    status: Status = "info" if left else "bad" if not done else "warn" if failed else "good"
     first, *rest = grid.remarks(outcomes)
     spent = sum(one.seconds or 0 for one in done)
     tiles = [
@@ -62,7 +62,9 @@ def _table(outcomes: Sequence[Outcome]) -> Html:
     cells = [
         (*row[:-1], page.badge(one.status, signs[one.status]), one.name or one.reason or None) for row, one in zip(rows, grid.ranked(outcomes), strict=True)
     ]
-    return page.section("Trainings", page.table((*headers[:-1], "status", "adapter"), cells, cards=True), intro="Lowest held-out loss first.")
+    return page.section(
+        "Trainings", page.table((*headers[:-1], "status", "adapter, or why there is none"), cells, cards=True), intro="Lowest held-out loss first."
+    )
 
 
 def _losses(outcomes: Sequence[Outcome]) -> Html | None:

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from runners.artifacts import registry
 from runners.artifacts.record import Phase, Record
 from runners.commands.cli import cli
 from runners.errors import UserError
 from runners.local import grid, sweep_report
 from runners.local.grid import MOST_RUNS, Outcome, Taken
 from runners.local.run import load_profile
-from runners.local.sweep import _last_error
-from runners.spec import ModelNames, Spec
+from runners.local.sweep import _finished, _last_error, _processor_s
+from runners.spec import BucketSpec, ModelNames, Spec
 from tests import browser as real
 from tests.browser import Browser
 
@@ -213,6 +214,44 @@ def test_a_page_of_any_state(after: tuple[float | None, ...], tmp_path: Path) ->
     waiting = [grid.outcome(trial, "", None) for trial in grid.trials(TINY, grid.varied(TINY, ["train.rank=64,128"]))]
     sweep_report.write(TINY, "tiny-1", [*outcomes(*after), *waiting] if after else waiting, tmp_path)
     assert "to run" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("after", "status"), [((6.0, 6.1), "good"), ((6.0, None), "warn"), ((None, None), "bad")])
+def test_the_banner_is_good_only_when_nothing_failed(after: tuple[float | None, ...], status: str) -> None:
+    assert f'class="banner {status}"' in sweep_report.document(TINY, "tiny-1", outcomes(*after))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"runs": 3}', '{"runs": [{}]}', '{"runs": [{"id": "x", "processor_s": "long"}]}'])
+def test_damaged_results_of_an_earlier_sweep_are_one_sentence(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "sweeps" / "tiny-1" / "sweep.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(UserError) as refused:
+        _processor_s(tmp_path)
+    assert str(tmp_path / "sweeps") in str(refused.value)
+    file.write_text('{"runs": [{"id": "a", "processor_s": 3}, {"id": "b", "processor_s": null}]}')
+    assert _processor_s(tmp_path) == {"a": 3.0}
+
+
+def test_records_of_another_release_do_not_stop_a_sweep(buckets: BucketSpec, tmp_path: Path) -> None:
+    good = record(6.0)
+    old = good.model_copy(update={"metrics": {"precision": "fp32"}})
+    other_spec = good.model_copy(update={"spec": {"train": {"lora_r": 8}}})
+    bf16 = good.model_copy(update={"metrics": {**good.metrics, "precision": "bf16"}})
+    for place, (base_id, text) in enumerate(
+        [
+            ("base-1", good.model_dump_json()),
+            ("base-1", "{}"),
+            *(("base-1", one.model_dump_json()) for one in (old, other_spec, bf16)),
+            ("base-2", good.model_dump_json()),
+        ]
+    ):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        (folder / "record.json").write_text(text)
+        registry.publish(buckets, folder, name=f"tiny-dora-{place}", stage_id=f"dora-{place}", kind="dora", parents={"base_model": base_id})
+    spec = TINY.model_copy(update={"buckets": buckets, "base_model": TINY.base_model.model_copy(update={"id": "base-1"})})
+    assert _finished(spec, {"dora-0": 7.5}) == [Taken(10.0, 80, 7.5)]
 
 
 def test_a_stack_is_planned_in_dollars_and_a_refused_size_is_named() -> None:
