@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from runners import outside
+
 _SECRET = re.compile(r"key|token$|secret|password|authorization", re.IGNORECASE)
 _MARKS = {"INFO": "·", "WARNING": "!", "ERROR": "✗"}
 #: Deprecations are for whoever writes the code; progress bars of libraries are drawn over ours.
@@ -73,7 +75,7 @@ def failure(message: str) -> None:
     """The error that ends a command: lines on a terminal and in a CI log, one object elsewhere."""
     if for_people() or (os.environ.get("CI") and not os.environ.get("ELSON_LOG")):
         red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-        print(f"{red}error: {message}{plain}", file=sys.stderr, flush=True)
+        print(f"{red}error: {_shown(message)}{plain}", file=sys.stderr, flush=True)
         _keep("ERROR", message, {})
     else:
         error(message)
@@ -101,9 +103,14 @@ def _write(severity: str, message: str, fields: dict[str, Any]) -> None:
     _keep(severity, message, shown)
     if for_people():
         detail = " ".join(f"{key}={short(value)}" for key, value in shown.items())
-        print(f"{_MARKS[severity]} {_stage:9} {message}{'  ' + detail if detail else ''}", file=sys.stderr, flush=True)
+        print(_shown(f"{_MARKS[severity]} {_stage:9} {message}{'  ' + detail if detail else ''}"), file=sys.stderr, flush=True)
     else:
         print(_line(severity, message, shown), file=sys.stderr, flush=True)
+
+
+def _shown(text: str) -> str:
+    """Lines for a terminal; they may quote what another machine wrote."""
+    return "\n".join(outside.printable(line) for line in text.split("\n"))
 
 
 def _line(severity: str, message: str, fields: dict[str, Any]) -> str:

@@ -58,6 +58,11 @@ def is_below(name: str) -> bool:
     )
 
 
+def printable(text: Any) -> str:
+    """One line that a terminal may show: control characters, line breaks and marks of direction as escapes. What a machine wrote moves no cursor."""
+    return "".join(mark if mark.isprintable() or mark == "\t" else mark.encode("unicode_escape", "backslashreplace").decode() for mark in str(text))
+
+
 def is_host_name(text: str) -> bool:
     """Whether a text is a DNS name with at least two labels, in lower case, and nothing else."""
     return bool(_HOST.fullmatch(text))

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runners.artifacts import layout, storage
+from runners import outside
 from runners.cloud import jobs
-from runners.errors import UserError
+from runners.errors import Temporary, UserError
 from runners.spec import BucketSpec
 from runners.vm.decide import OVER
 
@@ -36,7 +36,7 @@ def follow(buckets: BucketSpec, job_id: str, role: str, machine: dict[str, str],
         try:
             state = _read(buckets, job_id)
             lines = jobs.last_log(buckets, job_id, 10_000) if state else []
-        except UserError as error:
+        except Temporary as error:
             unreachable_s += every_s
             if unreachable_s > _PATIENCE_S:
                 raise
@@ -59,7 +59,8 @@ class _Seen:
     """What was said already."""
 
     def __init__(self, say: Say) -> None:
-        self._say, self._state, self._last, self._waiting = say, "", "", ""
+        self._say: Say = lambda text: say(outside.printable(text))
+        self._state, self._last, self._waiting = "", "", ""
 
     def line(self, text: str) -> None:
         self._say(text)
@@ -92,8 +93,7 @@ class _Seen:
 
 
 def _read(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
-    found = storage.read_json(f"{layout.job(buckets, job_id)}/state.json")
-    return dict(found[0]) if found else {}
+    return jobs.there(buckets, job_id) or {}
 
 
 def _status(state: dict[str, Any]) -> tuple[str, str]:

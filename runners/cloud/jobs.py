@@ -25,6 +25,7 @@ from runners.vm import decide
 
 #: A VM that works writes its job's state once a minute; one that has not for so long is gone (the watchdog's measure, too).
 _SILENT_MINUTES = 20
+_TOO_LARGE = 1e15
 _COMPUTE = "https://compute.googleapis.com/compute/v1"
 
 
@@ -36,32 +37,50 @@ def names(buckets: BucketSpec) -> list[str]:
 
 def state(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
     """A job's state. Raises UserError when there is none."""
-    found = storage.read_json(f"{layout.job(buckets, job_id)}/state.json")
+    found = there(buckets, job_id)
     if found is None:
         known = ", ".join(names(buckets)) or "none"
         raise UserError(f"there is no job {job_id}", f"a job that a VM began ({known})", "`pulumi up` starts one; its VM writes the state when it boots")
-    value = found[0]
-    if not isinstance(value, dict) or not value.keys() >= _NEEDED or any(not isinstance(value[key], kind) for key, kind in _SHAPE.items() if key in value):
-        uri = f"{layout.job(buckets, job_id)}/state.json"
-        raise UserError(f"{uri} is no job's state", "what a VM writes", f"gcloud storage rm {uri}: the job begins again")
+    return found
+
+
+def there(buckets: BucketSpec, job_id: str) -> dict[str, Any] | None:
+    """A job's state, or None. Raises UserError for one that no VM of this job wrote."""
+    uri = f"{layout.job(buckets, job_id)}/state.json"
+    found = storage.read_json(uri)
+    if found is None:
+        return None
+    try:
+        value = _checked(found[0])
+    except ValueError as error:
+        raise UserError(f"{uri} is no job's state: {error}", "what a VM writes", f"elson retry {job_id}: the job begins again") from None
+    _same(buckets, job_id, "job", value["job_id"], job_id)
+    _same(buckets, job_id, "role", value["role"], role_of(job_id))
+    return value
+
+
+def every(buckets: BucketSpec) -> list[dict[str, Any]]:
+    """The state of each job; one that cannot be read says so, and hides no other."""
+    found = []
+    for name in names(buckets):
+        try:
+            found.append(state(buckets, name))
+        except UserError as error:
+            found.append({"job_id": name, "role": role_of(name), "status": "unreadable", "attempts": 0, "reason": error.found})
+    return found
+
+
+def _checked(value: Any) -> dict[str, Any]:
+    """A state whose every part has the type that a VM writes. Raises ValueError."""
+    job = decide.Job.from_json(value)
+    numbers = {"max_attempts": value.get("max_attempts", 0), "minutes_left": value.get("minutes_left") or 0, "retries": value.get("retries", 0)}
+    numbers |= {key: job.progress.get(key, 0) for key in ("done", "total")}
+    for key, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int | float) or not -_TOO_LARGE < number < _TOO_LARGE:
+            raise ValueError(f"{key} is {str(number)[:80]!r}")
+    if not isinstance(value.get("machine", {}), dict) or not {"status", "attempts"} <= value.keys():
+        raise ValueError("machine, status or attempts is missing")
     return dict(value)
-
-
-#: What is shown of a state, and how it is written.
-_SHAPE = {
-    "job_id": str,
-    "role": str,
-    "status": str,
-    "reason": str,
-    "stage": str,
-    "updated_at": str,
-    "attempts": int,
-    "boots": list,
-    "progress": dict,
-    "phases": dict,
-    "machine": dict,
-}
-_NEEDED = {"job_id", "role", "status", "attempts"}
 
 
 def role_of(job_id: str) -> str:
@@ -138,7 +157,7 @@ def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, str]], 
         state(buckets, job_id)  # raises, with the jobs there are
     content, generation = found or (b"", 0)
     try:
-        before = json.loads(content)
+        before = _checked(json.loads(content))
         job = decide.Job.from_json(before)
     except (ValueError, RecursionError):
         before, job = {}, decide.Job(job_id, role_of(job_id), status="failed", reason="its state could not be read")
@@ -147,15 +166,10 @@ def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, str]], 
         raise UserError(f"the job {job_id} is {job.status}", "a job that failed, passed its deadline, or lost its VM", f"elson status {job_id}")
     again = replace(decide.begin_again(job), status="queued", reason=f"started again after: {job.reason or job.status}")
     try:
-        storage.write_json(uri, {**before, **again.to_json(), "retries": _retries(before) + 1}, generation=generation)
+        storage.write_json(uri, {**before, **again.to_json(), "retries": before.get("retries", 0) + 1}, generation=generation)
     except storage.Conflict:
         raise UserError(f"the job {job_id} is being written by a VM", "a job that nobody works on", f"elson status {job_id}") from None
     return state(buckets, job_id)
-
-
-def _retries(before: dict[str, Any]) -> int:
-    found = before.get("retries", 0)
-    return found if isinstance(found, int) else 0
 
 
 def _may_be_working(before: dict[str, Any], vm: dict[str, Any]) -> bool:

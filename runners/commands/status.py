@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from runners import outside
 from runners.cloud import jobs
 from runners.commands import completion
 from runners.commands.cli import print_json
@@ -30,7 +31,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
     """
     with place.open(reads_only=True) as buckets:
         if job is None:
-            rows = [jobs.state(buckets, name) for name in jobs.names(buckets)]
+            rows = jobs.every(buckets)
             if as_json:
                 print_json(rows)
                 return
@@ -38,7 +39,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
                 click.echo("no VM has begun a job yet: `pulumi up -s train-h100` starts one", err=True)
             for row in rows:
                 when = row.get("updated_at", "")[:19]
-                click.echo(f"{row['job_id']:32} {row['role']:6} {row['status']:10} attempt {row['attempts']}  {when}  {row.get('reason', '')}")
+                _say(f"{row['job_id']:32} {row['role']:6} {row['status']:10} attempt {row['attempts']}  {when}  {row.get('reason', '')}")
             return
         found = jobs.state(buckets, job)
         found["vm"] = {} if place.home else _machine(buckets, job, found, place.project)
@@ -48,7 +49,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
         return
     _show(found)
     for line in lines:
-        click.echo(line)
+        _say(line)
 
 
 @click.command()
@@ -76,33 +77,36 @@ def _machine(buckets: BucketSpec, job: str, found: dict[str, Any], project: str)
         return {"problem": f"not asked: {error.found}"}
 
 
+def _say(line: str) -> None:
+    """A line of what VMs wrote."""
+    click.echo(outside.printable(line))
+
+
 def _show(found: dict[str, Any]) -> None:
-    click.echo(f"job       {found['job_id']} ({found['role']})")
-    click.echo(f"status    {found['status']}{': ' + found['reason'] if found.get('reason') else ''}")
-    click.echo(f"stage     {found.get('stage') or '-'}")
-    click.echo(f"attempts  {found['attempts']} of {found.get('max_attempts', '?')}")
+    _say(f"job       {found['job_id']} ({found['role']})")
+    _say(f"status    {found['status']}{': ' + found['reason'] if found.get('reason') else ''}")
+    _say(f"stage     {found.get('stage') or '-'}")
+    _say(f"attempts  {found['attempts']} of {found.get('max_attempts', '?')}")
     if found.get("minutes_left") is not None:
-        click.echo(f"deadline  after {found['minutes_left']:g} more minutes of a VM (as of {found.get('updated_at', '')[:19]})")
+        _say(f"deadline  after {found['minutes_left']:g} more minutes of a VM (as of {found.get('updated_at', '')[:19]})")
     if progress := found.get("progress"):
-        click.echo(f"progress  {_progress(progress)} (as of {found.get('updated_at', '')[:19]})")
+        _say(f"progress  {_progress(progress)} (as of {found.get('updated_at', '')[:19]})")
     if phases := _phases(found.get("phases", {})):
-        click.echo(f"start     {', '.join(f'{name} {seconds:g} s' for name, seconds in phases.items())}; {sum(phases.values()):.0f} s together")
+        _say(f"start     {', '.join(f'{name} {seconds:g} s' for name, seconds in phases.items())}; {sum(phases.values()):.0f} s together")
     for boot in found.get("boots", []):
-        click.echo(f"boot      {boot['started_at'][:19]} {boot['instance']} in {boot['zone']}")
+        _say(f"boot      {boot['started_at'][:19]} {boot['instance']} in {boot['zone']}")
     machine = found.get("vm", {})
     if "problem" in machine:
-        click.echo(f"machine   {machine['problem']}")
+        _say(f"machine   {machine['problem']}")
     elif machine:
-        click.echo(f"group     {machine['group']}, size {machine['size']}{', ' + machine['note'] if 'note' in machine else ''}")
+        _say(f"group     {machine['group']}, size {machine['size']}{', ' + machine['note'] if 'note' in machine else ''}")
         for one in machine.get("places", []):
-            click.echo(f"place     {one['name']} in {one['region']}, size {one['size']}")
+            _say(f"place     {one['name']} in {one['region']}, size {one['size']}")
         for instance in machine.get("instances", []):
-            click.echo(
-                f"machine   {instance['name']} {instance['status'] or 'waiting for capacity'} {instance['action']} {instance.get('problem', '')}".rstrip()
-            )
+            _say(f"machine   {instance['name']} {instance['status'] or 'waiting for capacity'} {instance['action']} {instance.get('problem', '')}".rstrip())
             for key, value in instance.get("attributes", {}).items():
                 shown = _progress(value) if key == "progress" and isinstance(value, dict) else value
-                click.echo(f"  {key:8} {shown}")
+                _say(f"  {key:8} {shown}")
 
 
 def _phases(found: dict[str, Any]) -> dict[str, float]:

@@ -214,7 +214,7 @@ def _training(spec: Spec) -> ResolvedStack:
         corpus=corpus,
         done=done,
         over="" if done else _over(spec.buckets, job_id),
-        retries=int((storage.read_json(f"{layout.job(spec.buckets, job_id)}/state.json") or ({},))[0].get("retries", 0)),
+        retries=_retries(spec.buckets, job_id),
     )
 
 
@@ -267,9 +267,19 @@ def _over(buckets: BucketSpec, job_id: str) -> str:
     """Why a job ended without an artifact, or an empty text."""
     from runners.vm.decide import OVER
 
-    found = storage.read_json(f"{layout.job(buckets, job_id)}/state.json")
-    state = found[0] if found else {}
+    state = _state(buckets, job_id)
     return f"{state['status']}: {state.get('reason', '')}" if state.get("status") in OVER else ""
+
+
+def _retries(buckets: BucketSpec, job_id: str) -> int:
+    found = _state(buckets, job_id).get("retries")
+    return found if isinstance(found, int) else 0
+
+
+def _state(buckets: BucketSpec, job_id: str) -> dict[str, Any]:
+    """A job's state, which its VM writes: nothing where it is no object."""
+    found = storage.read_json(f"{layout.job(buckets, job_id)}/state.json")
+    return found[0] if found and isinstance(found[0], dict) else {}
 
 
 def _location(buckets: BucketSpec) -> str:

@@ -102,7 +102,7 @@ def load(buckets: BucketSpec, where: str, home: Path | None = None) -> Bucket:
     evaluations = _evaluations(buckets, problems)
     live = _tolerant(problems, lambda: registry.production(buckets)) or {}
     runs = [_run(buckets, entry, entries, evaluations, live.get("id"), problems) for entry in entries if entry.kind in ADAPTERS]
-    jobs = _tolerant(problems, lambda: _jobs(buckets)) or []
+    jobs = _jobs(buckets, problems)
     rows, holder = under_way(home) if home else ([], "")
     found = sorted(runs, key=lambda run: run.finished_at, reverse=True)
     return Bucket(where, tuple(found), tuple(jobs), tuple(problems), tuple(rows), holder)
@@ -197,10 +197,12 @@ def _run(buckets: BucketSpec, adapter: Entry, entries: list[Entry], evaluations:
     return RunView(adapter.id, adapter.name, records, family, results, summary, in_production)
 
 
-def _jobs(buckets: BucketSpec) -> list[dict[str, Any]]:
+def _jobs(buckets: BucketSpec, problems: list[str]) -> list[dict[str, Any]]:
     from runners.cloud import jobs
 
-    return [jobs.state(buckets, name) for name in jobs.names(buckets)]
+    listed = _tolerant(problems, lambda: jobs.names(buckets)) or []
+    found = [_tolerant(problems, lambda name=name: jobs.state(buckets, name)) for name in listed]
+    return [job for job in found if job]
 
 
 def _tolerant(problems: list[str], read: Any) -> Any:

@@ -8,7 +8,6 @@ Lifetimes are measured by each VM's own uptime: a wall clock that jumps changes 
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -87,6 +86,10 @@ class Job:
         return asdict(self)
 
 
+#: No count and no time of a job is that large; a JSON number may have a thousand digits.
+_TOO_LARGE = 1e15
+
+
 def _fields_of(kind: type, values: Any) -> dict[str, Any]:
     """The known fields of a JSON object, each of its type. Raises ValueError."""
     if not isinstance(values, dict):
@@ -99,7 +102,7 @@ def _fields_of(kind: type, values: Any) -> dict[str, Any]:
             continue
         value = values[item.name]
         number = isinstance(value, int | float)
-        if expected and (not isinstance(value, expected) or isinstance(value, bool) or (number and not (math.isfinite(value) and value >= 0))):
+        if expected and (not isinstance(value, expected) or isinstance(value, bool) or (number and not 0 <= value < _TOO_LARGE)):
             raise ValueError(f"{item.name} is {str(value)[:80]!r}")
         kept[item.name] = value
     if missing := {"job_id", "role", "id", "instance", "zone", "started_at"} & {item.name for item in fields(kind)} - kept.keys():

@@ -187,17 +187,17 @@ def test_a_job_that_fails_ends_the_waiting_with_its_reason(bucket: None) -> None
 def test_whatever_ends_without_success_says_so(role: str, status: str, bucket: None) -> None:
     from runners.cloud import jobs
 
-    begun = []
+    begun, job = [], {"serve": "serve-1", "train": "qdora-1"}[role]
 
     def machine(_: Any) -> dict[str, Any]:
         begun.append(1)
-        say("job-1", role, status, reason="because")
+        say(job, role, status, reason="because")
         return {"problem": "not asked"}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "machine", machine)
-        with pytest.raises(Exception, match=f"job-1 ended: {status}, because"):
-            following.follow(BUCKETS, "job-1", role, {}, lambda _: None, 0.05)
+        with pytest.raises(Exception, match=f"{job} ended: {status}, because"):
+            following.follow(BUCKETS, job, role, {}, lambda _: None, 0.05)
     assert begun
 
 

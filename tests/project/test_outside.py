@@ -23,7 +23,8 @@ import yaml
 from runners import outside, serve, spec
 from runners.artifacts import hub, layout, registry, storage
 from runners.artifacts.record import MANIFEST, manifest_of
-from runners.cloud import images, jobs
+from runners.cloud import follow, images, jobs
+from runners.commands import status
 from runners.corpus import categorize, dated_limits, formats, leaks, sources
 from runners.errors import UserError
 from runners.evaluation import cases, contamination, importer
@@ -43,7 +44,11 @@ BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")
 ENTRY = {"name": "m-v1", "id": "dora-1", "kind": "dora", "status": "ready", "manifest": "0" * 16, "parents": {"base_model": "b"}, "bytes": 3}
 CASE = yaml.safe_load(sorted((ROOT / "data/benchmark").rglob("*.yaml"))[-1].read_text())["cases"][0]
 PAIRS = '{"id": "1", "question": "q", "answer": "a", "history": [{"role": "user", "content": "c"}]}\n' * 3
-STATE = {"job_id": "dora-1", "role": "train", "status": "failed", "attempts": 1, "boots": [], "progress": {"done": 1, "total": 2}}
+BOOT = {"id": "aaaa", "instance": "vm-1", "zone": "us-central1-a", "started_at": "2026-01-01T00:00:00+00:00"}
+STATE = {
+    "job_id": "dora-1", "role": "train", "status": "failed", "attempts": 1, "boots": [BOOT], "progress": {"message": "m", "done": 1, "total": 2}, "retries": 1,
+    "max_attempts": 5, "minutes_left": 3.5, "reason": "r", "stage": "merge", "updated_at": "2026-01-01T00:00:00+00:00", "machine": {"region": "r"},
+}  # fmt: skip
 
 
 RESULTS = {
@@ -82,10 +87,22 @@ def on_object(parse: Callable[[], Any], uri: str) -> Callable[[Path, bytes], Any
 
     def call(folder: Path, content: bytes) -> Any:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(storage, "read", lambda asked: (content, 1) if asked == uri else None)
+            patch.setattr(storage, "read", lambda asked: (content, 1) if asked == uri else (b"a line", 1) if asked.endswith(".log") else None)
+            there = [uri, uri.replace("state.json", "logs/vm-1-aaaa.log")]
+            patch.setattr(storage, "listing", lambda folder: [storage.Stored(one[len(folder) + 1 :], 1, "", 1) for one in there if one.startswith(folder)])
             return parse()
 
     return call
+
+
+def _shown() -> Any:
+    """Everything that is shown of a job: its row, its state, its log, the lines of a terminal that follows it, what a plan takes from it."""
+    jobs.state(BUCKETS, "dora-1")
+    found = jobs.state(BUCKETS, "dora-1")
+    status._show({**found, "vm": {}})
+    jobs.last_log(BUCKETS, "dora-1", 5)
+    follow._Seen(lambda _: None).state(follow._read(BUCKETS, "dora-1"))
+    stacks._over(BUCKETS, "dora-1")
 
 
 def _store(file: Path) -> Any:
@@ -144,6 +161,9 @@ PARSERS: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
     "production": (on_object(lambda: registry.production(BUCKETS), layout.production(BUCKETS)), json.dumps({"name": "m-v1", "id": "dora-1", "manifest": "0" * 16})),
     "manifest": (on_object(lambda: storage.read_manifest("gs://models/m"), f"gs://models/m/{MANIFEST}"), json.dumps({"version": 1, "files": {"a": {"size": 1, "crc32c": "AAAAAA==", "sha256": "0" * 64}}})),
     "job state": (on_object(lambda: jobs.state(BUCKETS, "dora-1"), f"{layout.job(BUCKETS, 'dora-1')}/state.json"), json.dumps(STATE)),
+    "job state: shown": (on_object(_shown, f"{layout.job(BUCKETS, 'dora-1')}/state.json"), json.dumps(STATE)),
+    "job state: retries": (on_object(lambda: stacks._over(BUCKETS, "dora-1"), f"{layout.job(BUCKETS, 'dora-1')}/state.json"), json.dumps(STATE)),
+    "view: job": (_view(f"{layout.job(BUCKETS, 'dora-1')}/state.json"), json.dumps(STATE)),
     "metadata of a VM": (lambda _, content: facts.parse(outside.parsed_json(content, "metadata")), json.dumps(metadata())),
     "hub's index": (lambda _, content: hub.check("x", {"model.safetensors"}, {"config.json": b"{}", "tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "model.safetensors.index.json": content}), '{"weight_map": {"a": "model.safetensors"}}'),
     "hub's config": (lambda _, content: hub.check("x", {"model.safetensors"}, {"config.json": content, "tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}), '{"hidden_size": 1}'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -13,12 +14,13 @@ from click.testing import CliRunner
 
 from runners import stages
 from runners.artifacts import layout, storage
-from runners.cloud import jobs
+from runners.cloud import follow, jobs
 from runners.commands import places
 from runners.commands.cli import cli
 from runners.errors import UserError
 from runners.identity import stage_id
 from runners.spec import BaseModelSpec, BucketSpec, CodeDigests, DatasetSpec, MachineSpec, Spec
+from runners.view import runs
 from runners.vm.decide import Boot, Job
 from tests.infra.regions import Platform
 
@@ -82,7 +84,10 @@ def test_where_compute_cannot_be_asked_the_state_s_age_decides(buckets: BucketSp
         jobs.retry(buckets, "job-1", lambda _: {"size": 1})
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"job_id": "job-1", "role": "train", "attempts": "many"}'])
+BAD = [{"attempts": "many"}, {"attempts": 10**400}, {"max_attempts": "x"}, {"retries": "y"}, {"machine": "elson-train"}, {"minutes_left": []}]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000, *(json.dumps({"job_id": "job-1", "role": "train", "status": "failed", **bad}) for bad in BAD)])
 def test_a_job_whose_state_cannot_be_read_may_begin_again(buckets: BucketSpec, content: str) -> None:
     storage.write(f"{layout.job(buckets, 'job-1')}/state.json", content, generation=0)
     again = jobs.retry(buckets, "job-1")
@@ -210,8 +215,6 @@ def test_a_job_s_machine_is_the_one_that_its_own_id_project_and_spec_give(bucket
         {"region": "us-east4/../us-central1"},
         {"region": "https://evil.example.org/us-east4"},
         {"region": None},
-        {"machine": "elson-train"},
-        {"machine": ["elson-train"]},
         {"role": "serve"},
         {"job_id": "qdora-0123456789abcdef"},
         {"spec": OTHER},
@@ -254,3 +257,35 @@ def test_retry_follows_no_lie_to_another_group(buckets: BucketSpec, regions: Pla
     storage.update_json(uri, lambda _: told(buckets))
     assert "its group gets a VM" in CliRunner().invoke(cli, asked, catch_exceptions=False, standalone_mode=False).output
     assert (at_first.size, at_second.size) == (0, 1)
+
+
+def test_what_a_vm_writes_is_shown_without_its_control_characters(buckets: BucketSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Escape sequences would clear the terminal, set its title, or write lines that nobody printed."""
+    evil = "\x1b[2J\x1b]0;title\x07\x9b31m\rsize 0\nstatus    done\u202e"
+    uri = f"{layout.job(buckets, JOB)}/state.json"
+    boots = [{"id": "aaaaaaaa", "instance": f"vm{evil}", "zone": evil, "started_at": evil}]
+    state = told(buckets, machine={}, reason=evil, updated_at=evil, boots=boots, progress={"message": evil, "unit": evil, "done": 1, "total": 2, evil: evil})
+    storage.write_json(uri, state, generation=0)
+    storage.write(f"{layout.job(buckets, JOB)}/logs/vm-1-aaaaaaaa.log", f"ends well\n{evil}\tx é 日\n", generation=0)
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    asked = ["--models-bucket", buckets.models, "--scratch-bucket", buckets.scratch]
+    for arguments in ([], [JOB, "--log", "9"]):
+        shown = CliRunner().invoke(cli, ["status", *arguments, *asked], catch_exceptions=False, standalone_mode=False).output
+        assert JOB in shown and not [mark for mark in "\x1b\x07\x9b\r\u202e" if mark in shown]
+        assert not [line for line in shown.splitlines() if line.startswith("status    done") and "--log" not in arguments]
+    assert "ends well" in shown and "\tx é 日" in shown
+    said: list[str] = []
+    seen = follow._Seen(said.append)
+    seen.state(state)
+    seen.log([evil])
+    assert said and not [mark for mark in "\x1b\x07\x9b\r\u202e\n" if mark in "".join(said)]
+
+
+def test_one_bad_state_hides_no_other_job(buckets: BucketSpec) -> None:
+    put(buckets, status="running")
+    for number, content in enumerate(("[" * 100_000, "[]", json.dumps({"job_id": "job-1", "role": "train", "status": "done", "attempts": 1}))):
+        storage.write(f"{layout.job(buckets, f'bad-{number}')}/state.json", content, generation=0)
+    asked = ["status", "--models-bucket", buckets.models, "--scratch-bucket", buckets.scratch]
+    shown = CliRunner().invoke(cli, asked, catch_exceptions=False, standalone_mode=False).output
+    assert [line.split()[0] for line in shown.splitlines()] == ["bad-0", "bad-1", "bad-2", "job-1"]
+    assert [job["job_id"] for job in runs.load(buckets, "here").jobs] == ["job-1"]
