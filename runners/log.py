@@ -11,13 +11,14 @@ import logging
 import os
 import re
 import sys
+import textwrap
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 from runners import outside
 
@@ -25,6 +26,10 @@ _SECRET = re.compile(r"key|token$|secret|password|authorization", re.IGNORECASE)
 _MARKS = {"INFO": "·", "WARNING": "!", "ERROR": "✗"}
 #: Deprecations are for whoever writes the code; progress bars of libraries are drawn over ours.
 _QUIET = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1"}
+#: What comes before the text of a line: a mark, a label and what separates it.
+_LABEL = re.compile(r"(?:[·!✗] )? *(?:\S+ {2,}|(?:expected|fix|error|warning|refused): +|)")
+#: A label that is longer leaves no room beside it.
+_DEEPEST = 24
 _stage = "elson"
 
 
@@ -66,6 +71,12 @@ def warning(message: str, **fields: Any) -> None:
     _write("WARNING", message, fields)
 
 
+def result(message: str, *, good: bool, **fields: Any) -> None:
+    """Log one line that a person at a terminal reads elsewhere, as sentences or in a report."""
+    severity = "INFO" if good else "WARNING"
+    (_keep if for_people() else _write)(severity, message, fields)
+
+
 def error(message: str, **fields: Any) -> None:
     """Log one line that says what failed."""
     _write("ERROR", message, fields)
@@ -74,8 +85,10 @@ def error(message: str, **fields: Any) -> None:
 def failure(message: str) -> None:
     """The error that ends a command: lines on a terminal and in a CI log, one object elsewhere."""
     if for_people() or (os.environ.get("CI") and not os.environ.get("ELSON_LOG")):
-        red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
-        print(f"{red}error: {_shown(message)}{plain}", file=sys.stderr, flush=True)
+        text = fit(_shown(f"error: {message}"), sys.stderr)
+        if sys.stderr.isatty():
+            text = text.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+        print(text, file=sys.stderr, flush=True)
         _keep("ERROR", message, {})
     else:
         error(message)
@@ -103,7 +116,7 @@ def _write(severity: str, message: str, fields: dict[str, Any]) -> None:
     _keep(severity, message, shown)
     if for_people():
         detail = " ".join(f"{key}={short(value)}" for key, value in shown.items())
-        print(_shown(f"{_MARKS[severity]} {_stage:9} {message}{'  ' + detail if detail else ''}"), file=sys.stderr, flush=True)
+        say(_shown(f"{_MARKS[severity]} {_stage:9} {message}{'  ' + detail if detail else ''}"), err=True)
     else:
         print(_line(severity, message, shown), file=sys.stderr, flush=True)
 
@@ -128,6 +141,43 @@ def _keep(severity: str, message: str, fields: dict[str, Any]) -> None:
     except OSError:
         # A full disk stops the work itself with a clear error; the copy of the log must not.
         return
+
+
+def fit(text: str, stream: IO[str]) -> str:
+    """The text with its long lines broken between words, each part below the text it belongs to.
+
+    A word that is longer than the line (an address, a path) is left to the terminal, so that it can be copied as one. A line ``fix:`` is broken after its
+    semicolons where that is enough, so that a command stays in one piece.
+    """
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except (OSError, ValueError):
+        width = 0
+    return "\n".join(part for line in text.split("\n") for part in _broken(line, width)) if width >= 2 * _DEEPEST else text
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print lines for a person."""
+    stream = sys.stderr if err else sys.stdout
+    print(fit(text, stream), file=stream, flush=True)
+
+
+def _broken(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    found = _LABEL.match(line)
+    label = found[0] if found and len(found[0]) <= _DEEPEST else ""
+    indent, rest = " " * len(label), line[len(label) :]
+    pieces = re.split(r"(?<=;) ", rest) if label.strip() == "fix:" else [rest]
+    lines: list[str] = []
+    for piece in pieces:
+        together = f"{lines[-1]} {piece}" if lines else f"{label}{piece}"
+        if len(together) <= width:
+            lines[-1:] = [together]
+        else:
+            first = indent if lines else label
+            lines += textwrap.wrap(piece, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return lines
 
 
 def short(value: Any) -> str:
@@ -156,13 +206,7 @@ class Progress:
         self._begin = self._last = time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty():
-            from rich import progress
-            from rich.console import Console
-
-            known = (progress.BarColumn(), progress.MofNCompleteColumn(), progress.TextColumn(unit), progress.TimeRemainingColumn())
-            waiting = (progress.SpinnerColumn(), progress.TimeElapsedColumn())
-            columns = (progress.TextColumn(f"  {_stage:9} {label}"), *(waiting if total is None else known), progress.TextColumn("{task.fields[note]}"))
-            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar = _bar(f"  {_stage:9} {label}", total is not None, unit)
             self._task = self._bar.add_task(label, total=total, note="")
             self._bar.start()
 
@@ -191,6 +235,24 @@ class Progress:
         """Take the bar away."""
         if self._bar:
             self._bar.stop()
+
+
+def _bar(label: str, known: bool, unit: str) -> Any:
+    """A bar of rich. It leaves room for the ``^C`` that a terminal writes behind it: on a full line that begins a new line, and the bar would stay."""
+    from rich import progress
+    from rich.console import Console, Group
+    from rich.constrain import Constrain
+
+    console = Console(stderr=True)
+
+    class NarrowBar(progress.Progress):
+        def get_renderable(self) -> Constrain:
+            return Constrain(Group(*self.get_renderables()), console.width - 3)
+
+    measured = (progress.BarColumn(), progress.MofNCompleteColumn(), progress.TextColumn(unit), progress.TimeRemainingColumn())
+    waiting = (progress.SpinnerColumn(), progress.TimeElapsedColumn())
+    columns = (progress.TextColumn(label), *(measured if known else waiting), progress.TextColumn("{task.fields[note]}"))
+    return NarrowBar(*columns, console=console, transient=True)
 
 
 def read_progress(line: str) -> dict[str, Any] | None:

@@ -38,6 +38,20 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
+def keep_interrupts() -> None:
+    """Raise a KeyboardInterrupt again that Python dropped because it came while an import or a finalizer was cleaning up."""
+    import threading
+
+    def dropped(found: sys.UnraisableHookArgs) -> None:
+        if found.exc_type is KeyboardInterrupt:
+            # Later, not from here: it would be dropped again. As a signal to the main thread: it may be asleep.
+            threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        else:
+            sys.__unraisablehook__(found)
+
+    sys.unraisablehook = dropped
+
+
 def quiet_threads() -> None:
     """Let idle OpenMP workers of this process and its children sleep. Must run before torch is imported; what the user set stays."""
     for name, value in QUIET_THREADS.items():

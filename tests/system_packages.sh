@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The Debian packages that some tests need: `list` names what is missing, `install` installs it. Nothing else in this repository runs apt.
 set -euo pipefail
-packages=(chromium)
-[ -f tests/vm/packages.txt ] && mapfile -t -O 1 packages < <(grep -v '^#' tests/vm/packages.txt)
+packages=(chromium tmux)
+[ -f tests/vm/packages.txt ] && mapfile -t -O 2 packages < <(grep -v '^#' tests/vm/packages.txt)
 missing=()
 for package in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

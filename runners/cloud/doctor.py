@@ -34,7 +34,7 @@ class Finding:
     def __str__(self) -> str:
         if self.needs:
             return f"not checked  {self.name} (needs {self.needs})"
-        return f"{self.state:11}  {self.name}: {self.found}" + ("" if self.ok else f"\n{'':13}fix: {self.fix}")
+        return f"{self.state:11}  {self.name}: {self.found}" + ("" if self.ok else f"\n{'fix:':13}{self.fix}")
 
     @property
     def state(self) -> str:

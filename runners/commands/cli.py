@@ -54,6 +54,10 @@ _OF_STAGES = {"torch", "transformers", "peft", "accelerate", "gguf", "awq", "llm
 IN_A_PROJECT = {"run", "sweep", "init", "up", "down", "plan", "doctor", "images", "train", "merge", "quantize", "job"}
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C."""
+
+
 class CommandGroup(click.Group):
     """A group whose list of commands is not cut, and which suggests the command that was meant."""
 
@@ -97,6 +101,13 @@ class Lazy(CommandGroup):
             )
         return name, command, rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Click writes an empty line for a KeyboardInterrupt, and each stage of a run would too."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
@@ -115,14 +126,15 @@ def cli() -> None:
       elson models ls                    what is published
 
     \b
-    Completion of commands, stacks, models and jobs (zsh: zsh_source; fish: fish_source):
+    Completion of names in bash (for zsh: zsh_source, for fish: fish_source):
       eval "$(_ELSON_COMPLETE=bash_source elson)"
     """
 
 
 def main() -> None:
-    """Run a command; a user's mistake becomes one message and its exit code."""
+    """Run a command, as ``runners.__main__`` starts it; a user's mistake becomes one message and its exit code."""
     processes.quiet_threads()
+    processes.keep_interrupts()
     log.take_over_libraries()
     if os.getpid() == 1:  # the first process of a container ignores signals it has no handler for
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -136,8 +148,10 @@ def main() -> None:
     except click.ClickException as error:
         _usage(error)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, _Interrupted, click.Abort):
         if not os.environ.get(processes.CHILD):  # the parent says it once
+            if sys.stderr.isatty():  # over the ^C, and over the bar of a stage that had to be killed
+                sys.stderr.write("\r\x1b[2K\x1b[?25h")
             log.failure("interrupted: nothing is half-published; the same command goes on where it stopped")
         sys.exit(130)
     except SystemExit:

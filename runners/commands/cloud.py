@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from runners import log
 from runners.commands.cli import cli, print_json
 from runners.errors import UserError
 
@@ -62,17 +63,17 @@ def init(as_json: bool, dry_run: bool, yes: bool, project: str | None, no_budget
         print_json({"wanted": vars(wanted), "tasks": [task.text for task in todo]})
         return
     for line in shown(wanted, found):
-        click.echo(line, err=True)
+        log.say(line, err=True)
     for task in todo:
-        click.echo(f"  - {task.text}", err=True)
+        log.say(f"  - {task.text}", err=True)
     if dry_run or not _confirmed("Do this?", yes):
         return
     for task in todo:
-        click.echo(f"{task.text} …", err=True)
+        log.say(f"{task.text} …", err=True)
         task.run()
     if as_json:
         print_json({"wanted": vars(wanted), "tasks": [task.text for task in todo]})
-    click.echo("ready. Ask for the GPU quota now if `elson doctor` names one; then: elson up train-h100", err=True)
+    log.say("ready. Ask for the GPU quota now if `elson doctor` names one; then: elson up train-h100", err=True)
 
 
 @click.command()
@@ -97,12 +98,12 @@ def up(stack: str, follow: bool, bake: bool, yes: bool, dry_run: bool, as_json: 
     from runners.cloud import bring_up
 
     made = bring_up.bring_up(
-        stack, run=_run, confirmed=lambda text: _confirmed(text, yes), say=lambda line: click.echo(line, err=True), bakes=bake, dry_run=dry_run, waits=follow
+        stack, run=_run, confirmed=lambda text: _confirmed(text, yes), say=lambda line: log.say(line, err=True), bakes=bake, dry_run=dry_run, waits=follow
     )
     if as_json:
         print_json(made)
     elif made.get("next"):
-        click.echo(made["next"], err=True)
+        log.say(made["next"], err=True)
 
 
 @click.command()
@@ -129,7 +130,7 @@ def down(stack: str | None, everything: bool, yes: bool, dry_run: bool, as_json:
     there = take_down.there(stack)
     if not as_json or not dry_run:
         for line in take_down.shown(there):
-            click.echo(line, err=True)
+            log.say(line, err=True)
     going = [name for name, count in there.items() if count]
     if going and not dry_run and _confirmed(f"Destroy {', '.join(going)}?", yes):
         take_down.destroy(going)
@@ -137,7 +138,7 @@ def down(stack: str | None, everything: bool, yes: bool, dry_run: bool, as_json:
         print_json({"stacks": there, "destroyed": [] if dry_run else going, "left": take_down.LEFT if "foundation" in there else []})
     elif "foundation" in going and not dry_run:
         for line in take_down.LEFT:
-            click.echo(f"still there: {line}", err=True)
+            log.say(f"still there: {line}", err=True)
 
 
 def _run(words: tuple[str, ...]) -> None:

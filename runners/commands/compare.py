@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runners import log
 from runners.commands.cli import print_json
 
 
@@ -34,5 +35,5 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
         print_json([difference.model_dump(mode="json") for difference in made])
     else:
         for line in table(found, made):
-            click.echo(line)
+            log.say(line)
     sys.exit(0 if all(difference.verdict == "better" for difference in made) else 1)

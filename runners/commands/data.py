@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from runners import outside
+from runners import log, outside
 from runners.commands.cli import CommandGroup, print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
@@ -148,9 +148,9 @@ def build(
         print_json({"id": result.dataset_id, "folder": str(out), "published": entry.name if entry else None, "statistics": result.statistics})
         return
     facts = result.statistics
-    click.echo(f"{result.dataset_id}  {facts['train']['pairs']:,} training and {facts['validation']['pairs']:,} validation pairs in {out}")
+    log.say(f"{result.dataset_id}  {facts['train']['pairs']:,} training and {facts['validation']['pairs']:,} validation pairs in {out}")
     for line in _said(facts, out / REPORT):
-        click.echo(line, err=True)
+        log.say(line, err=True)
 
 
 def _said(facts: dict[str, Any], report: Path) -> list[str]:
@@ -213,7 +213,7 @@ def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, mod
     else:
         click.echo(text, nl=False)
     reasons = counted(Counter(str(row["reason"]) for row in refused), 8)
-    click.echo(f"{len(rows)} pairs from {len(read)} documents; {len(refused)} refused{f': {reasons}' if refused else ''}", err=True)
+    log.say(f"{len(rows)} pairs from {len(read)} documents; {len(refused)} refused{f': {reasons}' if refused else ''}", err=True)
 
 
 @data.command()
@@ -263,7 +263,7 @@ def categorize(catalogue: Path, out: Path | None, review: Path | None, taxonomy:
             for row, v in unsure
         ]
         _write_csv(review, [*decided, *asked], ["url", "title", "domain", "suggested", "confidence", "reason"])
-    click.echo(f"{len(rows)} rows, {len(unsure)} unsure ({100 * len(unsure) / len(rows):.1f} %){f', in {review}' if review else ''}", err=True)
+    log.say(f"{len(rows)} rows, {len(unsure)} unsure ({100 * len(unsure) / len(rows):.1f} %){f', in {review}' if review else ''}", err=True)
 
 
 def _write_csv(file: Path | None, rows: list[dict[str, Any]], header: list[str] | None = None) -> None:
@@ -301,8 +301,8 @@ def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: st
         print_json(problems)
     else:
         for problem in problems:
-            click.echo(f"{problem['file']}:{problem['line']}: {problem['kind']}: {problem['detail']}")
-    click.echo(f"{len(problems)} findings", err=True)
+            log.say(f"{problem['file']}:{problem['line']}: {problem['kind']}: {problem['detail']}")
+    log.say(f"{len(problems)} findings", err=True)
     if problems:
         raise click.exceptions.Exit(1)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from runners import log
 from runners.artifacts import fetch, registry, storage
 from runners.artifacts.record import RECORD
 from runners.commands import completion
@@ -45,7 +46,7 @@ def ls(place: Place, as_json: bool) -> None:
         print_json(rows)
         return
     if not rows:
-        click.echo("nothing is published yet: `elson run --profile local` makes a first model here", err=True)
+        log.say("nothing is published yet: `elson run --profile local` makes a first model here", err=True)
         return
     for line in table(rows, shutil.get_terminal_size((80, 24)).columns):
         click.echo(line)
@@ -100,9 +101,9 @@ def promote(name: str, compared: tuple[Path, Path] | None, anyway: bool, place: 
     with place.open() as buckets:
         entry = registry.usable(buckets, name)
         if entry.parents.get("base_model") and not anyway:
-            click.echo(_shown_better(entry, compared), err=True)
+            log.say(_shown_better(entry, compared), err=True)
         entry = registry.promote(buckets, name)
-    click.echo(f"{entry.name} ({entry.id}) is in production; running servers change at the next `pulumi up -s serve-l4`", err=True)
+    log.say(f"{entry.name} ({entry.id}) is in production; running servers change at the next `pulumi up -s serve-l4`", err=True)
 
 
 def _shown_better(entry: registry.Entry, compared: tuple[Path, Path] | None) -> str:
@@ -131,7 +132,7 @@ def deprecate(name: str, reason: str, replacement: str | None, place: Place) -> 
     """
     with place.open() as buckets:
         registry.deprecate(buckets, name, reason=reason, replacement=replacement)
-    click.echo(f"{name} is deprecated", err=True)
+    log.say(f"{name} is deprecated", err=True)
 
 
 @models.command()
@@ -146,7 +147,7 @@ def forget(name: str, place: Place) -> None:
     """
     with place.open() as buckets:
         registry.forget(buckets, name)
-    click.echo(f"{name} is free again", err=True)
+    log.say(f"{name} is free again", err=True)
 
 
 @models.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from runners import log
 from runners.environments import ROOT
 from runners.errors import UserError
 
@@ -37,7 +38,7 @@ def new(folder: Path) -> None:
             shutil.copy(source / name, target)
     shutil.copytree(PACKAGE, folder / "runners", ignore=_IGNORED)
     click.echo(str(folder))
-    click.echo(
+    log.say(
         f"next:  cd {folder} && make setup && export GOOGLE_CLOUD_PROJECT=my-project\n"
         "then:  data/README.md (your own data), infra/README.md (the cloud, step by step); `make demo` runs everything here first",
         err=True,

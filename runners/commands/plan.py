@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from runners import log
 from runners.commands import completion
 from runners.commands.cli import CommandGroup, print_json
 from runners.errors import UserError
@@ -80,7 +81,8 @@ def _compare(plans: list[Any], use: Any, offline: bool, model_format: Any) -> No
         beside = [stacks.planned(stack, offline=offline, model_format=model_format) for stack in others if stack.role == role]
         same = [*(made for made in plans if made.role == role), *beside]
         lines = choices.training_text(same) if role == "train" else choices.text(choices.options(same, use), use)
-        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        for line in lines:
+            log.say(line)
 
 
 @click.command()
@@ -102,7 +104,7 @@ def doctor(stack_name: str, as_json: bool) -> None:
         print_json([finding.as_dict() for finding in findings])
     else:
         for finding in findings:
-            click.echo(str(finding))
+            log.say(str(finding))
     if any(not finding.ok for finding in findings):
         sys.exit(1)
 
@@ -205,7 +207,7 @@ def revoke(mark: str, project: str, secret: str) -> None:
     from runners.cloud import api_key
 
     version, _ = api_key.revoke(project, secret, mark)
-    click.echo(f"{version} is without it; running VMs refuse it within a minute. If it was the last key, a new one was made.", err=True)
+    log.say(f"{version} is without it; running VMs refuse it within a minute. If it was the last key, a new one was made.", err=True)
 
 
 @key.command()
@@ -224,4 +226,4 @@ def rotate(project: str, secret: str, keep: int) -> None:
     from runners.cloud import api_key
 
     version, disabled = api_key.rotate(project, secret, keep)
-    click.echo(f"{version} holds the new key; {len(disabled)} older versions disabled. Running VMs accept it within a minute.", err=True)
+    log.say(f"{version} holds the new key; {len(disabled)} older versions disabled. Running VMs accept it within a minute.", err=True)

@@ -47,4 +47,4 @@ def run(profile: str, home: Path, redo_from: str | None, until: str | None, forc
         return
     from runners.local.report import as_text
 
-    click.echo(as_text(summary))
+    log.say(as_text(summary))

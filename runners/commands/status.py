@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from runners import outside
+from runners import log, outside
 from runners.cloud import jobs
 from runners.commands import completion
 from runners.commands.cli import print_json
@@ -36,7 +36,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
                 print_json(rows)
                 return
             if not rows:
-                click.echo("no VM has begun a job yet: `pulumi up -s train-h100` starts one", err=True)
+                log.say("no VM has begun a job yet: `pulumi up -s train-h100` starts one", err=True)
             for row in rows:
                 when = row.get("updated_at", "")[:19]
                 _say(f"{row['job_id']:32} {row['role']:6} {row['status']:10} attempt {row['attempts']}  {when}  {row.get('reason', '')}")
@@ -67,7 +67,7 @@ def retry(place: Place, job: str) -> None:
     with place.open() as buckets:
         found = jobs.retry(buckets, job, project=place.project)
         problem = "it is of this machine" if place.home else jobs.start(jobs.where(buckets, job, found, place.project))
-    click.echo(f"{job} begins again: {f'its group was not started ({problem}); now: pulumi up --refresh' if problem else 'its group gets a VM'}")
+    log.say(f"{job} begins again: {f'its group was not started ({problem}); now: pulumi up --refresh' if problem else 'its group gets a VM'}")
 
 
 def _machine(buckets: BucketSpec, job: str, found: dict[str, Any], project: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _machine(buckets: BucketSpec, job: str, found: dict[str, Any], project: str)
 
 def _say(line: str) -> None:
     """A line of what VMs wrote."""
-    click.echo(outside.printable(line))
+    log.say(outside.printable(line))
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ def sentence(found: EvaluationResult) -> str:
     """The outcome with what it rests on, for somebody who does not know the bars."""
     outcome, said = found.verdict.outcome, found.verdict.headline
     if found.overall and outcome in ("passed", "not passed", "not shown"):
-        said = f"{found.overall.passed} of {found.overall.cases} cases are right; {percent(found.overall.bar)} are asked for"
+        said = f"{found.overall.passed} of {found.overall.cases} cases are right; the bar is {percent(found.overall.bar)}"
     return f"{outcome}: {said}"
 
 

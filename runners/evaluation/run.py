@@ -34,7 +34,9 @@ def perform(request: Request) -> EvaluationResult:
     started_at = record.now()
     prepared = prepare(request)
     for baseline in prepared.baselines:
-        log.event(f"null baseline: {baseline.name}", passed=baseline.result.passed, cases=baseline.result.cases, fit=not baseline.passes)
+        log.result(
+            f"null baseline: {baseline.name}", good=not baseline.passes, passed=baseline.result.passed, cases=baseline.result.cases, fit=not baseline.passes
+        )
     measured = Measured()
     if prepared.contamination.leaks:
         log.error("the benchmark is contaminated: nothing is asked", leaked=prepared.contamination.leaked, exact=prepared.contamination.exact)
@@ -42,7 +44,7 @@ def perform(request: Request) -> EvaluationResult:
         measured = asyncio.run(_measure(request, prepared))
     found = assemble(request, prepared, measured, started_at)
     write(found, request.out)
-    (log.event if found.verdict.outcome == "passed" else log.warning)(found.line, report=str(request.out / REPORT))
+    log.result(found.line, good=found.verdict.outcome == "passed", report=str(request.out / REPORT))
     return found
 
 

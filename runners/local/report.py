@@ -96,10 +96,10 @@ def as_text(summary: dict[str, Any]) -> str:
     missed = "".join(f"; {gate['stage']} {gate['name']} {gate['value']:.3g} ({gate['rule']} {gate['bound']:.3g})" for gate in failed)
     spent = sum(phase["seconds"] for phase in summary["phases"])
     peak = max(summary["peak_mib"].values(), default=0.0)
-    skipped = f"; {', '.join(summary['skipped'])} were done already" if summary["skipped"] else ""
+    skipped = f"; done before: {', '.join(summary['skipped'])}" if summary["skipped"] else ""
     lines = [
         f"learned   validation loss {train['before']:.3f} -> {train['after']:.3f} in {train['steps']} steps on {train['examples']} pairs",
-        f"lost      {len(gates) - len(failed)} of {len(gates)} quality gates passed{missed}",
+        f"quality   {len(gates) - len(failed)} of {len(gates)} gates passed{missed}",
         f"score     {quality.get('sentence') or quality['line']}",
         f"          {MEANING.get(quality['outcome'], 'see the report')}",
         *(f"{head:10}{line}" for head, line in zip(("compared", "", ""), _compared(summary), strict=False)),
@@ -115,7 +115,7 @@ def as_text(summary: dict[str, Any]) -> str:
 def _compared(summary: dict[str, Any]) -> list[str]:
     """The verdicts on the training, a line each."""
     found = summary["compared"]
-    return [f"not compared: {found}"] if isinstance(found, str) else [one["sentence"] for one in found]
+    return [found] if isinstance(found, str) else [one["sentence"] for one in found]
 
 
 def _records(settings: Spec) -> dict[str, Record]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -214,6 +215,8 @@ def process(job: Run, stage: str, environment: str, arguments: list[str]) -> Non
         child.wait()
         raise
     job.peak_mib[stage] = peak.mib
+    if code == -signal.SIGINT:  # Ctrl-C reached the stage first
+        raise KeyboardInterrupt
     if code:
         raise (Temporary if code == Temporary.exit_code else UserError)(
             f"the {stage} stage ended with code {code}", "0; its message is above", "fix that, then run the same command again: finished stages are kept"

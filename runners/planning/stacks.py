@@ -8,6 +8,7 @@ Both hold ``config: {gcp:project: …, elson:spec: {…}}``. The second is laid 
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,11 +171,17 @@ def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq"
         try:
             found = look_up(stack.spec)
         except UserError as error:
-            log.warning("planned without the bucket", stack=stack.name, because=error.found, fix=error.fix)
+            _without_bucket(error.found, error.fix)
         else:
             return plan_of(stack.name, found, whole_logits=whole_logits)
     found = ResolvedStack(stack.spec, "", format=model_format, answers=Answers(), bucket_region=FoundationSpec().region)
     return plan_of(stack.name, found, whole_logits=whole_logits)
+
+
+@functools.cache
+def _without_bucket(found: str, fix: str) -> None:
+    """Said once, not for each stack of a comparison."""
+    log.warning(f"planned without the bucket: {found}\n  fix:      {fix}")
 
 
 def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False) -> Plan:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from runners import log
 from runners.planning import starting
 from runners.planning.cloud_run import TAIL_MINUTES
 from runners.planning.machines import HOURS_PER_MONTH
@@ -96,7 +98,7 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
             (f"cache, {served.cache_tokens:,} tokens", f"{served.cache_gib:.2f}"),
             ("usable", f"{served.usable_gib:.2f}"),
         ]
-        tables.append((f"Memory of each of {served.cards} cards, serving", ("part", "GiB"), parts))
+        tables.append(("Memory of the card, serving" if served.cards == 1 else f"Memory of each of {served.cards} cards, serving", ("part", "GiB"), parts))
         tables.append(
             (
                 f"Latency of one answer ({plan.answers.prompt_tokens} tokens in, {plan.answers.answer_tokens} out, one stream)",
@@ -227,31 +229,32 @@ def show(plan: Plan, *, verbose: bool) -> None:
     """Print a plan to stdout (the tables where asked for), its refusals to stderr."""
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
     for line in summary(plan) if verbose else brief(plan):
-        out.print(Text(line), soft_wrap=True)
+        log.say(line)
     for title, headers, rows in sections(plan) if verbose else ():
         table = Table(title=title, title_justify="left", title_style="bold", min_width=60)
         for number, header in enumerate(headers):
-            table.add_column(header, justify="left" if number == 0 else "right")
+            table.add_column(header, justify="right" if number and all(_is_number(row[number]) for row in rows) else "left")
         for row in rows:
             table.add_row(*row)
         out.print()
         out.print(table)
     for line in _place_lines(plan) if not verbose else ():
-        out.print(Text(line), soft_wrap=True)
+        log.say(line)
     for notice in plan.warnings if verbose else ():
-        err.print(_notice("warning", notice, "yellow"))
+        err.print(_notice("warning", notice, "yellow"), soft_wrap=True)
     for notice in plan.refusals:
-        err.print(_notice("refused", notice, "red"))
+        err.print(_notice("refused", notice, "red"), soft_wrap=True)
 
 
 def _notice(word: str, notice: Notice, style: str) -> Any:
     from rich.text import Text
 
-    return Text.assemble((f"{word}: ", f"bold {style}"), str(notice))
+    text = Text(log.fit(f"{word}: {notice}", sys.stderr))
+    text.stylize(f"bold {style}", 0, len(word) + 1)
+    return text
 
 
 def minutes(seconds: float) -> str:
@@ -262,6 +265,10 @@ def minutes(seconds: float) -> str:
 def span(plan: Plan) -> str:
     """The range of a plan's time."""
     return f"{minutes(plan.optimistic_s)} at best, {minutes(plan.pessimistic_s)} at worst"
+
+
+def _is_number(text: str) -> bool:
+    return not text.strip("0123456789.,")
 
 
 def _gb(value: float) -> str:

@@ -66,7 +66,7 @@ def test_every_outcome_has_a_meaning_and_no_missed_bar_is_dropped() -> None:
     bars = tuple(f"domain {number}: 0 of 2 (0.0%), bar 70%: failed" for number in range(19))
     log_line = f"19 bar(s) missed: {bars[0]}"
     made = headline(result("a", 3, HOSTILE).model_copy(update={"verdict": Verdict(outcome="not passed", headline=log_line, reasons=bars)}))
-    assert "Not passed: 3 of 12 cases are right; 80 % are asked for" in made and log_line not in made
+    assert "Not passed: 3 of 12 cases are right; the bar is 80 %" in made and log_line not in made
     assert made.count("<li>") == 19 and "Every reason (19)" in made
 
 
@@ -123,8 +123,8 @@ def test_the_end_of_a_run_on_a_terminal_is_sentences() -> None:
     summary = {"training": LEARNED, "gates": gates, "evaluation": quality, "phases": [], "peak_mib": {}, "skipped": [], "compared": "not asked"}
     summary |= {"served": "q4", "report": "report.html", "in_the_cloud": {"session_usd": 0.68}}
     lines = report.as_text(summary).splitlines()
-    assert "score     not passed: 3 of 12 cases are right; 80 % are asked for" in lines and "lost      2 of 2 quality gates passed" in lines
-    assert {line.split()[0] for line in lines if not line.startswith(" ")} == {"learned", "lost", "score", "compared", "took", "model", "look", "next"}
+    assert "score     not passed: 3 of 12 cases are right; the bar is 80 %" in lines and "quality   2 of 2 gates passed" in lines
+    assert {line.split()[0] for line in lines if not line.startswith(" ")} == {"learned", "quality", "score", "compared", "took", "model", "look", "next"}
     assert "|" not in "".join(lines)
     failed = {"stage": "quantize", "name": "mean KL", "value": 0.5, "bound": 0.3, "rule": "at most", "passed": False}
     assert "2 of 3 quality gates passed; quantize mean KL 0.5 (at most 0.3)" in report.as_text(summary | {"gates": [*gates, failed]})
