@@ -127,4 +127,4 @@ def test_the_end_of_a_run_on_a_terminal_is_sentences() -> None:
     assert {line.split()[0] for line in lines if not line.startswith(" ")} == {"learned", "quality", "score", "compared", "took", "model", "look", "next"}
     assert "|" not in "".join(lines)
     failed = {"stage": "quantize", "name": "mean KL", "value": 0.5, "bound": 0.3, "rule": "at most", "passed": False}
-    assert "2 of 3 quality gates passed; quantize mean KL 0.5 (at most 0.3)" in report.as_text(summary | {"gates": [*gates, failed]})
+    assert "2 of 3 gates passed; quantize mean KL 0.5 (at most 0.3)" in report.as_text(summary | {"gates": [*gates, failed]})
