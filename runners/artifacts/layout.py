@@ -10,6 +10,7 @@ scratch/  specs/<digest>.json  resolved specs
           staging/<id>/<digest>/…  uploads that are not published yet
           checkpoints/<train_id>/step-000075/…
           jobs/<id>/…         state and logs of a VM's job, the code that a server compiled
+          watchdog/<group>.json  what the watchdog knows of a job's groups, by the first of them
 """
 
 from __future__ import annotations
@@ -73,3 +74,8 @@ def compiled_of_job(buckets: BucketSpec, job_id: str) -> str:
 def job(buckets: BucketSpec, job_id: str) -> str:
     """Folder of a VM's job: state.json, logs."""
     return f"{buckets.scratch}/jobs/{job_id}"
+
+
+def watchdog(buckets: BucketSpec, group: str) -> str:
+    """The watchdog's memory of a job's groups. No VM may write it."""
+    return f"{buckets.scratch}/watchdog/{group}.json"

@@ -139,9 +139,9 @@ def _pulumi_up(name: str, say: Say, waits: bool) -> dict[str, Any]:
             f"elson status {job} --log 200; elson retry {job}; elson up {name}",
         )
     where = {"project": stack.project, "region": outputs.get("region", ""), "group": outputs.get("group", "")}
-    # Pulumi leaves the sizes of several places to the watchdog, so a job that lost its VM without a word begins again here.
-    if outputs.get("places") and (problem := jobs.start(where)):
-        say(f"no place could be asked ({problem}): elson retry {job}")
+    # Pulumi leaves the sizes of several places to the watchdog, and one that was stopped meanwhile is 1 in its state: a job without a VM begins here.
+    if where["group"] and (problem := jobs.begin(stack.spec.buckets, job, where)):
+        say(f"no VM could be asked for ({problem}): elson retry {job}")
     if not waits or not job:
         return result | {"next": f"follow it: elson status {job}"}
     say(f"following {job}; Ctrl-C leaves it running")

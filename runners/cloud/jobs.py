@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -144,8 +144,8 @@ def _same(buckets: BucketSpec, job_id: str, what: str, found: Any, expected: str
 def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, str]], dict[str, Any]] | None = None, project: str = "") -> dict[str, Any]:
     """Let a job begin again that failed, or whose VM is gone without a word, or whose state cannot be read: no attempts, no minutes behind it.
 
-    What was published stays found. Returns the new state. Raises UserError when the job is done, a VM may be working on it, or the state names a machine
-    that is not the job's.
+    The watchdog forgets it too. What was published stays found. Returns the new state. Raises UserError when the job is done, a VM may be working on it, or
+    the state names a machine that is not the job's.
 
     Args:
         compute: what the Compute API says of a job's group; ``machine`` by default.
@@ -169,6 +169,7 @@ def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, str]], 
         storage.write_json(uri, {**before, **again.to_json(), "retries": before.get("retries", 0) + 1}, generation=generation)
     except storage.Conflict:
         raise UserError(f"the job {job_id} is being written by a VM", "a job that nobody works on", f"elson status {job_id}") from None
+    storage.delete_object(layout.watchdog(buckets, group_name(job_id)))
     return state(buckets, job_id)
 
 
@@ -182,11 +183,23 @@ def _may_be_working(before: dict[str, Any], vm: dict[str, Any]) -> bool:
         return True
 
 
+def begin(buckets: BucketSpec, job_id: str, where: dict[str, str]) -> str:
+    """After `pulumi up`: start a job that has no VM; returns why that did not work, or an empty text.
+
+    A job that the watchdog stopped has nothing behind it then, also before the watchdog's next look. One that it did not stop keeps its bounds.
+    """
+    uri = layout.watchdog(buckets, group_name(job_id))
+    memory = storage.read_json(uri)
+    if memory and isinstance(memory[0], dict) and "stopped" in memory[0]:
+        storage.delete_object(uri)
+    return start(where)
+
+
 def start(where: dict[str, str]) -> str:
     """Set a job's group, which is there with size 0, to 1 again; returns why that did not work, or an empty text.
 
     With several places it is the group of the first one, and none where one of them has a VM or waits for it. Pulumi's state says 1 all the time, so
-    `pulumi up` alone would change nothing. The watchdog forgets a group as soon as it has seen it empty.
+    `pulumi up` alone would change nothing.
     """
     import google.auth.exceptions
 
@@ -241,14 +254,7 @@ def _session() -> Any:
 def _groups(session: Any, where: dict[str, str]) -> list[dict[str, Any]]:
     """A job's groups, best place first: ``elson-train-ID``, then ``elson-train-ID-2`` and so on, each in the region of its place. Raises OSError."""
     project = f"{_COMPUTE}/projects/{where['project']}"
-    kind = "instanceGroupManagers"
-    answer = session.get(f"{project}/aggregated/{kind}", params={"maxResults": 500, "returnPartialSuccess": "true"}, timeout=30)
-    if answer.status_code != 200:
-        raise OSError(f"it answers {answer.status_code}: {answer.text}")
-    listed = answer.json()
-    if any(region.endswith(f"regions/{where['region']}") for region in listed.get("unreachables", [])):
-        raise OSError(f"{where['region']} does not answer")
-    first = re.sub(r"-\d$", "", where["group"])
+    kind, first = "instanceGroupManagers", re.sub(r"-\d$", "", where["group"])
     found = [
         {
             "name": group["name"],
@@ -256,11 +262,28 @@ def _groups(session: Any, where: dict[str, str]) -> list[dict[str, Any]]:
             "size": group.get("targetSize", 0),
             "url": f"{project}/{scope}/{kind}/{group['name']}",
         }
+        for listed in _pages(session, f"{project}/aggregated/{kind}", where["region"])
         for scope, part in listed.get("items", {}).items()
         for group in part.get(kind, [])
         if re.fullmatch(rf"{re.escape(first)}(-\d)?", group["name"])
     ]
     return sorted(found, key=lambda group: group["name"])
+
+
+def _pages(session: Any, url: str, region: str) -> Iterator[dict[str, Any]]:
+    """Every page of an aggregated list. Raises OSError where it, or the region, does not answer."""
+    params: dict[str, Any] = {"maxResults": 500, "returnPartialSuccess": "true"}
+    while True:
+        answer = session.get(url, params=params, timeout=30)
+        if answer.status_code != 200:
+            raise OSError(f"it answers {answer.status_code}: {answer.text}")
+        listed = answer.json()
+        if any(there.endswith(f"regions/{region}") for there in listed.get("unreachables", [])):
+            raise OSError(f"{region} does not answer")
+        yield listed
+        if not listed.get("nextPageToken"):
+            return
+        params["pageToken"] = listed["nextPageToken"]
 
 
 def _machine(session: Any, where: dict[str, str]) -> dict[str, Any]:

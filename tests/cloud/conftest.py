@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from click.testing import CliRunner, Result
 from google.auth.credentials import AnonymousCredentials
 
@@ -57,6 +58,14 @@ class Google(GoogleApis):
             return {"services": [{"name": f"projects/1/services/{name}", "state": "ENABLED" if name in services else "DISABLED"} for name in names]}
         if path.startswith("/compute/") and "compute.googleapis.com" not in services:
             return 403
+        if path.endswith("/aggregated/instanceGroupManagers"):
+            gone = {row["name"] for row in self.made("deleted")}
+            groups = {row["name"]: row for row in self.made("RegionInstanceGroupManager") if row["name"] not in gone}
+            items: dict[str, Any] = {}
+            for name, row in groups.items():
+                part = items.setdefault(f"regions/{row['region']}", {"instanceGroupManagers": []})
+                part["instanceGroupManagers"].append({"name": name, "targetSize": row.get("targetSize", 0)})
+            return {"items": items}
         if path.endswith("/projects/a-project"):
             return {"quotas": [{"metric": "GPUS_ALL_REGIONS", **quota}]}
         if "/regions/" in path:
@@ -212,6 +221,9 @@ def machine(standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
     monkeypatch.setattr(doctor, "_credentials", credentials)
     made = Machine(folder, standin, google)
+
+    monkeypatch.setattr(jobs, "_COMPUTE", f"{url}compute/v1")
+    monkeypatch.setattr(jobs, "_session", requests.Session)
 
     def waiting(_: Any) -> dict[str, Any]:
         made.asked.set()

@@ -1,7 +1,8 @@
 """Groups of several regions as the watchdog sees them, in simulated time: capacity by place and minute, VMs that are taken, regions that do not answer.
 
-As strict as the platform: an unknown group, template or object is 404, a region that is away answers 503 and is missing from the aggregated list, and a
-group makes a VM only while its size is 1. Money is counted here, by what is alive, and not by what anybody says.
+As strict as the platform: an unknown group, template or object is 404, a region that is away answers 503 and is missing from the aggregated list, a page
+of that list may have fewer groups than were asked for, and a group makes a VM only while its size is 1. Money is counted here, by what is alive, and not
+by what anybody says.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib.util
 import json
 import sys
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -32,6 +33,20 @@ def watchdog() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+#: Groups on a page of an aggregated list, however many were asked for.
+PAGE = 2
+
+
+def page(groups: list[tuple[str, dict[str, Any]]], query: dict[str, list[str]]) -> dict[str, Any]:
+    """One page of an aggregated list of (scope, group); every scope is on every page, those without a group there with a warning."""
+    begin = int(query.get("pageToken", ["0"])[0] or 0)
+    end = begin + min(PAGE, int(query["maxResults"][0]))
+    items: dict[str, Any] = {scope: {"warning": {"code": "NO_RESULTS_ON_PAGE"}} for scope, _ in groups} | {"regions/us-west8": {"warning": {}}}
+    for scope, group in groups[begin:end]:
+        items[scope] = {"instanceGroupManagers": [*items[scope].get("instanceGroupManagers", []), group]}
+    return {"items": items} | ({"nextPageToken": str(end)} if end < len(groups) else {})
 
 
 @dataclass
@@ -62,14 +77,14 @@ class Platform:
     most_at_once: int = 0
     reported: float | None = None
     status: str = "running"
-    objects: dict[str, str] = field(default_factory=dict)
+    objects: MutableMapping[str, str] = field(default_factory=dict)
     refuses_resize: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        names = ["elson-train-1", *(f"elson-train-1-{rank}" for rank in range(2, len(self.places) + 1))]
+        names = ["elson-train-0b75369b", *(f"elson-train-0b75369b-{rank}" for rank in range(2, len(self.places) + 1))]
         self.groups = {name: Group(name, region, int(rank == 0)) for rank, (name, (region, _)) in enumerate(zip(names, self.places, strict=True))}
         asked = [
             {"group": group.name, "region": group.region, "patience": patience} for group, (_, patience) in zip(self.groups.values(), self.places, strict=True)
@@ -116,18 +131,21 @@ class Platform:
         if "storage" in url:
             return self._storage(method, parts, query, body)
         if parts[-2:] == ["aggregated", "instanceGroupManagers"]:
-            items: dict[str, Any] = {}
-            for group in self.groups.values():
-                if not self.is_away(group.region, self.minute):
-                    found = {
+            listed = [
+                (
+                    f"regions/{group.region}",
+                    {
                         "name": group.name,
                         "id": group.name,
                         "targetSize": group.size,
                         "versions": [{"instanceTemplate": f"projects/p/regions/{group.region}/instanceTemplates/t"}],
-                    }
-                    items.setdefault(f"regions/{group.region}", {}).setdefault("instanceGroupManagers", []).append(found)
+                    },
+                )
+                for group in self.groups.values()
+                if not self.is_away(group.region, self.minute)
+            ]
             away = sorted({f"projects/p/regions/{group.region}" for group in self.groups.values() if self.is_away(group.region, self.minute)})
-            return {"items": items, "unreachables": away}
+            return {**page(listed, query), "unreachables": away}
         region = parts[parts.index("regions") + 1]
         if self.is_away(region, self.minute):
             raise urllib.error.HTTPError(url, 503, "region away", Message(), None)

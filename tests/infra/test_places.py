@@ -122,12 +122,12 @@ def test_a_stockout_everywhere_for_two_hours_costs_nothing_and_ends_in_a_model(m
 
 def test_the_first_place_that_has_a_vm_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Platform(THREE, lambda place, _minute: "" if place == 1 else STOCKOUT).play(200, monkeypatch)
-    assert run.status == "done" and run.order == ["elson-train-1-2"] and run.minute <= 60
+    assert run.status == "done" and run.order == ["elson-train-0b75369b-2"] and run.minute <= 60
 
 
 def test_a_preemption_storm_moves_on_and_stays_within_the_jobs_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     storm = Platform(THREE, lambda _place, _minute: "", lives=lambda place, _born: 4.0 if place < 2 else float("inf"), bounds=(150, 12)).play(300, monkeypatch)
-    assert storm.status == "done" and storm.order[-1] == "elson-train-1-3"
+    assert storm.status == "done" and storm.order[-1] == "elson-train-0b75369b-3"
     endless = Platform(THREE, lambda _place, _minute: "", lives=lambda _place, _born: 7.0, needs_minutes=10_000).play(600, monkeypatch)
     assert endless.made <= 7 + 2 and endless.billed <= 150 and not endless.alive and not any(group.size for group in endless.groups.values())
     assert any("VMs, 7 are allowed" in one.get("reason", "") for one in endless.said), "the bound is over all places"
@@ -143,15 +143,15 @@ def test_a_region_that_vanishes_with_its_vm_is_replaced_and_never_two_work_for_l
     gone = lambda region, minute: region == "us-central1" and 20 <= minute < 200  # noqa: E731
     lives = lambda place, born: 20 - born if place == 0 and born < 20 else float("inf")  # noqa: E731
     run = Platform(THREE, lambda _place, _minute: "", is_away=gone, lives=lives, needs_minutes=60).play(400, monkeypatch)
-    assert run.status == "done" and run.order == ["elson-train-1", "elson-train-1-2"] and run.most_at_once == 1
+    assert run.status == "done" and run.order == ["elson-train-0b75369b", "elson-train-0b75369b-2"] and run.most_at_once == 1
     back = Platform(THREE, lambda _place, _minute: "", is_away=gone, lives=lives, needs_minutes=300, bounds=(600, 7)).play(500, monkeypatch)
-    assert back.status == "done" and back.groups["elson-train-1"].size == 0 and back.most_at_once <= 2 and back.billed <= 310
+    assert back.status == "done" and back.groups["elson-train-0b75369b"].size == 0 and back.most_at_once <= 2 and back.billed <= 310
 
 
 def test_a_region_that_does_not_answer_while_its_vm_works_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Platform(THREE, lambda _place, _minute: "", is_away=lambda region, minute: region == "us-central1" and 10 <= minute < 100, needs_minutes=90)
     run.play(300, monkeypatch)
-    assert run.status == "done" and run.order == ["elson-train-1"]
+    assert run.status == "done" and run.order == ["elson-train-0b75369b"]
 
 
 def test_no_quota_anywhere_is_given_up_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +163,9 @@ def test_no_quota_anywhere_is_given_up_with_the_reason(monkeypatch: pytest.Monke
 
 def test_an_interrupted_move_loses_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Platform(THREE, lambda place, _minute: STOCKOUT if place == 0 else "")
-    run.refuses_resize.add("elson-train-1-2")
+    run.refuses_resize.add("elson-train-0b75369b-2")
     run.play(60, monkeypatch)
-    assert run.order == ["elson-train-1-3"] and run.groups["elson-train-1"].size == 0
+    assert run.order == ["elson-train-0b75369b-3"] and run.groups["elson-train-0b75369b"].size == 0
 
 
 def test_a_job_that_is_over_or_was_stopped_is_not_started_by_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,10 +179,10 @@ def test_a_job_that_is_over_or_was_stopped_is_not_started_by_a_look(monkeypatch:
     assert stopped.made == 1 and not stopped.alive
 
 
-@pytest.mark.parametrize("memory", ["[]", '{"groups": {"elson-train-1": "elson-train-1"}, "place": 5}', '{"groups": {}, "place": {"at": 7}}'])
+@pytest.mark.parametrize("memory", ["[]", '{"groups": {"elson-train-0b75369b": "elson-train-0b75369b"}, "place": 5}', '{"groups": {}, "place": {"at": 7}}'])
 def test_a_memory_of_another_shape_is_begun_again(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Platform(THREE, lambda _place, _minute: "")
-    run.objects["watchdog/elson-train-1.json"] = memory
+    run.objects["watchdog/elson-train-0b75369b.json"] = memory
     run.play(100, monkeypatch)
     assert run.status == "done" and json.loads(json.dumps(run.said)) is not None
 

@@ -11,8 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
+from tests.infra.regions import page
 
 SOURCE = Path(__file__).resolve().parents[2] / "infra" / "functions" / "stop"
 
@@ -22,8 +25,8 @@ class Compute(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.sizes = {("regions/us-central1", "elson-train-0b75369b"): 1, ("zones/us-central1-a", "elson-old"): 1, ("regions/us-central1", "somebody-elses"): 3}
-        self.sizes["regions/us-central1", "elson-serve-done"] = 0
+        self.sizes = {("regions/us-central1", "somebody-elses"): 3, ("regions/us-central1", "elson-serve-done"): 0}
+        self.sizes |= {("regions/us-central1", "elson-train-0b75369b"): 1, ("zones/us-central1-a", "elson-old"): 1}
         self.broken: dict[str, str] = {}
         self.calls: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -41,10 +44,8 @@ class Handler(BaseHTTPRequestHandler):
             assert self.headers["Metadata-Flavor"] == "Google"
             return self._answer(200, {"access_token": "a-token", "expires_in": 3600})
         assert self.headers["Authorization"] == "Bearer a-token"
-        items: dict[str, Any] = {"regions/europe-west1": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}
-        for (scope, name), size in self.server.sizes.items():
-            items.setdefault(scope, {"instanceGroupManagers": []})["instanceGroupManagers"].append({"name": name, "targetSize": size})
-        return self._answer(200, {"items": items})
+        groups = [(scope, {"name": name, "targetSize": size}) for (scope, name), size in self.server.sizes.items()]
+        return self._answer(200, page(groups, parse_qs(urlsplit(self.path).query)))
 
     def do_POST(self) -> None:
         self.server.calls.append(self.path)

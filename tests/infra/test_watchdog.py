@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.infra.regions import watchdog
+from tests.infra.regions import page, watchdog
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 BOUNDS = (150, 7)
@@ -101,11 +101,11 @@ class Cloud(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.sizes = {"elson-train-1": 1, "elson-serve-2": 0, "somebody-elses": 1}
-        self.vms = {"elson-train-1": ["11"]}
+        self.sizes = {"elson-train-0b75369b": 1, "elson-serve-2": 0, "somebody-elses": 1}
+        self.vms = {"elson-train-0b75369b": ["11"]}
         self.objects: dict[str, tuple[str, str]] = {}
         self.broken: set[str] = set()
-        self.ids = {"elson-train-1": "77"}
+        self.ids = {"elson-train-0b75369b": "77"}
         self.sent, self.cut = 0, ""
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         if parts[-1] == "instanceGroupManagers":
             template = "https://www.googleapis.com/compute/v1/projects/p/regions/r/instanceTemplates/t"
             of = lambda name: {"name": name, "id": cloud.ids.get(name, "1"), "targetSize": cloud.sizes[name], "versions": [{"instanceTemplate": template}]}  # noqa: E731 - short, and of this test alone
-            return self._answer(200, {"items": {"regions/r": {"instanceGroupManagers": [of(name) for name in cloud.sizes]}, "zones/z": {"warning": {}}}})
+            return self._answer(200, page([("regions/r", of(name)) for name in cloud.sizes], query))
         if parts[-1] == "listManagedInstances":
             found = [{"id": vm, "instanceStatus": "RUNNING"} for vm in cloud.vms.get(parts[-2], [])]
             return self._answer(200, {"managedInstances": [*found, {"currentAction": "CREATING"}]})
@@ -180,20 +180,20 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 def aged(cloud: Cloud, minutes: float) -> None:
     """Let the watchdog's memory be older."""
-    memory = json.loads(cloud.objects["watchdog/elson-train-1.json"][0])
+    memory = json.loads(cloud.objects["watchdog/elson-train-0b75369b.json"][0])
     older = lambda text: (datetime.fromisoformat(text) - timedelta(minutes=minutes)).isoformat()  # noqa: E731 - short, and of this test alone
     memory |= {"at": older(memory["at"]), "vms": {vm: older(when) for vm, when in memory["vms"].items()}}
-    cloud.objects["watchdog/elson-train-1.json"] = (json.dumps(memory), "")
+    cloud.objects["watchdog/elson-train-0b75369b.json"] = (json.dumps(memory), "")
 
 
 def test_it_remembers_between_looks_and_stops_what_does_not_report(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.watch(None) == "ok"
-    assert cloud.sizes["elson-train-1"] == 1 and list(cloud.objects) == ["watchdog/elson-train-1.json"]
+    assert cloud.sizes["elson-train-0b75369b"] == 1 and list(cloud.objects) == ["watchdog/elson-train-0b75369b.json"]
     aged(cloud, 21)
     main.watch(None)
-    assert (cloud.sizes["elson-train-1"], cloud.sizes["somebody-elses"]) == (0, 1)
+    assert (cloud.sizes["elson-train-0b75369b"], cloud.sizes["somebody-elses"]) == (0, 1)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (told["severity"], told["group"]) == ("ERROR", "elson-train-1") and "not reported" in told["reason"]
+    assert (told["severity"], told["group"]) == ("ERROR", "elson-train-0b75369b") and "not reported" in told["reason"]
     cloud.vms = {}
     main.watch(None)
     assert cloud.objects == {}, "whoever starts it again begins with nothing behind it"
@@ -204,9 +204,9 @@ def test_a_job_that_reports_lives_until_its_templates_bound(cloud: Cloud) -> Non
         cloud.objects["jobs/job-1/state.json"] = ('{"status": "running"}', datetime.now(UTC).isoformat())
         main.watch(None)
         aged(cloud, 14)
-    assert cloud.sizes["elson-train-1"] == 1, "56 of 60 minutes"
+    assert cloud.sizes["elson-train-0b75369b"] == 1, "56 of 60 minutes"
     main.watch(None)
-    assert cloud.sizes["elson-train-1"] == 0
+    assert cloud.sizes["elson-train-0b75369b"] == 0
 
 
 @pytest.mark.parametrize(
@@ -219,16 +219,16 @@ def test_a_job_that_reports_lives_until_its_templates_bound(cloud: Cloud) -> Non
         '{"status":' * 100_000,
         "9" * 5000,
         "\x00",
-        '{"status": ["x"], "groups": {"elson-train-1": "77"}, "vms": 5, "minutes": "a", "at": 7}',
+        '{"status": ["x"], "groups": {"elson-train-0b75369b": "77"}, "vms": 5, "minutes": "a", "at": 7}',
         "null",
     ],
 )
 def test_a_state_or_a_memory_that_cannot_be_read_stops_no_look(content: str, cloud: Cloud) -> None:
     cloud.objects["jobs/job-1/state.json"] = (content, datetime.now(UTC).isoformat())
-    cloud.objects["watchdog/elson-train-1.json"] = (content, "")
+    cloud.objects["watchdog/elson-train-0b75369b.json"] = (content, "")
     cloud.sizes["elson-other"] = 1
     assert main.watch(None) == "ok"
-    assert cloud.sizes["elson-train-1"] == 1 and "watchdog/elson-other.json" in cloud.objects
+    assert cloud.sizes["elson-train-0b75369b"] == 1 and "watchdog/elson-other.json" in cloud.objects
 
 
 def test_a_state_larger_than_the_functions_memory_is_not_fetched(cloud: Cloud) -> None:
@@ -236,26 +236,26 @@ def test_a_state_larger_than_the_functions_memory_is_not_fetched(cloud: Cloud) -
     cloud.objects["jobs/job-1/state.json"] = ('{"status": "done"' + " " * (2 << 20) + "}", datetime.now(UTC).isoformat())
     main.watch(None)
     aged(cloud, 18)
-    assert main.watch(None) == "ok" and cloud.sizes["elson-train-1"] == 1
+    assert main.watch(None) == "ok" and cloud.sizes["elson-train-0b75369b"] == 1
     assert cloud.sent < 1 << 20
 
 
-@pytest.mark.parametrize("cut", ["state.json", "watchdog%2Felson-train-1", "elson-train-1/listManaged"])
+@pytest.mark.parametrize("cut", ["state.json", "watchdog%2Felson-train-0b75369b", "elson-train-0b75369b/listManaged"])
 def test_an_answer_that_is_cut_off_is_one_groups_trouble(cut: str, cloud: Cloud) -> None:
     cloud.objects["jobs/job-1/state.json"] = ('{"status": "running"}', datetime.now(UTC).isoformat())
     main.watch(None)
     cloud.sizes["elson-other"], cloud.cut = 1, cut
     with contextlib.suppress(RuntimeError):  # the call is an error in the logs
         main.watch(None)
-    assert "watchdog/elson-other.json" in cloud.objects and cloud.sizes["elson-train-1"] == 1
+    assert "watchdog/elson-other.json" in cloud.objects and cloud.sizes["elson-train-0b75369b"] == 1
 
 
 def test_a_group_made_again_under_its_name_is_another(cloud: Cloud) -> None:
     main.watch(None)
     aged(cloud, 10_000)
-    cloud.ids["elson-train-1"], cloud.vms["elson-train-1"] = "78", ["12"]
+    cloud.ids["elson-train-0b75369b"], cloud.vms["elson-train-0b75369b"] = "78", ["12"]
     main.watch(None)
-    assert cloud.sizes["elson-train-1"] == 1
+    assert cloud.sizes["elson-train-0b75369b"] == 1
 
 
 @pytest.mark.parametrize("broken", ["instanceTemplates", "state.json"])
@@ -264,7 +264,13 @@ def test_it_works_with_defaults_where_a_service_is_in_trouble(broken: str, cloud
     main.watch(None)
     aged(cloud, 200)
     main.watch(None)
-    assert cloud.sizes["elson-train-1"] == 0
+    assert cloud.sizes["elson-train-0b75369b"] == 0
+
+
+def test_a_group_on_the_last_of_many_pages_is_looked_at(cloud: Cloud) -> None:
+    cloud.sizes = {**{f"elson-serve-{number}": 0 for number in range(600)}, **cloud.sizes}
+    main.watch(None)
+    assert list(cloud.objects) == ["watchdog/elson-train-0b75369b.json"]
 
 
 def test_a_group_that_refuses_is_an_error_and_the_others_are_looked_at(cloud: Cloud) -> None:
@@ -272,10 +278,10 @@ def test_a_group_that_refuses_is_an_error_and_the_others_are_looked_at(cloud: Cl
     cloud.vms["elson-other"] = ["5"]
     main.watch(None)
     aged(cloud, 30)
-    cloud.broken.add("elson-train-1/resize")
-    with pytest.raises(RuntimeError, match="elson-train-1"):
+    cloud.broken.add("elson-train-0b75369b/resize")
+    with pytest.raises(RuntimeError, match="elson-train-0b75369b"):
         main.watch(None)
     assert "watchdog/elson-other.json" in cloud.objects
     cloud.broken.clear()
     main.watch(None)
-    assert cloud.sizes["elson-train-1"] == 0
+    assert cloud.sizes["elson-train-0b75369b"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.error
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -118,7 +119,7 @@ class Session:
         return SimpleNamespace(status_code=200, json=lambda: found, text="")
 
 
-AT_SECOND = {"project": "p", "region": "us-east4", "group": "elson-train-1-2"}
+AT_SECOND = {"project": "p", "region": "us-east4", "group": "elson-train-0b75369b-2"}
 #: What the VM of a job's second place writes, and the spec that it was made with.
 SPEC = Spec(
     base_model=BaseModelSpec(id="base-1"),
@@ -140,13 +141,13 @@ def regions(monkeypatch: pytest.MonkeyPatch) -> Platform:
 def test_a_job_is_found_in_whichever_place_it_is(regions: Platform) -> None:
     regions.step()
     found = jobs.machine(AT_SECOND)
-    assert (found["group"], found["size"]) == ("elson-train-1", 1), "the state's group is the last that had a VM, another is asked now"
+    assert (found["group"], found["size"]) == ("elson-train-0b75369b", 1), "the state's group is the last that had a VM, another is asked now"
     assert "ZONE_RESOURCE_POOL_EXHAUSTED" in found["instances"][0]["problem"]
     assert [(one["region"], one["size"]) for one in found["places"]] == [("us-central1", 1), ("us-east4", 0)]
-    del regions.groups["elson-train-1-2"], regions.groups["elson-train-1"]
+    del regions.groups["elson-train-0b75369b-2"], regions.groups["elson-train-0b75369b"]
     assert jobs.machine(AT_SECOND)["note"] == "the group is gone"
-    regions.groups["elson-train-10"] = Platform([("us-east4", 15)], regions.capacity).groups["elson-train-1"]
-    regions.groups["elson-train-10"].name = "elson-train-10"
+    regions.groups["elson-train-0b75369b0"] = Platform([("us-east4", 15)], regions.capacity).groups["elson-train-0b75369b"]
+    regions.groups["elson-train-0b75369b0"].name = "elson-train-0b75369b0"
     assert jobs.machine(AT_SECOND)["size"] == 0, "another job's group has a name that begins alike"
 
 
@@ -154,20 +155,84 @@ def test_a_job_that_is_waiting_or_working_in_another_place_is_not_begun_again(bu
     put(buckets, status="running")
     with pytest.raises(UserError, match="is running"):
         jobs.retry(buckets, "job-1", lambda _: jobs.machine(AT_SECOND))
-    regions.groups["elson-train-1"].size = 0
+    regions.groups["elson-train-0b75369b"].size = 0
     assert jobs.retry(buckets, "job-1", lambda _: jobs.machine(AT_SECOND))["status"] == "queued"
 
 
 def test_a_job_begins_again_in_its_first_place_and_never_in_two(regions: Platform) -> None:
     assert jobs.start(AT_SECOND) == "" and [group.size for group in regions.groups.values()] == [1, 0], "the first is asked already"
-    regions.groups["elson-train-1"].size = 0
+    regions.groups["elson-train-0b75369b"].size = 0
     assert jobs.start(AT_SECOND) == "" and [group.size for group in regions.groups.values()] == [1, 0]
-    regions.groups["elson-train-1"].size = 0
-    regions.refuses_resize.add("elson-train-1")
+    regions.groups["elson-train-0b75369b"].size = 0
+    regions.refuses_resize.add("elson-train-0b75369b")
     assert "503" in jobs.start(AT_SECOND)
     regions.groups.clear()
     assert "is gone" in jobs.start(AT_SECOND)
     assert "says where it is" in jobs.start({}) and "cannot be asked" in jobs.start({"project": "p"})
+
+
+class Scratch(MutableMapping[str, str]):
+    """Objects of the scratch bucket as the simulated regions keep theirs."""
+
+    def __init__(self, buckets: BucketSpec) -> None:
+        self.uri = buckets.scratch
+
+    def __getitem__(self, name: str) -> str:
+        if not (found := storage.read(f"{self.uri}/{name}")):
+            raise KeyError(name)
+        return found[0].decode()
+
+    def __setitem__(self, name: str, text: str) -> None:
+        storage.client().bucket(storage.split(self.uri)[0]).blob(name).upload_from_string(text)
+
+    def __delitem__(self, name: str) -> None:
+        storage.delete_object(f"{self.uri}/{name}")
+
+    def __iter__(self) -> Iterator[str]:
+        return (stored.path for stored in storage.listing(self.uri))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+STOPPED = "qdora-0b75369b00000000"
+
+
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("how", ["retry", "up"])
+def test_who_starts_a_stopped_job_again_at_once_begins_with_nothing_behind_it(
+    how: str, places: int, buckets: BucketSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real watchdog: it stops what lived too long, and a person does not wait for its next look."""
+    names = [("us-central1", 15), ("us-east4", 15), ("us-east5", 15)][:places]
+    run = Platform(names, lambda _place, _minute: "", needs_minutes=1000, objects=Scratch(buckets))
+    monkeypatch.setattr(jobs, "_session", lambda: Session(run))
+    while not run.said:
+        run.play(5, monkeypatch)
+    assert "lived" in run.said[0]["reason"] and run.billed <= 160 and [group.size for group in run.groups.values()] == [0] * places
+    run.play(1, monkeypatch)
+    where = {"project": "p", "region": "us-central1", "group": "elson-train-0b75369b"}
+    if how == "retry":
+        storage.write_json(f"{layout.job(buckets, STOPPED)}/state.json", Job(STOPPED, "train", status="running").to_json(), generation=0)
+        jobs.retry(buckets, STOPPED, lambda _: jobs.machine(where))
+        assert jobs.start(where) == ""
+    else:
+        assert jobs.begin(buckets, STOPPED, where) == ""
+    run.play(120, monkeypatch)
+    assert len(run.said) == 1 and run.made == 2 and len(run.alive) == 1
+    run.play(60, monkeypatch)
+    assert len(run.said) == 2 and not run.alive, "the same bounds hold again"
+
+
+def test_a_job_that_nobody_stopped_keeps_what_the_watchdog_knows_of_it(buckets: BucketSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`elson up` of a job that works follows it: its bounds do not begin again."""
+    run = Platform([("us-central1", 15)], lambda _place, _minute: "", needs_minutes=1000, objects=Scratch(buckets))
+    monkeypatch.setattr(jobs, "_session", lambda: Session(run))
+    while not run.said:
+        run.play(5, monkeypatch)
+        if not run.said:
+            assert jobs.begin(buckets, STOPPED, {"project": "p", "region": "us-central1", "group": "elson-train-0b75369b"}) == ""
+    assert run.billed <= 160
 
 
 def test_a_region_that_does_not_answer_is_no_empty_group(buckets: BucketSpec, regions: Platform) -> None:

@@ -8,6 +8,7 @@ import base64
 import http.client
 import json
 import os
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -24,7 +25,7 @@ def stop(request: Any) -> str:
         return "within the budget"
     project, failed = os.environ["ELSON_PROJECT"], []
     token = _token()
-    for scope, name in groups(_call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?maxResults=500&returnPartialSuccess=true", token)):
+    for scope, name in _groups(project, token):
         try:
             _call("POST", f"{COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{name}/resize?size=0", token)
             _say("WARNING", "budget used up: group resized to 0", group=name, scope=scope, cost=notice["costAmount"], budget=notice["budgetAmount"])
@@ -52,6 +53,18 @@ def groups(answer: dict[str, Any]) -> list[tuple[str, str]]:
             if group["name"].startswith(PREFIX) and group.get("targetSize", 0) > 0:
                 found.append((scope, group["name"]))
     return found
+
+
+def _groups(project: str, token: str) -> list[tuple[str, str]]:
+    """Those of every page."""
+    found, page = [], ""
+    while True:
+        query = "maxResults=500&returnPartialSuccess=true" + (f"&pageToken={urllib.parse.quote(page, safe='')}" if page else "")
+        answer = _call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?{query}", token)
+        found += groups(answer)
+        page = answer.get("nextPageToken", "")
+        if not page:
+            return found
 
 
 def _token() -> str:

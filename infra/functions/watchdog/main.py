@@ -38,8 +38,7 @@ def watch(_request: Any) -> str:
     """Handle one call of the scheduler."""
     project, failed, now = os.environ["ELSON_PROJECT"], [], datetime.now(UTC)
     token = _token()
-    found = groups(_call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?maxResults=500&returnPartialSuccess=true", token))
-    for name, members in _families(found, project, token).items():
+    for name, members in _families(_groups(project, token), project, token).items():
         try:
             _look(name, members, token, now)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -91,6 +90,18 @@ def groups(answer: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def _groups(project: str, token: str) -> list[tuple[str, dict[str, Any]]]:
+    """Our groups, of every page."""
+    found, page = [], ""
+    while True:
+        query = "maxResults=500&returnPartialSuccess=true" + (f"&pageToken={_quoted(page)}" if page else "")
+        answer = _call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?{query}", token)
+        found += groups(answer)
+        page = answer.get("nextPageToken", "")
+        if not page:
+            return found
+
+
 def _families(found: list[tuple[str, dict[str, Any]]], project: str, token: str) -> dict[str, list[dict[str, Any]]]:
     """First place's group -> groups of one job, each with its address, id, size and metadata."""
     families: dict[str, list[dict[str, Any]]] = {}
@@ -128,10 +139,11 @@ def _look(name: str, members: list[dict[str, Any]], token: str, now: datetime) -
         memory = {}
         judged, reason = judge(memory, vms, bounds, state, now)
     # A region that did not answer when its job was stopped may come back with a group that asks for a VM.
-    reason = reason or str(memory.get("stopped", ""))
+    reason = reason or (str(memory.get("stopped", "")) if ranked else "")
     if reason:
         _stop(members, reason, judged, name, token)
-    kept = judged | {"groups": {**memory.get("groups", {}), **ids}} | ({"stopped": reason} if reason and ranked else {})
+    # Who starts it again deletes a memory that says so.
+    kept = judged | {"groups": {**memory.get("groups", {}), **ids}} | ({"stopped": reason} if reason else {})
     if ranked and not reason:
         kept = _move(kept | {"place": memory["place"] if isinstance(memory.get("place"), dict) else {}}, ranked, seen, state, members, uri, token, now)
         if not kept:

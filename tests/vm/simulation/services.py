@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.infra.regions import page
 from tests.vm.simulation import namespace
 
 TOKEN = "ya29.simulated"
@@ -154,7 +155,7 @@ class Apis:
         if method == "GET" and path.endswith("/aggregated/instanceGroupManagers"):
             of = self.metadata.get("instance/attributes") or {}
             group = {"name": of["elson-group"], "targetSize": self.target_size}
-            return _json(200, {"items": {f"regions/{of['elson-region']}": {"instanceGroupManagers": [group]}, "regions/us-west8": {"warning": {}}}})
+            return _json(200, page([(f"regions/{of['elson-region']}", group)], urllib.parse.parse_qs(urllib.parse.urlsplit(target).query)))
         if method == "GET" and "/instanceGroupManagers/" in path:
             return _json(200, {"name": path.rsplit("/", 1)[-1], "targetSize": self.target_size})
         return _json(404, {})
