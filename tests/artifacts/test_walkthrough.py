@@ -34,6 +34,7 @@ ELSEWHERE = (
     "elson init",
     "elson up ",
     "elson down ",
+    "elson models compiled ",
 )
 
 
