@@ -51,7 +51,7 @@ def tokenizer(tmp_path: Path) -> Path:
     model = {"type": "BPE", "vocab": {letter: number for number, letter in enumerate(letters)}, "merges": []}
     folder = tmp_path / "tokenizer"
     folder.mkdir()
-    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": model, "pre_tokenizer": whole, "decoder": whole}))
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model, "pre_tokenizer": whole, "decoder": whole}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 4096}))
     return folder
 
