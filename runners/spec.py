@@ -122,6 +122,8 @@ class MergeSpec(Strict):
     min_top1_agreement: Fraction = 0.96
     rounding_factor: float = Field(4.0, gt=0, description="the KL may be so many times that of rounding once more, and the adapter must have changed as much")
     adapter_share: Fraction = Field(0.10, description="or this share of the KL between base and adapter, whichever is larger")
+    max_general_nats_lost: float = Field(0.5, gt=0, description="log-likelihood a token that right answers to questions outside finance may lose by training")
+    max_general_share_lost: Fraction = Field(0.10, description="share of those questions that may be answered right no more")
 
 
 class QuantizeSpec(Strict):

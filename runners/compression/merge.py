@@ -4,10 +4,11 @@ Weights are merged tensor by tensor in fp32 and written in bf16, without loading
 result written once, and the largest thing in memory is one shard. vLLM cannot apply a DoRA adapter (vllm#10849), so this is
 also what a server does that is given one (``merge_streaming``).
 
-Three gates. Every tensor is computed a second time from base and adapter and compared exactly, every file beside them too
+Four gates. Every tensor is computed a second time from base and adapter and compared exactly, every file beside them too
 (``parity.py``): that sees a matrix, a layer or a shard that is wrong, however little the adapter moved it. The adapter as stock
 peft applies it runs beside the merged model on held-out examples: mean KL and top-1 agreement, bound relative to what the
-adapter changed and to what rounding alone changes. And the adapter must have changed more than rounding does.
+adapter changed and to what rounding alone changes. The adapter must have changed more than rounding does. And it must not have
+cost general ability (``forgetting.py``).
 
     elson merge --spec gs://PROJECT-elson-scratch/specs/<digest>.json --work DIR
 """
@@ -54,7 +55,9 @@ def merge(spec: Spec, base: Path, adapter: Path, dataset: Path, work: Path) -> M
         merge_streaming(base, adapter, merged)
     with watch.phase("compare with the adapter"):
         held, metrics = measure(spec, base, adapter, merged, dataset)
-    fix = "check that adapter and base belong together; an adapter that changes no more than rounding does needs more training"
+    fix = (
+        "check that adapter and base belong together; train again: longer where the adapter changes no more than rounding, slower where general ability is lost"
+    )
     gates.hold("merge", held, metrics, fix)
     return MergeResult(merged, held, metrics, tuple(watch.phases))
 
@@ -63,7 +66,7 @@ def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) 
     """Hold a merged folder, as it is on the disk, against base and adapter: the gates, and what was measured."""
     import torch
 
-    from runners.compression import gates, parity
+    from runners.compression import forgetting, gates, parity
     from runners.training.examples import load_tokenizer, validation_split
 
     settings, device = spec.merge, "cuda" if torch.cuda.is_available() else "cpu"
@@ -75,11 +78,14 @@ def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) 
     dtype = gates.measuring_dtype(device)
     model = _with_adapter(base, adapter, device, dtype)
     expected = gates.log_probabilities(model, probes)
+    general = forgetting.general_questions(spec, load_tokenizer(base))
     with model.disable_adapter():
         taught = gates.distance(expected, model, probes)
+        before = forgetting.ability(model, general)
     del model
     plain = gates.load_plain(merged, device, dtype)
     found = gates.distance(expected, plain, probes)
+    kept, ability = forgetting.held(settings, before, forgetting.ability(plain, general))
     rounded = gates.log_probabilities(plain, probes)
     _round_again(plain, seed=0)
     noise = gates.distance(rounded, plain, probes).mean_kl
@@ -89,12 +95,14 @@ def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) 
         Gate(name="mean KL, base against adapter", value=taught.mean_kl, bound=settings.rounding_factor * noise, rule="at least"),
         Gate(name="mean KL, merged against adapter", value=found.mean_kl, bound=bound, rule="at most"),
         Gate(name="top-1 agreement, merged against adapter", value=found.top1_agreement, bound=settings.min_top1_agreement, rule="at least"),
+        *kept,
     )
     metrics: dict[str, Any] = {
         **found.as_metrics("merged"),
         "adapter_perplexity": round(found.reference_perplexity, 6),
         "probe_tokens": found.tokens,
         "probes": len(probes),
+        **ability,
     }
     metrics |= {"adapter_mean_kl": taught.mean_kl, "rounding_mean_kl": noise, "problems": problems[:20]}
     log.event("merged", mean_kl=round(found.mean_kl, 6), top1_agreement=round(found.top1_agreement, 4), tokens_compared=found.tokens)

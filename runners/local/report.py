@@ -250,7 +250,8 @@ def _gates(records: dict[str, Record]) -> str:
         for gate in record.gates
     ]
     intro = (
-        "Each step is held against the one before it on held-out text: the merge must say what the adapter said, 4 bits must stay close to the merged model."
+        "Each step is held against the one before it on held-out text: the merge must say what the adapter said, 4 bits must stay close to the merged model. "
+        "Questions outside finance show whether training cost general ability."
     )
     measured = [
         page.details(f"{stage}: all figures", page.facts({key: value for key, value in record.metrics.items() if isinstance(value, (int, float, str, bool))}))

@@ -54,6 +54,7 @@ def ids(root: Path, **changes: object) -> dict[str, str]:
         ("runners/compression/quantize.py", AFTER["quantize"]),
         ("runners/compression/awq_autoawq.py", AFTER["quantize"]),
         ("runners/compression/gates.py", AFTER["merge"]),
+        ("runners/compression/general.py", AFTER["merge"]),
         ("images/quantize/requirements.lock", AFTER["quantize"]),
         ("runners/planning/prices.yaml", NOTHING),
         ("runners/planning/machines.py", NOTHING),

@@ -1,0 +1,178 @@
+"""What a training cost in general ability: the merged model against its base, on a fixed set of questions outside finance (``general.py``).
+
+Each question is asked through the model's chat template, with the beginning of its answer written already; what is compared is how likely the
+right continuation and the three wrong ones are, on the tokens in which they differ. Nothing is sampled, so nothing is luck, and a model that now
+answers at greater length loses nothing. Two figures: log-likelihood of the right continuations, in nats a token, which also tells of a model that
+guesses; and the share of questions whose right continuation is the likeliest, paired, with a 95 % interval.
+
+It does not look at whole answers: ``elson compare`` does, for finance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runners import log
+from runners.artifacts.record import Gate
+from runners.compression.general import ITEMS, Item
+from runners.spec import MergeSpec, Spec
+from runners.training.examples import messages
+
+#: Tokens of questions and answers read in one pass: the mask grows with the square.
+_PASS_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item as tokens: what all its answers have in common, and what each goes on with, the right one first."""
+
+    prompt: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Ability:
+    """What a model makes of each question: log-likelihood of each answer, the right one first, and the tokens of the right one."""
+
+    scores: tuple[tuple[float, ...], ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def nats(self) -> float:
+        """Log-likelihood a token of the right answers."""
+        return sum(first for first, *_ in self.scores) / sum(self.tokens)
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Of each question, whether the right answer is the likeliest."""
+        return tuple(all(first > other for other in rest) for first, *rest in self.scores)
+
+
+def general_questions(spec: Spec, tokenizer: Any, items: Sequence[Item] = ITEMS) -> list[Question]:
+    """The set through a model's template, as serving sends a question."""
+    found = []
+    for item in items:
+        asked = messages({"question": item.question}, spec.chat.system_prompt)
+        begun = f"{tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)}{item.start} "
+        # Tokenized whole: a tokenizer may put the space into the word behind it, or begin a text with another one.
+        whole = [tuple(tokenizer(begun + answer, add_special_tokens=False)["input_ids"]) for answer in (item.right, *item.wrong)]
+        common = _common(whole)
+        found.append(Question(whole[0][:common], tuple(ids[common:] for ids in whole)))
+    return found
+
+
+def ability(model: Any, questions: Sequence[Question]) -> Ability:
+    """Ask a model every question."""
+    model.eval()
+    root = _common([question.prompt[:-1] for question in questions])
+    scores = [scored for group in _groups(questions, root) for scored in _asked(model, group, root)]
+    return Ability(tuple(map(tuple, scores)), tuple(len(question.answers[0]) for question in questions))
+
+
+def held(settings: MergeSpec, before: Ability, after: Ability) -> tuple[tuple[Gate, ...], dict[str, Any]]:
+    """The gates, and what was measured. There are none for a base that is no better than guessing: it has nothing to forget."""
+    drop, low, high = paired_drop(before.right, after.right)
+    measured = {
+        "general_questions": len(before.right),
+        "general_nats_before": round(before.nats, 4),
+        "general_nats_after": round(after.nats, 4),
+        "general_right_before": sum(before.right),
+        "general_right_after": sum(after.right),
+        "general_share_lost_from": round(low, 4),
+        "general_share_lost_to": round(high, 4),
+    }
+    if sum(before.right) < (fewest := better_than_guessing(len(before.right))):
+        log.event("the base guesses: no gate on general ability", right=sum(before.right), of=len(before.right), better_than_guessing=fewest)
+        return (), measured
+    found = (
+        Gate(name="general questions, nats a token lost", value=before.nats - after.nats, bound=settings.max_general_nats_lost, rule="at most"),
+        Gate(name="general questions, share lost", value=drop, bound=settings.max_general_share_lost, rule="at most"),
+    )
+    return found, measured
+
+
+def better_than_guessing(count: int) -> int:
+    """The fewest right answers that a model which picks one of four reaches with a probability of 0.1 % or less: 39 of 96."""
+    likely = [math.comb(count, right) * 0.25**right * 0.75 ** (count - right) for right in range(count + 1)]
+    return next(right for right in range(count + 2) if sum(likely[right:]) <= 0.001)
+
+
+def paired_drop(before: Sequence[bool], after: Sequence[bool]) -> tuple[float, float, float]:
+    """Share lost, and its 95 % interval: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions" (2005)."""
+    count = len(before)
+    lost = sum(one and not two for one, two in zip(before, after, strict=True))
+    gained = sum(two and not one for one, two in zip(before, after, strict=True))
+    middle, differing = (lost - gained) / (count + 2), (lost + gained + 1) / (count + 2)
+    reach = 1.96 * math.sqrt((differing - middle**2) / (count + 2))
+    return (lost - gained) / count, middle - reach, middle + reach
+
+
+def _common(sequences: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all sequences share."""
+    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False)))
+
+
+def _groups(questions: Sequence[Question], root: int) -> list[list[Question]]:
+    """Questions that are read in one pass each."""
+    groups: list[list[Question]] = []
+    size = _PASS_TOKENS
+    for question in questions:
+        own = len(question.prompt) - root + sum(len(answer) - 1 for answer in question.answers)
+        if size + own > _PASS_TOKENS:
+            groups.append([])
+            size = 0
+        groups[-1].append(question)
+        size += own
+    return groups
+
+
+def _asked(model: Any, questions: Sequence[Question], root: int) -> list[list[float]]:
+    """Log-likelihood of every answer, from one pass over a tree: what the prompts share, each question below it, each answer below its question.
+
+    A token sees those on its own path, and has its position there: the numbers are those of each answer read alone.
+    """
+    parameter = next(model.parameters())
+    ids, places = list(questions[0].prompt[:root]), list(range(root))
+    seen: list[tuple[range, range]] = []  # tokens, and tokens before them that they see
+    predicted: list[list[list[int]]] = []  # of each question, of each answer: from where each of its tokens is predicted
+
+    def grow(tokens: Sequence[int], depth: int, stem: range) -> range:
+        branch = range(len(ids), len(ids) + len(tokens))
+        ids.extend(tokens)
+        places.extend(range(depth, depth + len(tokens)))
+        seen.extend([(branch, stem), (branch, branch)])
+        return branch
+
+    for question in questions:
+        stem = grow(question.prompt[root:], root, range(root))
+        # The last token of an answer predicts nothing that is asked for.
+        branches = [grow(answer[:-1], len(question.prompt), stem) for answer in question.answers]
+        predicted.append([[stem[-1], *branch] for branch in branches])
+    sees = torch.zeros(len(ids), len(ids), dtype=torch.bool)
+    sees[:, :root] = True
+    for branch, before in seen:
+        sees[branch.start : branch.stop, before.start : before.stop] = True
+    mask = torch.zeros(sees.shape, dtype=parameter.dtype).masked_fill(~sees.tril(), torch.finfo(parameter.dtype).min)
+    kept = sorted({place for answers in predicted for places_of in answers for place in places_of})
+    with torch.no_grad():
+        logits = model(
+            input_ids=torch.tensor([ids], device=parameter.device),
+            attention_mask=mask[None, None].to(parameter.device),
+            position_ids=torch.tensor([places], device=parameter.device),
+            logits_to_keep=torch.tensor(kept, device=parameter.device),
+            use_cache=False,
+        ).logits[0]
+    likely = dict(zip(kept, torch.log_softmax(logits.float(), -1).cpu(), strict=True))
+    return [
+        [
+            sum(float(likely[place][token]) for place, token in zip(places_of, answer, strict=True))
+            for places_of, answer in zip(answers, question.answers, strict=True)
+        ]
+        for answers, question in zip(predicted, questions, strict=True)
+    ]
