@@ -28,7 +28,7 @@ RUN = (
     "from runners.commands import run as command; from runners.local import run\n"
     "from runners.spec import Spec\n"
     "environments.python = lambda stage: Path({program!r})\n"
-    "command_run = lambda *_, **__: run._process(run.Run(Spec(), Path()), 'train', 'train', [])\n"
+    "command_run = lambda *_, **__: run.process(run.Run(Spec(), Path()), 'train', 'train', [])\n"
     "run.run = command_run\n"
     "sys.argv = ['elson', 'run', '--profile', 'tiny']; __main__.main()\n"
 )
