@@ -92,7 +92,7 @@ def adapter_state(model: Any) -> dict[str, Any]:
 
 
 def save(parent: Path, taken: Snapshot) -> Path:
-    """Write a checkpoint below ``parent`` and return its folder; older ones but the newest two are removed."""
+    """Write a checkpoint below ``parent`` and return its folder; of the others only the one before it stays."""
     from safetensors.torch import save_file
 
     state = taken.state
@@ -113,8 +113,11 @@ def save(parent: Path, taken: Snapshot) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     sync_folder(parent)
-    for old in sorted(found(parent))[:-KEEP]:
-        shutil.rmtree(parent / f"step-{old:06d}")
+    there = found(parent)
+    # A higher step is another training's, or was damaged: this one did not go on from it, and it must not push out what is new.
+    kept = sorted(step for step in there if step <= state.step)[-KEEP:]
+    for step in there.keys() - set(kept):
+        shutil.rmtree(parent / f"step-{step:06d}")
     return folder
 
 

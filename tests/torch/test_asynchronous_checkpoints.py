@@ -65,3 +65,14 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_training(model: torch.nn.
     writer.save(state(1), model, optimizer, {})
     with pytest.raises(OSError):
         writer.wait()
+
+
+def test_checkpoints_of_another_training_do_not_push_out_the_new_ones(model: torch.nn.Module, tmp_path: Path) -> None:
+    """A changed setting after a kill: the work folder holds higher steps of the training before."""
+    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad])
+    for run, step in (("before", 28), ("before", 30), ("a run", 1), ("a run", 2)):
+        checkpoint.save(tmp_path, checkpoint.snapshot(checkpoint.State(run, step, step, 1.0, 0, [], []), model, optimizer, {}))
+    assert sorted(checkpoint.found(tmp_path)) == [1, 2]
+    whole = checkpoint.newest([tmp_path], "a run")
+    assert whole is not None
+    assert whole.name == "step-000002"
