@@ -10,10 +10,17 @@ from runners.pages.charts import Series
 from runners.pages.page import Html, Tile
 from runners.view.runs import Bucket
 from runners.view.screens import framed
+from runners.vm.decide import OVER, Job, lived_s
 
 _REFRESH_S = 4
 _LINES = 200
-_STARTED = ("working", "running", "serving", "ready", "queued", "building")
+_ENDED = (*OVER, "idle")
+#: The stops that do not rest on the machine.
+_OUTSIDE = (
+    ("the platform (maxRunDuration)", "deletes each machine after machine.max_run_minutes"),
+    ("the watchdog outside the machine", "resizes the group to 0 past its bound, or when the job stops reporting"),
+    ("the budget", "resizes every elson group to 0 when the month's money is spent"),
+)
 
 
 def live(bucket: Bucket) -> str:
@@ -62,42 +69,46 @@ def jobs(bucket: Bucket, now: datetime | None = None) -> str:
             "as of": str(job.get("updated_at", ""))[:19].replace("T", " "),
         }
         boots = [(boot.get("instance"), boot.get("zone"), str(boot.get("started_at", ""))[:19].replace("T", " ")) for boot in job.get("boots", ())]
-        stops = page.table(("stop", "next"), next_stops(job, at))
+        stops = page.table(("stop", "next"), next_stops(job))
         parts: list[str] = [page.facts(facts), stops]
         if boots:
-            parts.append(page.details(f"{len(boots)} machines", page.table(("machine", "zone", "from"), boots)))
+            parts.append(page.details("1 machine" if len(boots) == 1 else f"{len(boots)} machines", page.table(("machine", "zone", "from"), boots)))
         sections.append(page.section(f"{job.get('role', 'job')} {job.get('job_id', '?')}", *parts))
-    note = "Minutes are counted from each machine's start to the next one's, or to the last sign of life; the bill is Google's."
+    note = "Minutes are the lives of the machines as they counted them, the newest until now; the bill is Google's."
     return framed("Machines", [*sections, Html(page.paragraph(note))], f"{len(bucket.jobs)} jobs in {bucket.where}", bucket)
 
 
 def billed_minutes(job: dict[str, Any], now: datetime) -> float:
-    """Minutes that VMs of a job existed, by its own account: a lower bound where a machine died without a word."""
-    starts = [when for boot in job.get("boots", ()) if (when := _time(boot.get("started_at")))]
-    over = job.get("status") in ("done", "failed", "deadline", "idle", "stopped")
-    seen = _time(job.get("updated_at"))
-    last = seen if over and seen else max(now, seen or now)
-    ends = [*starts[1:], last]
-    return sum(max(0.0, (end - start).total_seconds()) for start, end in zip(starts, ends, strict=True)) / 60 if starts else 0.0
+    """Minutes that VMs of a job existed, by its own account; the newest counts until now while the job goes on."""
+    state = _state(job)
+    if state is None or not state.boots:
+        return 0.0
+    started = _time(state.boots[-1].started_at)
+    newest = 0.0 if state.status in (*_ENDED, "preempted", "queued") or started is None else (now - started).total_seconds()
+    return max(lived_s(state), state.earlier_s + newest) / 60
 
 
-def next_stops(job: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
+def next_stops(job: dict[str, Any]) -> list[tuple[str, str]]:
     """What each independent stop would do next, in words."""
-    if job.get("status") in ("done", "failed", "deadline", "idle", "stopped"):
-        return [("the machine itself", f"has ended: {job.get('reason') or job['status']}")]
-    boots = job.get("boots") or [{}]
-    started = _time(boots[-1].get("started_at"))
-    limit = (job.get("machine") or {}).get("max_run_minutes") or job.get("max_run_minutes")
-    deadline = _time(job.get("deadline_at"))
-    rows = [("the machine itself", f"at its deadline, {_in(deadline, now)}" if deadline else "when it is done, has failed or is idle")]
-    if started and isinstance(limit, (int, float)):
-        left = limit - (now - started).total_seconds() / 60
-        rows.append(("the platform (maxRunDuration)", f"deletes this machine in {left:.0f} min" if left > 0 else "should have deleted this machine"))
-    else:
-        rows.append(("the platform (maxRunDuration)", "deletes each machine after machine.max_run_minutes"))
-    rows.append(("the watchdog outside the machine", "resizes the group to 0 past its bound, or when the job stops reporting"))
-    rows.append(("the budget", "resizes every elson group to 0 when the month's money is spent"))
-    return rows
+    state = _state(job)
+    if state is None:
+        return [("the machine itself", "its state cannot be read: it stops at its next look"), *_OUTSIDE]
+    if state.status in _ENDED:
+        return [("the machine itself", f"has ended: {state.reason or state.status}")]
+    left = job.get("minutes_left")
+    until = "when nobody has asked it for machine.idle_minutes"
+    if isinstance(left, (int, float)):
+        until = f"at its deadline, after {left:.0f} more minutes of its life"
+    own = f"when its work is done or fails for good; {until}"
+    return [("the machine itself", own), *_OUTSIDE]
+
+
+def _state(job: dict[str, Any]) -> Job | None:
+    """The state as the VM reads it; None for one that it would not understand either."""
+    try:
+        return Job.from_json(job)
+    except ValueError:
+        return None
 
 
 def _left(moving: dict[str, Any]) -> str:
@@ -118,8 +129,3 @@ def _time(value: Any) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _in(when: datetime | None, now: datetime) -> str:
-    minutes = ((when or now) - now).total_seconds() / 60
-    return f"in {minutes:.0f} min" if minutes > 0 else f"{-minutes:.0f} min ago"

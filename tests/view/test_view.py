@@ -25,6 +25,7 @@ from runners.spec import BucketSpec
 from runners.training import checkpoint, train
 from runners.view import exports, now, screens, server, site
 from runners.view.runs import Bucket, load
+from runners.vm import decide
 from tests import browser as real
 from tests.browser import Browser
 from tests.view.conftest import HOSTILE
@@ -155,20 +156,24 @@ def test_a_run_that_goes_on_is_followed(runs: BucketSpec, tmp_path: Path, monkey
 
 
 def test_machines_show_minutes_and_what_would_stop_them() -> None:
+    """The states are those that a VM writes."""
     at = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
-    boots = [
-        {"instance": "a", "zone": "z", "started_at": "2026-11-26T11:00:00+00:00"},
-        {"instance": "b", "zone": "z", "started_at": "2026-11-26T11:30:00+00:00"},
-    ]
-    job = {"job_id": "dora-1", "role": "train", "status": "working", "boots": boots, "deadline_at": "2026-11-26T13:00:00+00:00", "max_run_minutes": 150}
-    assert now.billed_minutes(job, at) == 60
-    assert dict(now.next_stops(job, at))["the machine itself"] == "at its deadline, in 60 min"
-    assert dict(now.next_stops(job, at))["the platform (maxRunDuration)"] == "deletes this machine in 120 min"
-    done = job | {"status": "done", "updated_at": "2026-11-26T11:40:00+00:00"}
-    assert now.billed_minutes(done, at) == 40 and len(now.next_stops(done, at)) == 1
-    assert "60" in now.jobs(Bucket("here", (), (job,)), at)
+    last = decide.Boot("b", "machine-b", "z", "2026-11-26T11:30:00+00:00", lived_s=1740.0)
+    first = decide.Boot("a", "machine-a", "z", "2026-11-26T11:00:00+00:00", lived_s=1500.0)
+    state = decide.Job("dora-1", "train", status="starting", stage="train", boots=(first, last), earlier_s=1500.0, updated_at="2026-11-26T11:59:00+00:00")
+    job = state.to_json() | {"minutes_left": 96.5, "max_attempts": 3}
+    job = json.loads(json.dumps(job))
+    assert now.billed_minutes(job, at) == 25 + 30
+    assert "after 96 more minutes" in dict(now.next_stops(job))["the machine itself"] and len(now.next_stops(job)) == 4
+    done = job | {"status": "done", "reason": "published"}
+    assert now.billed_minutes(done, at) == 25 + 29 and now.next_stops(done) == [("the machine itself", "has ended: published")]
+    assert now.billed_minutes(job | {"status": "preempted"}, at) == 25 + 29
+    server = job | {"role": "serve", "stage": "", "status": "ready", "minutes_left": None}
+    assert "idle_minutes" in now.next_stops(server)[0][1]
+    assert "55" in now.jobs(Bucket("here", (), (job,)), at)
     odd = {"job_id": 3, "boots": [{"started_at": "yesterday"}], "status": None}
-    assert now.billed_minutes(odd, at) == 0 and now.next_stops(odd, at)
+    assert now.billed_minutes(odd, at) == 0 and "cannot be read" in now.next_stops(odd)[0][1]
+    assert now.jobs(Bucket("here", (), (odd,)), at)
 
 
 def test_tables_for_other_tools(runs: BucketSpec, tmp_path: Path) -> None:
