@@ -101,9 +101,11 @@ def _corrupt(uri: str, why: str) -> UserError:
 
 
 def entries(buckets: BucketSpec) -> list[Entry]:
-    """Every entry, by name."""
+    """Every entry, by name. An object whose name no model can have is left aside with a warning: nothing ever reads it."""
     names = sorted(stored.path.removesuffix(".json") for stored in storage.listing(layout.registry(buckets)) if stored.path.endswith(".json"))
-    return [entry for name in names if (entry := read(buckets, name))]
+    for odd in (name for name in names if not re.fullmatch(NAME, name)):
+        log.warning("an object among the registry's entries is none, and is left aside", object=f"{layout.registry(buckets)}{odd[:100]}.json")
+    return [entry for name in names if re.fullmatch(NAME, name) and (entry := read(buckets, name))]
 
 
 def usable(buckets: BucketSpec, name: str) -> Entry:

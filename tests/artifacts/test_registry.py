@@ -191,3 +191,13 @@ def test_unreachable_bucket_is_one_clear_error(buckets: BucketSpec, monkeypatch:
 def test_missing_bucket_names_the_command_that_makes_it(buckets: BucketSpec) -> None:
     with pytest.raises(UserError, match="pulumi up -s foundation"):
         storage.write("gs://not-there/x", b"1", generation=0)
+
+
+def test_an_object_with_an_odd_name_hides_no_model(buckets: BucketSpec, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A training VM may write below the registry; `elson models ls` must go on for everybody else."""
+    entry = publish(buckets, model)
+    for odd in ("Upper.json", "sub/m-v2.json", "..%2f.json", "a b.json", f"{'x' * 150}.json"):
+        storage.write(f"{layout.registry(buckets)}{odd}", "{}", generation=0)
+    assert registry.entries(buckets) == [entry]
+    said = capsys.readouterr().err
+    assert "Upper.json" in said and "sub/m-v2.json" in said
