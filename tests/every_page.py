@@ -72,7 +72,7 @@ def states() -> Iterator[dict[str, Any]]:
     why = "the gate refused: mean KL, quantized against merged is 0.41 (at most 0.3)"
     serve = replace(train, job_id="serve-51d7", role="serve", boots=boots[:1], status="ready", earlier_s=0)
     for job, left in (
-        (replace(train, status="starting", stage="train"), 122.0),
+        (replace(train, status="running", stage="train"), 122.0),
         (replace(train, job_id="train-5a10", status="preempted", stage="quantize", reason="quantize was stopped: preempted"), 122.0),
         (replace(train, job_id="train-99e1", status="done", reason="published"), 122.0),
         (replace(train, job_id="train-c0de", status="failed", stage="quantize", reason=why, attempts=3), 41.5),

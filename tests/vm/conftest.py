@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from runners.artifacts import layout
-from runners.spec import BucketSpec, MachineSpec, Spec, spec_digest
+from runners.cloud import jobs
+from runners.identity import stage_id
+from runners.spec import BaseModelSpec, BucketSpec, CodeDigests, DatasetSpec, MachineSpec, Spec, spec_digest
 from tests.vm.simulation import golden, images, world
 from tests.vm.simulation.world import World
 
@@ -58,27 +60,34 @@ def cloud(simulation: dict[str, str], request: pytest.FixtureRequest) -> Iterato
 @pytest.fixture
 def spec() -> Spec:
     """A resolved spec for a VM, as far as the agent reads one."""
-    return Spec(buckets=BucketSpec(models="gs://models", scratch="gs://scratch"), machine=MachineSpec(machine_type="a3-highgpu-1g", max_attempts=3))
+    return Spec(
+        buckets=BucketSpec(models="gs://models", scratch="gs://scratch"),
+        base_model=BaseModelSpec(id="base-1"),
+        dataset=DatasetSpec(id="data-1"),
+        code=CodeDigests(train="a", merge="b", quantize="c"),
+        machine=MachineSpec(machine_type="a3-highgpu-1g", region="us-central1", max_attempts=3),
+    )
 
 
 @pytest.fixture
 def start(cloud: World, simulation: dict[str, str]) -> Callable[..., World]:
-    """Start the group with a spec; stand-in containers unless told otherwise."""
+    """Start the group with a spec, under the names that a plan gives job and group; stand-in containers unless told otherwise."""
 
     def started(
-        spec: Spec, role: str = "train", standin: dict[str, Any] | None = None, job: str = "job-1", state: dict[str, Any] | None = None, **attributes: str
+        spec: Spec, role: str = "train", standin: dict[str, Any] | None = None, job: str = "", state: dict[str, Any] | None = None, **attributes: str
     ) -> World:
+        job = job or stage_id(spec, "quantize")
         planned = layout.spec(spec.buckets, spec_digest(spec))
         cloud.put(planned, spec.model_dump_json().encode())
         if state:
-            cloud.put(f"gs://scratch/jobs/{job}/state.json", json.dumps(state).encode())
+            cloud.put(f"gs://scratch/jobs/{job}/state.json", json.dumps({"job_id": job, "role": role, **state}).encode())
         stages = ("train", "quantize", "serve", "gateway")
         pinned = {stage: simulation["standin" if standin is not None and stage != "gateway" else stage] for stage in stages}
         cloud.start_group(
             {
                 "elson-role": role,
                 "elson-job-id": job,
-                "elson-group": "train-group",
+                "elson-group": jobs.group_name(job),
                 "elson-region": "us-central1",
                 "elson-spec-uri": planned,
                 "elson-images": json.dumps(pinned),

@@ -42,14 +42,15 @@ def test_success_ends_in_deletion(start: Start, spec: Spec) -> None:
     for said in ("train run 0", "merge run 0", "quantize run 0", "this VM is being deleted"):
         assert said in world.logs(), said
     forwarded = [entry for entry in world.apis.log_entries if entry.get("jsonPayload", {}).get("message") == "train run 0"]
-    assert [entry["labels"]["job"] for entry in forwarded] == ["job-1"], "Cloud Logging got the container's line once, labelled"
+    assert [entry["labels"]["job"] for entry in forwarded] == [job["job_id"]], "Cloud Logging got the container's line once, labelled"
 
 
 def status(world: World) -> dict[str, Any]:
     """What `elson status` prints, run where Google's names resolve to the simulation."""
-    program = [sys.executable, "-m", "runners", "status", "job-1", "--json", "--models-bucket", "gs://models", "--scratch-bucket", "gs://scratch"]
-    trusted = "/etc/ssl/certs/ca-certificates.crt"
-    done = world.machine.run("env", "-C", str(golden.ROOT), *program, environment={"REQUESTS_CA_BUNDLE": trusted, "PYTHONDONTWRITEBYTECODE": "1"}, check=False)
+    job = str(world.job()["job_id"])
+    program = [sys.executable, "-m", "runners", "status", job, "--json", "--models-bucket", "gs://models", "--scratch-bucket", "gs://scratch"]
+    environment = {"REQUESTS_CA_BUNDLE": "/etc/ssl/certs/ca-certificates.crt", "PYTHONDONTWRITEBYTECODE": "1", "GOOGLE_CLOUD_PROJECT": "proj"}
+    done = world.machine.run("env", "-C", str(golden.ROOT), *program, environment=environment, check=False)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -101,7 +102,7 @@ def test_a_reboot_in_the_middle_is_a_second_boot_that_goes_on(start: Start, spec
 
 def test_the_deadline_stops_a_running_job(start: Start, spec: Spec) -> None:
     short = spec.model_copy(update={"machine": spec.machine.model_copy(update={"deadline_minutes": 5})})
-    world = start(short, standin={"train": [["sleep 300"]]}, state={"job_id": "job-1", "role": "train", "attempts": 1, "earlier_s": 5 * 60.0 - 30})
+    world = start(short, standin={"train": [["sleep 300"]]}, state={"attempts": 1, "earlier_s": 5 * 60.0 - 30})
     world.wait(saw(world, "train run 0"), 40, "the training to run")
     world.wait_until_ended(60)
     job = world.job()
@@ -131,11 +132,11 @@ def late_driver(machine: Machine) -> None:
 
 def test_a_job_that_is_over_stops_at_once_even_without_the_right_to_delete(start: Start, spec: Spec, cloud: World) -> None:
     cloud.apis.forbidden = {"deleteInstances"}
-    world = start(spec, standin={}, state={"job_id": "job-1", "role": "train", "status": "done", "attempts": 1})
+    world = start(spec, standin={}, state={"status": "done", "attempts": 1})
     world.wait_until_ended(30)
     assert world.job()["attempts"] == 1 and world.boots == 1
     assert world.apis.deleted == [] and any("resize?size=0" in call for call in world.apis.calls)
-    assert not world.object("gs://scratch/jobs/job-1/logs").exists() or "docker pull" not in world.logs()
+    assert not world.object(f"gs://scratch/jobs/{world.job()['job_id']}/logs").exists() or "docker pull" not in world.logs()
 
 
 def test_a_vm_that_cannot_learn_what_it_is_for_ends(start: Start, spec: Spec) -> None:
