@@ -116,7 +116,6 @@ def look_after(
     start = start or Start(Phases())
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(bound(command), env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
-        assert child.stdout is not None  # noqa: S101 - a pipe was asked for
         reader = threading.Thread(target=start.follow, args=(child.stdout,), daemon=True)
         reader.start()
         try:

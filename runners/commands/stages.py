@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,12 @@ def quantize(spec_uri: str, work: Path) -> None:
         click.echo(stages.quantize(stages.load_spec(spec_uri), work).name)
 
 
-class _gates_shown:  # noqa: N801  # reads as a statement
+@contextmanager
+def _gates_shown() -> Iterator[None]:
     """A failed gate's numbers go to the log, so that they outlive the machine."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UserError):
-            for gate in getattr(error, "gates", ()):
-                log.event("gate", name=gate.name, value=gate.value, rule=gate.rule, bound=gate.bound, passed=gate.passed)
+    try:
+        yield
+    except UserError as error:
+        for gate in getattr(error, "gates", ()):
+            log.event("gate", name=gate.name, value=gate.value, rule=gate.rule, bound=gate.bound, passed=gate.passed)
+        raise
