@@ -7,11 +7,15 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from runners.artifacts import local_bucket
 from runners.spec import BucketSpec
+
+if TYPE_CHECKING:
+    from tests.browser import Browser
 
 # Tests read the log as data, in CI too, where a person would get the error that ends a command as lines.
 os.environ.setdefault("ELSON_LOG", "json")
@@ -36,3 +40,13 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the user's reference files are not at {folder} (set ELSON_REFERENCE)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser, shared by a file's tests."""
+    from tests import browser as real
+
+    real.need()
+    with real.Browser() as opened:
+        yield opened

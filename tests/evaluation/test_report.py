@@ -1,7 +1,6 @@
 """``report.html`` in a real browser, with everything a report can hold."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,11 @@ from runners.evaluation.cases import Benchmark, Case
 from runners.evaluation.report import document, marked, verdict, whisker
 from runners.evaluation.statistics import judge_rate
 from runners.spec import Spec
-from tests import browser as real
 from tests.browser import Browser
 from tests.evaluation.stub_server import Play, perfect, serving, wrong
 from tests.view.conftest import result
 
 HOSTILE = "The amount is $9.99, <script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'> and that is all there is to say. " * 6
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    real.need()
-    with Browser() as opened:
-        yield opened
 
 
 def half_right(case: Case | None, asked: dict[str, Any]) -> str:

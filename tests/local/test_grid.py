@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,10 @@ from runners.local.grid import MOST_RUNS, Outcome, Taken
 from runners.local.run import load_profile
 from runners.local.sweep import _finished, _last_error, _processor_s
 from runners.spec import BucketSpec, ModelNames, Spec
-from tests import browser as real
 from tests.browser import Browser
 
 TINY = load_profile("tiny")
 HOSTILE = "<script>window.pwned = 1</script>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    real.need()
-    with Browser() as opened:
-        yield opened
 
 
 def base(**train: Any) -> Spec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from runners.pages import charts, lineage, page
 from runners.pages.charts import Bar
 from runners.pages.lineage import Node
 from runners.pages.page import Html, Tile
-from tests import browser as real
 from tests.browser import Browser
 
 #: Name of a fault -> a page that has it, at 390 px.
@@ -32,13 +30,6 @@ FAULTY = {
     "prints on more than 15 pages": '<p style="break-after: page">x</p>' * 20,
     "problems": '<img src="https://example.com/x.png" alt="from elsewhere">',
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    real.need()
-    with Browser() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("name", FAULTY)

@@ -4,7 +4,6 @@ import math
 import random
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,17 +14,9 @@ from hypothesis import strategies as st
 from runners.pages import charts, page, svg
 from runners.pages.charts import Bar, Interval, Series, Span
 from runners.pages.page import Html, Tile
-from tests import browser as real
 from tests.browser import Browser
 
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"'&"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    real.need()
-    with Browser() as opened:
-        yield opened
 
 
 def everything() -> str:

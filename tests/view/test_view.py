@@ -7,7 +7,6 @@ import json
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,16 +25,8 @@ from runners.training import checkpoint, train
 from runners.view import exports, now, screens, server, site
 from runners.view.runs import Bucket, load
 from runners.vm import decide
-from tests import browser as real
 from tests.browser import Browser
 from tests.view.conftest import HOSTILE
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    real.need()
-    with Browser() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1366, False), (1366, True)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from runners.local.run import load_profile
 from runners.spec import BucketSpec
 from runners.view import screens
 from runners.view.runs import load
-from tests import browser as real
 from tests.browser import Browser
 from tests.view.conftest import HOSTILE, result
 
@@ -68,13 +66,6 @@ def test_every_outcome_has_a_meaning_and_no_missed_bar_is_dropped() -> None:
     made = headline(result("a", 3, HOSTILE).model_copy(update={"verdict": Verdict(outcome="not passed", headline=log_line, reasons=bars)}))
     assert "Not passed: 3 of 12 cases are right; the bar is 80 %" in made and log_line not in made
     assert made.count("<li>") == 19 and "Every reason (19)" in made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    real.need()
-    with Browser() as opened:
-        yield opened
 
 
 @pytest.fixture
