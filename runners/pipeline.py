@@ -37,7 +37,7 @@ STAGES = (
     Stage("train", "runners.training.several", "train", "train", "dora"),
     Stage("merge", "runners.compression.merge", "train", "train", "merged", "bf16"),
     Stage("quantize", "runners.compression.quantize", "quantize", "train", "qdora", "awq"),
-    Stage("serve", "runners.serve", "serve", "serve"),
+    Stage("serve", "runners.serving.serve", "serve", "serve"),
 )
 STAGE = {stage.name: stage for stage in STAGES}
 MAKERS = tuple(stage for stage in STAGES if stage.published_as)

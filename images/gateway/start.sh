@@ -1,6 +1,6 @@
 #!/bin/sh
 # On Cloud Run, where no agent does it: the keys of the mounted secret (ELSON_KEYS, one a line) become the two files that the Caddyfile imports; then Caddy.
-# vLLM's own key is the digest of the first one, as in runners/serve.py. Nothing is printed of any key, and none is in an argument or a variable of Caddy's.
+# vLLM's own key is the digest of the first one, as in runners/serving/serve.py. Nothing is printed of any key, and none is in an argument or a variable of Caddy's.
 set -euf
 umask 077
 mkdir -p "$ELSON_SECRETS"

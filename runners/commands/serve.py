@@ -22,7 +22,7 @@ def serve(spec_uri: str, work: Path, port: int | None, ready_port: int | None) -
       ELSON_API_KEY_FILE=/run/key elson serve --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
     """
     from runners import stages
-    from runners.serve import execute
+    from runners.serving.serve import execute
 
     log.configure("serve")
     work.mkdir(parents=True, exist_ok=True)

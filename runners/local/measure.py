@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runners import environments, identity, log, outside, serve, stages
+from runners import environments, identity, log, outside, stages
 from runners.artifacts import layout, storage
 from runners.artifacts.record import manifest_of
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.local.memory import PeakMemory
+from runners.serving import serve
 from runners.spec import Spec
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""What is around vLLM: weights that are loaded while they arrive, the phases of its start, its compiled code."""
+"""The server: vLLM, weights that are loaded while they arrive, the phases of its start, its compiled code."""

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners import outside, serve, spec, stages
+from runners import outside, spec, stages
 from runners.artifacts import checkpoint_bucket, layout, registry, storage
 from runners.artifacts.record import MANIFEST, Manifest, ManifestFile, crc32c_of, manifest_of
 from runners.errors import UserError
+from runners.serving import serve
 from runners.spec import BaseModelSpec, BucketSpec, DatasetSpec, ServeSpec, Spec
 from runners.vm import containers, facts
 from tests.vm.test_agent import SPEC, metadata

@@ -15,8 +15,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from runners import environments, serve
+from runners import environments
 from runners.artifacts import fetch, local_bucket, registry
+from runners.serving import serve
 from runners.spec import BucketSpec, EvaluateSpec, Spec
 from tests.benchmarks.stage_kills import killed
 

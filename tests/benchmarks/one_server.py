@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from runners import environments, serve
+from runners import environments
+from runners.serving import serve
 from runners.spec import load
 
 

@@ -71,8 +71,8 @@ def child(port: int) -> None:
 
 
 def container(arguments: list[str]) -> int:
-    from runners import serve
     from runners.cloud_run.server import Health, look_after
+    from runners.serving import serve
 
     port, ready = (int(arguments[arguments.index(name) + 1]) for name in ("--port", "--ready-port"))
     stopping = threading.Event()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runners import serve
 from runners.cloud_run import driver
 from runners.cloud_run.driver import Driver
 from runners.errors import UserError
 from runners.planning import cloud_run
+from runners.serving import serve
 
 #: NVIDIA's driver API as far as it is called: every function returns 0, or an error.
 SOURCE = """

@@ -11,11 +11,10 @@ import pytest
 from conftest import PROJECT, Cloud, publish
 from engine import Run
 
-from runners import serve
 from runners.artifacts import layout, registry, storage
 from runners.errors import UserError
 from runners.outside import digest
-from runners.serving import compiled
+from runners.serving import compiled, serve
 from runners.vm import cloud as vm_cloud
 from runners.vm import facts, state, steps
 from tests.storage_iam import Policy, acting_as, condition, needs

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runners import environments, serve
+from runners import environments
 from runners.local.measure import free_port
+from runners.serving import serve
 from runners.spec import ServeSpec, SpeculationSpec
 from tests.job.conftest import Ended
 

@@ -72,7 +72,7 @@ def ids(root: Path, **changes: object) -> dict[str, str]:
         ("runners/artifacts/storage.py", NOTHING),
         ("runners/artifacts/registry.py", NOTHING),
         ("runners/profiles/local.yaml", NOTHING),
-        ("runners/serve.py", NOTHING),
+        ("runners/serving/serve.py", NOTHING),
         ("runners/stages.py", NOTHING),
         ("runners/spec.py", NOTHING),
         ("runners/log.py", NOTHING),

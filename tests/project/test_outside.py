@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runners import outside, serve, spec
+from runners import outside, spec
 from runners.artifacts import hub, layout, registry, storage
 from runners.artifacts.record import MANIFEST, manifest_of
 from runners.cloud import follow, images, jobs
@@ -31,6 +31,7 @@ from runners.evaluation import cases, contamination, importer
 from runners.evaluation.run import read as results_of
 from runners.evaluation.store import Store
 from runners.planning import machines, stacks
+from runners.serving import serve
 from runners.spec import BucketSpec
 from runners.training import checkpoint, examples
 from runners.view import runs, site

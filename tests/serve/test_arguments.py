@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runners import serve
 from runners.errors import UserError
+from runners.serving import serve
 from runners.spec import ServeSpec, SpeculationSpec, parse
 
 

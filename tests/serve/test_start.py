@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runners import environments, serve
+from runners import environments
 from runners.artifacts import arrival
 from runners.cloud_run.server import Start
 from runners.errors import UserError
-from runners.serving import loader
+from runners.serving import loader, serve
 from runners.serving.graphs import graph_sizes
 from runners.serving.phases import _SAID, Phases
 from runners.spec import ServeSpec, SpeculationSpec

@@ -43,7 +43,7 @@ from runners.spec import ServeSpec, Spec, SpeculationSpec
 from runners.training import precision
 
 Device = Literal["cuda", "cpu"]
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def vllm_arguments(
