@@ -24,7 +24,7 @@ from runners.artifacts.record import manifest_of
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.local.memory import PeakMemory
-from runners.serving import serve
+from runners.serving import group, serve
 from runners.spec import Spec
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def served(job: Run, folder: Path, part: str) -> Iterator[tuple[str, str, subpro
     arguments = serve.vllm_arguments(spec.serve, folder, device="cpu", quantized=quantized, port=port, draft=draft)
     program = environments.python("serve")
     command = [str(program), str(program.parent / "vllm"), *arguments]
-    with serve.running(command, serve.vllm_environment(key, device="cpu", work=job.work), output) as server, PeakMemory(server.pid) as peak:
+    with group.running(command, serve.vllm_environment(key, device="cpu", work=job.work), output) as server, PeakMemory(server.pid) as peak:
         with job.watch.phase(f"{part}: until the first completion"):
             try:
                 serve.wait_until_ready(url, key, spec.serve.served_model_name, timeout_s=spec.serve.ready_timeout_s, alive=server)

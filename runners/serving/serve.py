@@ -21,8 +21,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +33,7 @@ from runners.cloud_run import driver
 from runners.cloud_run.server import Health, Start, look_after
 from runners.errors import UserError
 from runners.pipeline import ADAPTERS
-from runners.processes import QUIET_THREADS, bound
+from runners.processes import QUIET_THREADS
 from runners.serving import compiled, loader
 from runners.serving.graphs import graph_sizes
 from runners.serving.phases import Phases
@@ -263,32 +261,6 @@ def wait_until_ready(url: str, key: str, model: str, *, timeout_s: float, alive:
             time.sleep(0.5)
             meter.advance(time.monotonic() - begin - waited)
     raise UserError(f"no completion within {timeout_s:.0f} s ({reason})", "a ready server", "see its log, or raise serve.ready_timeout_s")
-
-
-@contextmanager
-def running(command: list[str], environment: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the server as a process group of its own; ends all of it when the block ends."""
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("wb") as output:
-        server = subprocess.Popen(bound(command), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            yield server
-        finally:
-            stop(server)
-
-
-def stop(server: subprocess.Popen[bytes], grace_s: float = 20) -> None:
-    """Ask the process group to end, then make it."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(server.pid, sign)
-        except ProcessLookupError:
-            break
-        try:
-            server.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            continue
-    server.wait()
 
 
 def _need_free_port(port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -128,7 +129,7 @@ def server(home: Path, uri: str, count: int, seed: int, until_s: float) -> dict[
     """SIGKILL of vLLM and of what comes before it (the download of the model) while it starts or answers; then it is started and asked the same."""
     from runners import stages
 
-    draw, kills, results, differ, failed, seen = random.Random(seed), Counter[str](), 0, 0, 0, list[str]()
+    draw, kills, results, left, failed, seen = random.Random(seed), Counter[str](), 0, 0, 0, list[str]()
     begin = time.monotonic()
     with local_bucket.running(home, BUCKETS):
         spec = stages.load_spec(uri)
@@ -148,9 +149,11 @@ def server(home: Path, uri: str, count: int, seed: int, until_s: float) -> dict[
             for _ in range(2 if alone_s else 0):
                 process = start(key, port, home / "serving")
                 time.sleep(draw.uniform(0, alone_s * 1.2))
-                kills["kills"] += process.poll() is None
-                os.killpg(process.pid, signal.SIGKILL)
+                if process.poll() is None:
+                    kills["kills"] += 1
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                left += _left(key, 60)
             once = time.monotonic()
             process = start(key, port, home / "serving")
             try:
@@ -162,11 +165,30 @@ def server(home: Path, uri: str, count: int, seed: int, until_s: float) -> dict[
                 failed += 1
                 print(f"server: {error}", file=sys.stderr)
             finally:
-                os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                left += _left(key, 60)
             results += 1
-        differ = sum(answer != seen[0] for answer in seen)
-    return tally(sum(kills.values()), results, differ, failed)
+    found = tally(sum(kills.values()), results, sum(answer != seen[0] for answer in seen), failed)
+    return {**found, "lost": found["lost"] + left, "processes left": left}
+
+
+def _left(key: str, within_s: float) -> int:
+    """Processes that have a server's key in their environment after so many seconds: what its owner's death left behind."""
+    end = time.monotonic() + within_s
+    while found := [file for file in Path("/proc").glob("[0-9]*/environ") if key.encode() in _environment(file)]:
+        if time.monotonic() > end:
+            break
+        time.sleep(0.5)
+    return len(found)
+
+
+def _environment(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def _answer(url: str, key: str, name: str) -> str:

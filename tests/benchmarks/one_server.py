@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from runners import environments
-from runners.serving import serve
+from runners.serving import group, serve
 from runners.spec import load
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     folder, _ = serve.fetch_model(spec, None, work)
     arguments = serve.vllm_arguments(spec.serve, folder, device="cpu", quantized=serve.is_quantized(folder), port=port, draft=None)
     command = [str(environments.python("serve")), str(environments.python("serve").parent / "vllm"), *arguments]
-    with serve.running(command, serve.vllm_environment(key, device="cpu", work=work), work / "vllm.log") as server:
+    with group.running(command, serve.vllm_environment(key, device="cpu", work=work), work / "vllm.log") as server:
         server.wait()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from runners import environments
 from runners.local.measure import free_port
-from runners.serving import serve
+from runners.serving import group, serve
 from runners.spec import ServeSpec, SpeculationSpec
 from tests.job.conftest import Ended
 
@@ -25,7 +25,7 @@ def answers(folder: Path, spec: ServeSpec, work: Path, draft: Path | None) -> tu
     options = serve.vllm_arguments(spec, folder, device="cpu", quantized=False, port=port, draft=draft)
     program = environments.python("serve")
     environment = serve.vllm_environment(key, device="cpu", work=work)
-    with serve.running([str(program), str(program.parent / "vllm"), *options], environment, work / "vllm.log") as server:
+    with group.running([str(program), str(program.parent / "vllm"), *options], environment, work / "vllm.log") as server:
         url = f"http://127.0.0.1:{port}"
         serve.wait_until_ready(url, key, spec.served_model_name, timeout_s=500, alive=server)
         said = [_ask(url, key, spec.served_model_name, question) for question in QUESTIONS]
