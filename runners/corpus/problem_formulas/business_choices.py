@@ -14,10 +14,9 @@ def employee_or_contractor(salary: float, benefits: float, overhead: float, week
     cost = salary + payroll + benefits + overhead
     available = weeks * hours
     contractor = needed * rate
-    return {
-        "payroll": payroll, "cost": cost, "available": available, "hourly": cost / available, "contractor": contractor, "even": cost / rate,
-        "hire": cost < contractor,
-        "size": abs(cost - contractor), "use": needed / available, "load": cost / salary,
+    return locals() | {
+        "hourly": cost / available, "even": cost / rate, "hire": cost < contractor, "size": abs(cost - contractor), "use": needed / available,
+        "load": cost / salary,
     }
 
 
@@ -26,11 +25,9 @@ def price_cut_volume(price: float, cost: float, units: float, cut: float, expect
     old_unit, new_unit = price - cost, new_price - cost
     needed = old_unit / new_unit - 1
     before, after = units * old_unit, units * (1 + expected) * new_unit
-    return {
-        "new_price": new_price, "old_unit": old_unit, "new_unit": new_unit, "needed": needed, "needed_units": units * (1 + needed),
-        "before": before, "after": after,
-        "expected_units": units * (1 + expected), "size": abs(after - before), "better": after > before, "elasticity": expected / cut,
-        "needed_elasticity": needed / cut,
+    return locals() | {
+        "needed_units": units * (1 + needed), "expected_units": units * (1 + expected), "size": abs(after - before), "better": after > before,
+        "elasticity": expected / cut, "needed_elasticity": needed / cut,
     }
 
 
@@ -41,10 +38,9 @@ def external_funds_needed(sales: float, growth: float, assets: float, payables: 
     retained = profit * (1 - payout)
     needed = new_assets - new_payables - retained
     own = margin * (1 - payout) / (assets - payables - margin * (1 - payout))
-    return {
-        "more": more, "new_assets": new_assets, "new_payables": new_payables, "profit": profit, "retained": retained, "needed": needed,
-        "size": abs(needed), "short": needed > 0,
-        "covered": needed <= line, "own": own, "next_sales": sales * (1 + growth), "line_gap": abs(line - needed), "keep": 1 - payout,
+    return locals() | {
+        "size": abs(needed), "short": needed > 0, "covered": needed <= line, "next_sales": sales * (1 + growth), "line_gap": abs(line - needed),
+        "keep": 1 - payout,
     }
 
 
@@ -54,10 +50,9 @@ def factoring_or_credit_line(invoices: float, advance: float, fee: float, days: 
     apr = cost / cash * 365 / days
     line = cash * line_rate * days / 365
     losses = invoices * bad
-    return {
-        "cash": cash, "cost": cost, "apr": apr, "line": line, "losses": losses, "line_total": line + losses + staff,
-        "size": abs(cost - line - losses - staff),
-        "factor": cost < line + losses + staff, "gap": cost - line, "services": losses + staff,
+    return locals() | {
+        "line_total": line + losses + staff, "size": abs(cost - line - losses - staff), "factor": cost < line + losses + staff, "gap": cost - line,
+        "services": losses + staff,
     }
 
 
@@ -65,23 +60,16 @@ def fee_billing_refund(billed: float, excluded: float, rate: float, quarters: in
     charged, right = billed * rate / 4, (billed - excluded) * rate / 4
     over = charged - right
     interest = sum(over * ((1 + late / 4) ** (quarters - k) - 1) for k in range(1, quarters + 1))
-    return {
-        "charged": charged, "base": billed - excluded, "right": right, "over": over, "refund": over * quarters, "interest": interest,
-        "total": over * quarters + interest,
-        "share": over / right, "grown": over * quarters + interest,
-    }
+    return locals() | {"base": billed - excluded, "refund": over * quarters, "total": over * quarters + interest, "share": over / right}
 
 
 def execution_quality(orders: int, shares: float, quoted: float, effective: float, rebate: float, other: float) -> Figures:
     total = orders * shares
     cost, other_cost = total * effective / 2, total * other / 2
     received = total * rebate
-    return {
-        "total": total, "ratio": effective / quoted, "other_ratio": other / quoted, "improvement": total * (quoted - effective) / 2, "cost": cost,
-        "other_cost": other_cost,
-        "lost": cost - other_cost, "size": abs(cost - other_cost), "received": received, "worse": cost > other_cost,
-        "per_hundred": (effective - other) / 2 * 100,
-        "size_per_hundred": abs(effective - other) / 2 * 100,
+    return locals() | {
+        "ratio": effective / quoted, "other_ratio": other / quoted, "improvement": total * (quoted - effective) / 2, "size": abs(cost - other_cost),
+        "worse": cost > other_cost, "size_per_hundred": abs(effective - other) / 2 * 100,
     }
 
 
@@ -91,12 +79,10 @@ def price_volume_split(units_before: float, price_before: float, units_after: fl
     volume_effect = (units_after - units_before) * price_before
     both = (price_after - price_before) * (units_after - units_before)
     profit_before, profit_after = units_before * (price_before - cost_before), units_after * (price_after - cost_after)
-    return {
-        "before": before, "after": after, "change": after - before, "growth": after / before - 1, "price_rise": price_after - price_before,
-        "units_rise": units_after - units_before,
-        "price_effect": price_effect, "volume_effect": volume_effect, "both": both, "price_share": price_effect / (after - before),
-        "profit_before": profit_before, "profit_after": profit_after,
-        "profit_growth": profit_after / profit_before - 1, "better": profit_after / profit_before > after / before, "by_price": price_effect > volume_effect,
+    return locals() | {
+        "change": after - before, "growth": after / before - 1, "price_rise": price_after - price_before, "units_rise": units_after - units_before,
+        "price_share": price_effect / (after - before), "profit_growth": profit_after / profit_before - 1,
+        "better": profit_after / profit_before > after / before, "by_price": price_effect > volume_effect,
     }
 
 
@@ -105,10 +91,9 @@ def like_for_like_growth(before: float, after: float, opened: float, closed: flo
     like = same / base - 1
     adjusted = (1 + like) / (1 + calendar) - 1
     real = (1 + adjusted) / (1 + prices) - 1
-    return {
-        "total": after / before - 1, "base": base, "same": same, "like": like, "adjusted": adjusted, "real": real, "size_real": abs(real),
-        "growing": real > 0,
-        "from_new": opened / before, "calendar_factor": 1 + calendar, "price_factor": 1 + prices, "like_factor": 1 + like, "adjusted_factor": 1 + adjusted,
+    return locals() | {
+        "total": after / before - 1, "size_real": abs(real), "growing": real > 0, "from_new": opened / before, "calendar_factor": 1 + calendar,
+        "price_factor": 1 + prices, "like_factor": 1 + like, "adjusted_factor": 1 + adjusted,
     }
 
 
@@ -117,12 +102,9 @@ def two_tier_model_cost(requests: float, small: float, large: float, share: floa
     right = (1 - share) * small_right + share * large_right
     errors_large, errors_cascade = requests * (1 - large_right) * error_cost, requests * (1 - right) * error_cost
     first, second = only_large + errors_large, cascade + errors_cascade
-    return {
-        "only_large": only_large, "cascade": cascade, "kept": 1 - share, "right": right, "errors_large": errors_large,
-        "errors_cascade": errors_cascade, "first": first, "second": second,
-        "size": abs(first - second), "two": second < first, "saved": only_large - cascade,
+    return locals() | {
+        "kept": 1 - share, "size": abs(first - second), "two": second < first, "saved": only_large - cascade,
         "even": (only_large - cascade) / (requests * (large_right - right)),
-        "lost": large_right - right,
     }
 
 
@@ -133,10 +115,8 @@ def fraud_rule_benefit(payments: float, base: float, recall: float, false_rate: 
     precision, _ = classification.precision_and_recall(caught, alarms, fraud - caught)
     saved, work, angry = caught * loss, (caught + alarms) * review, alarms * annoyed * margin
     net = saved - work - angry
-    return {
-        "fraud": fraud, "caught": caught, "alarms": alarms, "precision": precision, "saved": saved, "work": work, "angry": angry, "net": net,
-        "size": abs(net), "keep": net > 0,
-        "missed": (fraud - caught) * loss, "flags": caught + alarms, "even": (saved - angry) / (caught + alarms),
+    return locals() | {
+        "size": abs(net), "keep": net > 0, "missed": (fraud - caught) * loss, "flags": caught + alarms, "even": (saved - angry) / (caught + alarms),
         "clean": payments - fraud,
     }
 
@@ -146,9 +126,7 @@ def decommissioning_provision(cost: float, growth: float, rate: float, years: in
     provision = future / (1 + rate) ** years
     asset = price + provision
     depreciation, unwinding = asset / years, provision * rate
-    return {
-        "growth_factor": 1 + growth, "future": future, "rate_factor": 1 + rate, "provision": provision, "asset": asset,
-        "depreciation": depreciation, "unwinding": unwinding,
-        "charge": depreciation + unwinding, "plain": price / years, "more": depreciation + unwinding - price / years, "end": provision + unwinding,
-        "interest_in_all": future - provision,
+    return locals() | {
+        "growth_factor": 1 + growth, "rate_factor": 1 + rate, "charge": depreciation + unwinding, "plain": price / years,
+        "more": depreciation + unwinding - price / years, "end": provision + unwinding, "interest_in_all": future - provision,
     }

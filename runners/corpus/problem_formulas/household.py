@@ -11,8 +11,8 @@ from runners.corpus.problem_text import Figures
 
 def apy_comparison(deposit: float, first: float, times: int, second: float) -> Figures:
     apy = money.effective_rate(first, times)
-    return {
-        "apy": apy, "deposit_times_apy": deposit * apy, "deposit_times_second": deposit * second, "apy_above_second": apy > second,
+    return locals() | {
+        "deposit_times_apy": deposit * apy, "deposit_times_second": deposit * second, "apy_above_second": apy > second,
         "interest_gap": deposit * abs(apy - second),
     }
 
@@ -23,68 +23,66 @@ def deposit_insurance(joint: float, single_a: float, single_b: float) -> Figures
     out_a, out_b = max(0.0, single_a - limits.FDIC_LIMIT), max(0.0, single_b - limits.FDIC_LIMIT)
     total = joint + single_a + single_b
     out = joint_out + out_a + out_b
-    return {"share": share, "joint_out": joint_out, "out_a": out_a, "out_b": out_b, "total_less_out": total - out, "out": out, "total": total}
+    return locals() | {"total_less_out": total - out}
 
 
 def breaking_a_cd(deposit: float, rate: float, months: int, penalty_days: int, new: float) -> Figures:
     years = months / 12
     keep, cost = money.future_value(deposit, rate, years), deposit * rate * penalty_days / 365
     switch = money.future_value(deposit - cost, new, years)
-    return {
-        "cost": cost, "rate_factor": 1 + rate, "years": years, "keep": keep, "new_factor": 1 + new, "switch": switch,
-        "switch_above_keep": switch > keep, "size_of_switch_less_keep": abs(switch - keep),
+    return locals() | {
+        "rate_factor": 1 + rate, "new_factor": 1 + new, "switch_above_keep": switch > keep, "size_of_switch_less_keep": abs(switch - keep),
     }
 
 
 def overdraft_as_apr(advance: float, fee: float, days: int) -> Figures:
     rate = fee / advance * 365 / days
-    return {"fee_over_advance": fee / advance, "rate": rate, "card_interest": advance * 0.24 * days / 365}
+    return locals() | {"fee_over_advance": fee / advance, "card_interest": advance * 0.24 * days / 365}
 
 
 def medical_cost_share(bill: float, deductible: float, share: float, maximum: float) -> Figures:
     cost = insurance.patient_cost(bill, deductible, share, maximum)
     uncapped = min(bill, deductible) + share * max(0, bill - deductible)
-    return {
-        "deductible_paid": min(bill, deductible), "coinsurance": share * max(0, bill - deductible), "uncapped": uncapped,
-        "uncapped_above_maximum": uncapped > maximum, "cost": cost, "bill_less_cost": bill - cost,
+    return locals() | {
+        "deductible_paid": min(bill, deductible), "coinsurance": share * max(0, bill - deductible), "uncapped_above_maximum": uncapped > maximum,
+        "bill_less_cost": bill - cost,
     }
 
 
 def coinsurance_penalty(loss: float, carried: float, value: float, required: float, deductible: float) -> Figures:
     paid = insurance.coinsurance_payment(loss, carried, value, required, deductible)
     ratio = min(1.0, carried / (required * value))
-    return {
-        "required_times_value": required * value, "ratio": ratio, "loss_times_ratio": loss * ratio, "paid": paid, "loss_less_paid": loss - paid,
-        "penalized": ratio < 1,
+    return locals() | {
+        "required_times_value": required * value, "loss_times_ratio": loss * ratio, "loss_less_paid": loss - paid, "penalized": ratio < 1,
     }
 
 
 def life_insurance_need(income: float, years: int, rate: float, debts: float, goals: float, assets: float) -> Figures:
     value = money.annuity_present_value(income, rate, years)
     need = insurance.life_needs(income, years, rate, debts, goals, assets)
-    return {"rate_factor": 1 + rate, "value": value, "need": need, "rounded_need": round(need, -4)}
+    return locals() | {"rate_factor": 1 + rate, "rounded_need": round(need, -4)}
 
 
 def deductible_choice(low: float, low_premium: float, high: float, high_premium: float) -> Figures:
     saving = low_premium - high_premium
     years = insurance.deductible_break_even_years(low, high, saving)
-    return {"high_less_low": high - low, "saving": saving, "years": years}
+    return locals() | {"high_less_low": high - low}
 
 
 def disability_gap(salary: float, target: float, group: float, cap: float) -> Figures:
     monthly = salary / 12
     gap = insurance.disability_gap(monthly, target, group, cap)
-    return {
-        "monthly": monthly, "monthly_times_target": monthly * target, "monthly_times_group": monthly * group,
-        "group_pays": min(monthly * group, cap), "gap": gap, "gap_times_12": gap * 12,
+    return locals() | {
+        "monthly_times_target": monthly * target, "monthly_times_group": monthly * group, "group_pays": min(monthly * group, cap),
+        "gap_times_12": gap * 12,
     }
 
 
 def hsa_saving(amount: float, kind: str, age: int, bracket: float, year: int) -> Figures:
     limit = limits.HSA[year]["family" if kind == "family" else "self"] + (limits.HSA_CATCH_UP if age >= 55 else 0)
     allowed = min(amount, limit)
-    return {
-        "hsa_value": limits.HSA[year]['family' if kind == 'family' else 'self'], "limit": limit, "age_at_least_55": age >= 55, "allowed": allowed,
+    return locals() | {
+        "hsa_value": limits.HSA[year]['family' if kind == 'family' else 'self'], "age_at_least_55": age >= 55,
         "allowed_times_bracket": allowed * bracket, "allowed_times_7_65pct": allowed * 0.0765, "tax_saved": allowed * (bracket + 0.0765),
         "amount_less_limit": amount - limit, "limit_less_amount": limit - amount, "amount_above_limit": amount > limit,
     }
@@ -94,18 +92,15 @@ def college_saving(cost: float, growth: float, years: int, start: float, rate: f
     total = education.four_year_cost(cost, growth, years)
     monthly = education.monthly_saving(total, start, rate, years)
     first = education.future_cost(cost, growth, years)
-    return {
-        "growth_factor": 1 + growth, "first": first, "total": total, "month_count": 12 * years,
-        "start_grown": start * (1 + rate / 12) ** (12 * years), "monthly": monthly,
-    }
+    return locals() | {"growth_factor": 1 + growth, "month_count": 12 * years, "start_grown": start * (1 + rate / 12) ** (12 * years)}
 
 
 def education_credits(expenses: float) -> Figures:
     aotc, refundable = education.american_opportunity_credit(expenses)
     lifetime = education.lifetime_learning_credit(expenses)
-    return {
-        "aotc": aotc, "refundable": refundable, "lifetime": lifetime, "aotc_is_lifetime": aotc == lifetime, "aotc_above_lifetime": aotc > lifetime,
-        "size_of_aotc_less_lifetime": abs(aotc - lifetime), "aotc_is_not_lifetime": aotc != lifetime,
+    return locals() | {
+        "aotc_is_lifetime": aotc == lifetime, "aotc_above_lifetime": aotc > lifetime, "size_of_aotc_less_lifetime": abs(aotc - lifetime),
+        "aotc_is_not_lifetime": aotc != lifetime,
     }
 
 
@@ -113,61 +108,58 @@ def income_based_repayment(agi: float, family: int, share: float, balance: float
     first, further = limits.POVERTY_GUIDELINE[year]
     line = first + further * (family - 1)
     payment, interest = education.income_based_payment(agi, family, year, share), balance * rate / 12
-    return {
-        "first": first, "further_members": family - 1, "further": further, "line": line, "line_and_half": 1.5 * line,
-        "discretionary": max(0, agi - 1.5 * line), "payment": payment, "interest": interest, "payment_above_interest": payment > interest,
+    return locals() | {
+        "further_members": family - 1, "line_and_half": 1.5 * line, "discretionary": max(0, agi - 1.5 * line),
+        "payment_above_interest": payment > interest,
     }
 
 
 def nonqualified_529(withdrawn: float, basis: float, value: float, rate: float) -> Figures:
     earnings, due = education.nonqualified_penalty(withdrawn, basis / value, rate)
-    return {
-        "earnings_share": 1 - basis / value, "earnings": earnings, "withdrawn_less_earnings": withdrawn - earnings,
-        "earnings_times_rate": earnings * rate, "earnings_times_10pct": earnings * 0.1, "due": due, "due_over_withdrawn": due / withdrawn,
+    return locals() | {
+        "earnings_share": 1 - basis / value, "withdrawn_less_earnings": withdrawn - earnings, "earnings_times_rate": earnings * rate,
+        "earnings_times_10pct": earnings * 0.1, "due_over_withdrawn": due / withdrawn,
     }
 
 
 def annual_gifts(gift: float, people: int, donors: int, year: int) -> Figures:
     each = limits.GIFT_EXCLUSION[year]
     taxable = tax.taxable_gift(gift, year, donors)
-    return {
-        "each": each, "both_exclusions": 2 * each, "gifts_split": donors == 2, "donors_times_each": donors * each, "taxable": taxable,
-        "taxable_times_people": taxable * people, "estate_exclusion": limits.ESTATE_EXCLUSION[year],
-        "tax_free": (gift - taxable) * people,
+    return locals() | {
+        "both_exclusions": 2 * each, "gifts_split": donors == 2, "donors_times_each": donors * each, "taxable_times_people": taxable * people,
+        "estate_exclusion": limits.ESTATE_EXCLUSION[year], "tax_free": (gift - taxable) * people,
     }
 
 
 def estate_tax(gross: float, debts: float, charity: float, ported: float, year: int) -> Figures:
     taxable = gross - debts - charity
     due = tax.estate_tax(taxable, year, ported=ported)
-    return {
-        "taxable": taxable, "estate_exclusion": limits.ESTATE_EXCLUSION[year],
-        "shelter": limits.ESTATE_EXCLUSION[year] + ported, "excess": max(0, taxable - limits.ESTATE_EXCLUSION[year] - ported),
-        "due": due,
+    return locals() | {
+        "estate_exclusion": limits.ESTATE_EXCLUSION[year], "shelter": limits.ESTATE_EXCLUSION[year] + ported,
+        "excess": max(0, taxable - limits.ESTATE_EXCLUSION[year] - ported),
     }
 
 
 def step_up(paid: float, at_death: float, sold: float, rate: float) -> Figures:
     gain, alternative = sold - at_death, sold - paid
-    return {
-        "gain": gain, "gain_tax": max(0, gain) * rate, "alternative": alternative, "alternative_times_rate": alternative * rate,
-        "step_up_saving": (alternative - max(0, gain)) * rate,
+    return locals() | {
+        "gain_tax": max(0, gain) * rate, "alternative_times_rate": alternative * rate, "step_up_saving": (alternative - max(0, gain)) * rate,
     }
 
 
 def real_goal(target: float, years: int, rate: float, start: float, inflation: float) -> Figures:
     nominal = target * (1 + inflation) ** years
     monthly = money.saving_needed(nominal, rate / 12, years * 12, start)
-    return {
-        "inflation_factor": 1 + inflation, "nominal": nominal, "month_count": 12 * years, "start_grown": start * (1 + rate / 12) ** (12 * years),
-        "missing": nominal - start * (1 + rate / 12) ** (12 * years), "monthly": monthly,
+    return locals() | {
+        "inflation_factor": 1 + inflation, "month_count": 12 * years, "start_grown": start * (1 + rate / 12) ** (12 * years),
+        "missing": nominal - start * (1 + rate / 12) ** (12 * years),
     }
 
 
 def net_worth_check(house: float, mortgage: float, savings: float, retirement: float, debts: float, monthly: float) -> Figures:
     worth = house + savings + retirement - mortgage - debts
-    return {
-        "assets": house + savings + retirement, "mortgage_plus_debts": mortgage + debts, "worth": worth,
+    return locals() | {
+        "assets": house + savings + retirement, "mortgage_plus_debts": mortgage + debts,
         "debt_ratio": (mortgage + debts) / (house + savings + retirement), "savings_over_monthly": savings / monthly,
         "reserve_low": savings / monthly < 3,
     }
@@ -178,22 +170,21 @@ def concentrated_position(shares: float, price: float, basis: float, other: floa
     total = value + other
     sell = max(0.0, value - 0.10 * total)
     cost = sell * (1 - basis / price) * rate
-    return {
-        "value": value, "position_share": value / total, "total": total, "dollar_fall": value * drop,
-        "fall_of_all": value * drop / total, "sell": sell, "gain_on_sale": sell * (1 - basis / price), "cost": cost,
+    return locals() | {
+        "position_share": value / total, "dollar_fall": value * drop, "fall_of_all": value * drop / total, "gain_on_sale": sell * (1 - basis / price),
         "cost_over_sell": cost / sell,
     }
 
 
 def inflation_effect(amount: float, rate: float, years: int) -> Figures:
     later, worth = amount * (1 + rate) ** years, amount / (1 + rate) ** years
-    return {"compound_factor": (1 + rate) ** years, "later": later, "worth": worth, "power_lost": 1 - worth / amount, "rule_years": 72 / (rate * 100)}
+    return locals() | {"compound_factor": (1 + rate) ** years, "power_lost": 1 - worth / amount, "rule_years": 72 / (rate * 100)}
 
 
 def budget_split(gross: float, withheld: float, needs: float) -> Figures:
     net = gross * (1 - withheld) / 12
-    return {
-        "net": net, "net_times_50pct": net * 0.5, "net_times_30pct": net * 0.3, "net_times_20pct": net * 0.2, "needs_over_net": needs / net,
+    return locals() | {
+        "net_times_50pct": net * 0.5, "net_times_30pct": net * 0.3, "net_times_20pct": net * 0.2, "needs_over_net": needs / net,
         "needs_too_high": needs > net / 2, "needs_gap": abs(needs - net / 2),
     }
 
@@ -202,31 +193,31 @@ def reserve_plan(rent: float, food: float, utilities: float, insurance_: float, 
     essential = rent + food + utilities + insurance_ + minimums
     target = insurance.emergency_fund(essential, months)
     gap = max(0, target - saved)
-    return {"essential": essential, "target": target, "gap": gap, "months_needed": -(-gap // monthly)}
+    return locals() | {"months_needed": -(-gap // monthly)}
 
 
 def early_start(yearly: float, rate: float, early_years: int, gap: int, late_years: int) -> Figures:
     total = early_years + gap
     early = money.annuity_future_value(yearly, rate, early_years) * (1 + rate) ** gap
     late = money.annuity_future_value(yearly, rate, late_years)
-    return {
-        "annuity_future_value": money.annuity_future_value(yearly, rate, early_years), "gap_factor": (1 + rate) ** gap, "early": early,
-        "yearly_times_early_years": yearly * early_years, "total": total, "late": late, "yearly_times_late_years": yearly * late_years,
-        "early_above_late": early > late, "size_of_early_less_late": abs(early - late),
+    return locals() | {
+        "annuity_future_value": money.annuity_future_value(yearly, rate, early_years), "gap_factor": (1 + rate) ** gap,
+        "yearly_times_early_years": yearly * early_years, "yearly_times_late_years": yearly * late_years, "early_above_late": early > late,
+        "size_of_early_less_late": abs(early - late),
     }
 
 
 def rule_of_72(rate: float, amount: float, years: int) -> Figures:
     exact = money.doubling_years(rate)
-    return {
-        "rate_times_100": rate * 100, "rule_years": 72 / (rate * 100), "exact": exact, "years_over_exact": years / exact,
+    return locals() | {
+        "rate_times_100": rate * 100, "rule_years": 72 / (rate * 100), "years_over_exact": years / exact,
         "future_value": money.future_value(amount, rate, years), "rate_factor": 1 + rate,
     }
 
 
 def real_raise(salary: float, raise_: float, inflation: float) -> Figures:
     new, real = salary * (1 + raise_), money.real_rate(raise_, inflation)
-    return {
-        "raise_factor": 1 + raise_, "new": new, "inflation_factor": 1 + inflation, "pay_to_keep_up": salary * (1 + inflation),
-        "real": real, "size_of_gap": abs(new - salary * (1 + inflation)), "raise_is_real": real > 0,
+    return locals() | {
+        "raise_factor": 1 + raise_, "inflation_factor": 1 + inflation, "pay_to_keep_up": salary * (1 + inflation),
+        "size_of_gap": abs(new - salary * (1 + inflation)), "raise_is_real": real > 0,
     }

@@ -13,17 +13,16 @@ from runners.corpus.problem_text import Figures
 
 def cash_after_both_taxes(amount: float, savings: float, bill: float, federal: float, state: float) -> Figures:
     kept_savings, kept_bill = savings * (1 - federal - state), bill * (1 - federal)
-    return {
-        "both": federal + state, "kept_savings": kept_savings, "kept_bill": kept_bill, "bill_wins": kept_bill > kept_savings,
-        "size": amount * abs(kept_bill - kept_savings), "even": savings * (1 - federal - state) / (1 - federal),
-        "spread": abs(kept_bill - kept_savings) * 100,
+    return locals() | {
+        "bill_wins": kept_bill > kept_savings, "size": amount * abs(kept_bill - kept_savings),
+        "even": savings * (1 - federal - state) / (1 - federal), "spread": abs(kept_bill - kept_savings) * 100,
     }
 
 
 def minimum_balance_cost(required: float, fee: float, checking: float, savings: float, kept: float) -> Figures:
     lost = (required - kept) * (savings - checking)
-    return {
-        "idle": required - kept, "spread": savings - checking, "lost": lost, "fees": 12 * fee, "size": abs(12 * fee - lost), "hold": lost < 12 * fee,
+    return locals() | {
+        "idle": required - kept, "spread": savings - checking, "fees": 12 * fee, "size": abs(12 * fee - lost), "hold": lost < 12 * fee,
         "implied": 12 * fee / (required - kept),
     }
 
@@ -31,9 +30,9 @@ def minimum_balance_cost(required: float, fee: float, checking: float, savings: 
 def card_acceptance_cost(sales: float, ticket: float, share: float, per_item: float, margin: float) -> Figures:
     count = sales / ticket
     variable, fixed = sales * share, count * per_item
-    return {
-        "count": count, "variable": variable, "fixed": fixed, "total": variable + fixed, "effective": (variable + fixed) / sales,
-        "profit": sales * margin, "of_profit": (variable + fixed) / (sales * margin), "minimum": per_item / (margin - share),
+    return locals() | {
+        "total": variable + fixed, "effective": (variable + fixed) / sales, "profit": sales * margin,
+        "of_profit": (variable + fixed) / (sales * margin), "minimum": per_item / (margin - share),
         "discount_room": (variable + fixed) / sales * ticket,
     }
 
@@ -46,27 +45,25 @@ def high_deductible_plan(premium_ppo: float, premium_high: float, seed: float, b
     bad_ppo, bad_high = insurance.patient_cost(high, deductible_ppo, share, max_ppo), insurance.patient_cost(high, deductible_high, share, max_high)
     good = gap + seed + tax - (low_high - low_ppo)
     bad = gap + seed + tax - (bad_high - bad_ppo)
-    return {
-        "gap": gap, "tax": tax, "sure": gap + seed + tax, "low_ppo": low_ppo, "low_high": low_high, "bad_ppo": bad_ppo, "bad_high": bad_high,
-        "good": good, "size_good": abs(good), "good_ahead": good > 0, "bad": bad, "size_bad": abs(bad), "bad_ahead": bad > 0,
+    return locals() | {
+        "sure": gap + seed + tax, "size_good": abs(good), "good_ahead": good > 0, "size_bad": abs(bad), "bad_ahead": bad > 0,
         "both_years": good > 0 and bad > 0, "neither": good <= 0 and bad <= 0,
     }
 
 
 def extended_warranty(price: float, chance: float, repair: float, years: int, fund: float) -> Figures:
     expected = chance * repair
-    return {
-        "expected": expected, "loading": price - expected, "share": expected / price, "even": price / repair, "yearly": price / years,
-        "affordable": fund >= repair, "worth": expected >= price, "after": fund - repair, "short": max(0.0, repair - fund),
+    return locals() | {
+        "loading": price - expected, "share": expected / price, "even": price / repair, "affordable": fund >= repair, "worth": expected >= price,
+        "after": fund - repair, "short": max(0.0, repair - fund),
     }
 
 
 def term_ladder(need: float, later: float, years: int, first: int, single: float, long_rung: float, short_rung: float) -> Figures:
     one, ladder = 12 * years * single, 12 * (years * long_rung + first * short_rung)
-    return {
-        "drop": need - later, "one": one, "long_total": 12 * years * long_rung, "short_total": 12 * first * short_rung, "ladder": ladder,
-        "saved": one - ladder,
-        "share": (one - ladder) / one, "early": long_rung + short_rung, "first_gap": single - long_rung - short_rung, "left": years - first,
+    return locals() | {
+        "drop": need - later, "long_total": 12 * years * long_rung, "short_total": 12 * first * short_rung, "saved": one - ladder,
+        "share": (one - ladder) / one, "early": long_rung + short_rung, "left": years - first,
     }
 
 
@@ -76,9 +73,9 @@ def care_cost_fund(cost: float, growth: float, years: int, stay: float, set_asid
     grown = set_aside * (1 + rate) ** years
     missing = max(0.0, need - grown)
     monthly = money.saving_needed(missing, rate / 12, years * 12, 0.0)
-    return {
-        "growth_factor": 1 + growth, "future": future, "need": need, "rate_factor": 1 + rate, "grown": grown, "missing": missing, "monthly": monthly,
-        "size": abs(monthly - premium), "insure": premium < monthly, "pool": money.annuity_future_value(premium, rate / 12, years * 12),
+    return locals() | {
+        "growth_factor": 1 + growth, "rate_factor": 1 + rate, "size": abs(monthly - premium), "insure": premium < monthly,
+        "pool": money.annuity_future_value(premium, rate / 12, years * 12),
     }
 
 
@@ -88,10 +85,9 @@ def borrowing_against_salary(cost: float, growth: float, years: int, saved: floa
     payment = lending.monthly_payment(debt, rate, 120)
     capacity = 0.10 * salary / 12
     fits = money.annuity_present_value(capacity, rate / 12, 120)
-    return {
-        "total": total, "worked": earned * years, "debt": debt, "payment": payment, "monthly": salary / 12, "share": payment / (salary / 12),
-        "capacity": capacity,
-        "fits": fits, "over": debt > fits, "size": abs(debt - fits), "debt_to_salary": debt / salary,
+    return locals() | {
+        "worked": earned * years, "monthly": salary / 12, "share": payment / (salary / 12), "over": debt > fits, "size": abs(debt - fits),
+        "debt_to_salary": debt / salary,
     }
 
 
@@ -101,10 +97,9 @@ def college_fund_tax(monthly: float, rate: float, years: int, drag: float, gain_
     paid = monthly * 12 * years
     tax = (gross - paid) * gain_tax
     yearly = monthly * 12 * deduction
-    return {
-        "n": 12 * years, "free": free, "after_drag": rate - drag, "gross": gross, "paid": paid, "gain": gross - paid, "tax": tax, "net": gross - tax,
-        "yearly": yearly, "state": yearly * years, "ahead": free - gross + tax, "all": free - gross + tax + yearly * years,
-        "unused": (free - paid) * 0.10,
+    return locals() | {
+        "n": 12 * years, "after_drag": rate - drag, "gain": gross - paid, "net": gross - tax, "state": yearly * years, "ahead": free - gross + tax,
+        "all": free - gross + tax + yearly * years, "unused": (free - paid) * 0.10,
     }
 
 
@@ -113,10 +108,9 @@ def estate_cash_shortfall(business: float, home: float, liquid: float, debts: fl
     taxable = gross - debts - costs * gross
     due = max(0.0, taxable - limits.ESTATE_EXCLUSION[year]) * limits.ESTATE_RATE
     needed = debts + costs * gross + due
-    return {
-        "gross": gross, "cost_dollars": costs * gross, "taxable": taxable, "exclusion": limits.ESTATE_EXCLUSION[year], "due": due, "needed": needed,
-        "gap": abs(needed - liquid), "short": needed > liquid, "liquid_share": liquid / gross,
-        "excess": max(0.0, taxable - limits.ESTATE_EXCLUSION[year]),
+    return locals() | {
+        "cost_dollars": costs * gross, "exclusion": limits.ESTATE_EXCLUSION[year], "gap": abs(needed - liquid), "short": needed > liquid,
+        "liquid_share": liquid / gross, "excess": max(0.0, taxable - limits.ESTATE_EXCLUSION[year]),
     }
 
 
@@ -125,9 +119,9 @@ def gift_or_bequest(value: float, basis: float, growth: float, years: int, gain_
     removed = later - value
     saved = limits.ESTATE_RATE * removed
     lost = (later - basis) * gain_tax
-    return {
-        "growth_factor": 1 + growth, "later": later, "removed": removed, "saved": saved, "gain": later - basis, "lost": lost, "size": abs(saved - lost),
-        "give": saved > lost, "even": later - limits.ESTATE_RATE * removed / gain_tax,
+    return locals() | {
+        "growth_factor": 1 + growth, "gain": later - basis, "size": abs(saved - lost), "give": saved > lost,
+        "even": later - limits.ESTATE_RATE * removed / gain_tax,
     }
 
 
@@ -136,10 +130,9 @@ def windfall_plan(amount: float, tax: float, card: float, card_rate: float, esse
     after_card = net - card
     fund = max(0.0, essential * months - saved)
     rest = after_card - fund
-    return {
-        "tax_dollars": amount * tax, "net": net, "after_card": after_card, "interest": card * card_rate, "target": essential * months, "fund": fund,
-        "rest": rest,
-        "growth_factor": 1 + growth, "later": rest * (1 + growth) ** 10, "debt_first": card_rate > growth,
+    return locals() | {
+        "tax_dollars": amount * tax, "interest": card * card_rate, "target": essential * months, "growth_factor": 1 + growth,
+        "later": rest * (1 + growth) ** 10,
     }
 
 
@@ -150,10 +143,7 @@ def savings_rate_years(income: float, rate: float, real: float, withdrawal: floa
     more = income * (rate + 0.05)
     target_more = (income - more) / withdrawal
     faster = math.log((target_more * real + more) / (start * real + more)) / math.log(1 + real)
-    return {
-        "saving": saving, "spending": spending, "target": target, "years": years, "more": more, "spending_less": income - more, "target_more": target_more,
-        "faster": faster, "sooner": years - faster,
-    }
+    return locals() | {"sooner": years - faster}
 
 
 def study_hours_by_weight(
@@ -162,9 +152,7 @@ def study_hours_by_weight(
     lessons = hours * (1 - review)
     gap_heavy, gap_light = heavy * (goal - scored_heavy), light * (goal - scored_light)
     share = gap_heavy / (gap_heavy + gap_light)
-    return {
-        "lessons": lessons, "review_hours": hours * review, "weekly": hours / weeks, "gap_heavy": gap_heavy, "gap_light": gap_light,
-        "missing_heavy": goal - scored_heavy, "missing_light": goal - scored_light, "share": share, "heavy_hours": lessons * share,
-        "light_hours": lessons * (1 - share),
+    return locals() | {
+        "review_hours": hours * review, "weekly": hours / weeks, "heavy_hours": lessons * share, "light_hours": lessons * (1 - share),
         "heavy_first": gap_heavy > gap_light, "gaps": gap_heavy + gap_light,
     }

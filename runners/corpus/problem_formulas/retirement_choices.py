@@ -18,10 +18,9 @@ def early_retirement_bridge(portfolio: float, spending: float, benefit: float, y
     left = portfolio * growth - drawn
     gap = spending - benefit
     rate = gap / left
-    return {
-        "growth": growth, "grown": portfolio * growth, "drawn": drawn, "left": left, "gap": gap, "rate": rate, "safe": rate <= 0.04,
-        "first_rate": spending / portfolio,
-        "needed": (gap / 0.04 + drawn) / growth, "size": abs(portfolio - (gap / 0.04 + drawn) / growth),
+    return locals() | {
+        "grown": portfolio * growth, "safe": rate <= 0.04, "first_rate": spending / portfolio, "needed": (gap / 0.04 + drawn) / growth,
+        "size": abs(portfolio - (gap / 0.04 + drawn) / growth),
     }
 
 
@@ -30,11 +29,10 @@ def conversion_tax_cost(taxable: float, converted: float, status: str, year: int
     before, after = tax.income_tax(taxable, kind, year), tax.income_tax(taxable + converted, kind, year)
     cost = after - before
     factor = (1 + growth) ** years
-    return {
-        "before": before, "after": after, "together": taxable + converted, "cost": cost, "average": cost / converted,
-        "top": tax.marginal_rate(taxable + converted, kind, year),
-        "grown": converted * factor, "later_tax": converted * factor * later, "convert": cost / converted < later,
-        "paid_now": cost * factor, "size": abs(converted * factor * later - cost * factor), "growth_factor": 1 + growth,
+    return locals() | {
+        "together": taxable + converted, "average": cost / converted, "top": tax.marginal_rate(taxable + converted, kind, year),
+        "grown": converted * factor, "later_tax": converted * factor * later, "convert": cost / converted < later, "paid_now": cost * factor,
+        "size": abs(converted * factor * later - cost * factor), "growth_factor": 1 + growth,
     }
 
 
@@ -43,10 +41,9 @@ def retirement_gap(spending: float, benefit: float, inflation: float, years: int
     target = need / withdrawal
     pot = money.future_value(saved, rate / 12, years * 12) + money.annuity_future_value(monthly, rate / 12, years * 12)
     extra = money.saving_needed(max(0.0, target - pot), rate / 12, years * 12, 0.0)
-    return {
-        "today": spending - benefit, "inflation_factor": 1 + inflation, "need": need, "target": target, "pot": pot, "gap": abs(target - pot),
-        "short": target > pot,
-        "extra": extra, "total": monthly + extra, "covered": pot / target,
+    return locals() | {
+        "today": spending - benefit, "inflation_factor": 1 + inflation, "gap": abs(target - pot), "short": target > pot, "total": monthly + extra,
+        "covered": pot / target,
     }
 
 
@@ -54,10 +51,9 @@ def pension_maximization(single: float, survivor: float, tax_rate: float, premiu
     more = (single - survivor) * (1 - tax_rate)
     replaced = survivor * (1 - tax_rate)
     cover = money.annuity_present_value(replaced, rate / 12, years * 12)
-    return {
-        "given_up": single - survivor, "more": more, "replaced": replaced, "cover": cover, "n": years * 12, "left": more - premium,
-        "size": abs(more - premium),
-        "buys": more > premium, "reduction": 1 - survivor / single, "affordable_per_hundred": more / cover * 100_000,
+    return locals() | {
+        "given_up": single - survivor, "n": years * 12, "size": abs(more - premium), "buys": more > premium, "reduction": 1 - survivor / single,
+        "affordable_per_hundred": more / cover * 100_000,
     }
 
 
@@ -65,9 +61,9 @@ def one_more_year(portfolio: float, saving: float, spending: float, growth: floa
     now = money.payment(portfolio, growth, years)
     pot = portfolio * (1 + growth) + saving
     then = money.payment(pot, growth, years - 1)
-    return {
-        "now": now, "pot": pot, "then": then, "more": then - now, "raise_": then / now - 1, "growth_factor": 1 + growth, "fewer": years - 1,
-        "enough_now": now >= spending, "enough_then": then >= spending, "gap_now": abs(now - spending), "gap_then": abs(then - spending),
+    return locals() | {
+        "more": then - now, "raise_": then / now - 1, "growth_factor": 1 + growth, "fewer": years - 1, "enough_now": now >= spending,
+        "enough_then": then >= spending, "gap_now": abs(now - spending), "gap_then": abs(then - spending),
     }
 
 
@@ -76,10 +72,9 @@ def deferral_take_home(salary: float, now: float, then: float, rate: float, cap:
     cost = added * (1 - federal - state)
     match_now, match_then = retirement.employer_match(salary, now, rate, cap), retirement.employer_match(salary, then, rate, cap)
     into = added + match_then - match_now
-    return {
-        "added": added, "both": federal + state, "cost": cost, "monthly": cost / 12, "match_now": match_now, "match_then": match_then,
-        "match_more": match_then - match_now, "into": into,
-        "ratio": into / cost, "later": money.annuity_future_value(into, growth, years), "full": then >= cap,
+    return locals() | {
+        "both": federal + state, "monthly": cost / 12, "ratio": into / cost, "later": money.annuity_future_value(into, growth, years),
+        "full": then >= cap,
     }
 
 
@@ -89,10 +84,9 @@ def side_job_take_home(profit: float, wages: float, bracket: float, hours: float
     qbi = 0.2 * base
     income = (base - qbi) * bracket
     net = profit - se - income
-    return {
-        "earnings": profit * 0.9235, "se": se, "half": se / 2, "base": base, "qbi": qbi, "taxed": base - qbi, "income": income, "net": net,
-        "share": net / profit,
-        "hourly": net / hours, "gross_hourly": profit / hours, "quarter": (se + income) / 4,
+    return locals() | {
+        "earnings": profit * 0.9235, "half": se / 2, "taxed": base - qbi, "share": net / profit, "hourly": net / hours,
+        "gross_hourly": profit / hours, "quarter": (se + income) / 4,
     }
 
 
@@ -101,10 +95,9 @@ def second_earner_net(pay: float, bracket: float, state: float, care: float, com
     costs = care + commute - credit
     net = pay - taxes - costs
     worth = net + pay * match
-    return {
-        "rate": bracket + 0.0765 + state, "taxes": taxes, "costs": costs, "net": net, "share": net / pay, "hourly": net / hours,
-        "match_dollars": pay * match, "worth": worth,
-        "positive": net > 0, "size": abs(net), "kept": pay - taxes,
+    return locals() | {
+        "rate": bracket + 0.0765 + state, "share": net / pay, "hourly": net / hours, "match_dollars": pay * match, "positive": net > 0,
+        "size": abs(net), "kept": pay - taxes,
     }
 
 
@@ -114,11 +107,9 @@ def loss_harvest_deferral(loss: float, gains: float, rate: float, ordinary: floa
     now = against * rate + deducted * ordinary
     later = (against + deducted) * rate
     grown = now * (1 + growth) ** years
-    return {
-        "against": against, "deducted": deducted, "carried": loss - against - deducted, "against_tax": against * rate,
-        "deducted_tax": deducted * ordinary, "now": now,
-        "used": against + deducted, "later": later, "growth_factor": 1 + growth, "grown": grown, "size": grown - later, "at_death": grown,
-        "any_carried": loss - against - deducted > 0.5,
+    return locals() | {
+        "carried": loss - against - deducted, "against_tax": against * rate, "deducted_tax": deducted * ordinary, "used": against + deducted,
+        "growth_factor": 1 + growth, "size": grown - later, "at_death": grown, "any_carried": loss - against - deducted > 0.5,
     }
 
 
@@ -131,10 +122,9 @@ def rental_cash_and_tax(
     depreciation = building / 27.5
     taxable = operating - interest - depreciation
     after = flow - taxable * bracket
-    return {
-        "received": received, "operating": operating, "flow": flow, "depreciation": depreciation, "taxable": taxable, "size_taxable": abs(taxable),
-        "profit": taxable > 0,
-        "tax": abs(taxable * bracket), "after": after, "yield_": after / cash, "with_principal": (after + principal) / cash, "yearly": rent * 12,
+    return locals() | {
+        "size_taxable": abs(taxable), "profit": taxable > 0, "tax": abs(taxable * bracket), "yield_": after / cash,
+        "with_principal": (after + principal) / cash, "yearly": rent * 12,
     }
 
 
@@ -145,8 +135,7 @@ def withholding_catch_up(gross: float, status: str, year: int, withheld: float, 
     coming = per_check * checks
     gap = due - withheld - coming
     needed = max(0.0, 0.9 * due - withheld - coming)
-    return {
-        "standard": limits.STANDARD_DEDUCTION[year][kind], "taxable": taxable, "due": due, "coming": coming, "total": withheld + coming,
-        "gap": abs(gap), "owing": gap > 0,
-        "extra": max(0.0, gap) / checks, "ninety": 0.9 * due, "needed": needed, "needed_check": needed / checks, "harbor": needed == 0,
+    return locals() | {
+        "standard": limits.STANDARD_DEDUCTION[year][kind], "total": withheld + coming, "gap": abs(gap), "owing": gap > 0,
+        "extra": max(0.0, gap) / checks, "ninety": 0.9 * due, "needed_check": needed / checks, "harbor": needed == 0,
     }

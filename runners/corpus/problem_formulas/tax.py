@@ -19,16 +19,13 @@ def income_tax(gross: float, status: str, year: int) -> Figures:
     parts = tax.by_bracket(taxable, kind, year)
     due = tax.income_tax(taxable, kind, year)
     lines = "; ".join(f"{pct(rate)} × {whole(amount)} = {usd(amount * rate)}" for amount, rate in parts)
-    return {"standard": standard, "taxable": taxable, "lines": lines, "due": due, "marginal_rate": parts[-1][1], "average_rate": due / gross}
+    return locals() | {"marginal_rate": parts[-1][1], "average_rate": due / gross}
 
 
 def self_employment_tax(profit: float, wages: float, year: int) -> Figures:
     earnings, room = profit * 0.9235, max(0.0, limits.WAGE_BASE[year] - wages)
     covered, due = min(earnings, room), tax.self_employment_tax(profit, year, wages)
-    return {
-        "earnings": earnings, "wage_base": limits.WAGE_BASE[year], "covered": covered, "social_security": covered * 0.124,
-        "medicare": earnings * 0.029, "due": due, "half_tax": due / 2,
-    }
+    return locals() | {"wage_base": limits.WAGE_BASE[year], "social_security": covered * 0.124, "medicare": earnings * 0.029, "half_tax": due / 2}
 
 
 def stacked_gains(ordinary: float, gain: float, status: str, year: int) -> Figures:
@@ -37,51 +34,47 @@ def stacked_gains(ordinary: float, gain: float, status: str, year: int) -> Figur
     at_zero = min(gain, max(0.0, zero_top - ordinary))
     at_fifteen = min(gain - at_zero, max(0.0, fifteen_top - ordinary - at_zero))
     due = tax.gains_tax(ordinary, gain, kind, year)
-    return {
-        "zero_top": zero_top, "fifteen_top": fifteen_top, "at_zero": at_zero, "at_fifteen": at_fifteen, "at_twenty": gain - at_zero - at_fifteen,
-        "due": due, "due_over_gain": due / gain,
-    }
+    return locals() | {"at_twenty": gain - at_zero - at_fifteen, "due_over_gain": due / gain}
 
 
 def net_investment_income_tax(magi: float, investment: float, status: str) -> Figures:
     kind = _NAMES[status]
     threshold = limits.NIIT_THRESHOLD[kind]
     due = tax.net_investment_income_tax(investment, magi, kind)
-    return {
-        "threshold": threshold, "magi_less_threshold": magi - threshold, "magi_above_threshold": magi > threshold,
-        "lesser": min(investment, max(0, magi - threshold)), "due": due,
+    return locals() | {
+        "magi_less_threshold": magi - threshold, "magi_above_threshold": magi > threshold, "lesser": min(investment, max(0, magi - threshold)),
     }
 
 
 def fica_withholding(wages: float, year: int) -> Figures:
     base, due = limits.WAGE_BASE[year], tax.fica(wages, year)
     extra = tax.additional_medicare(wages, "single")
-    return {
-        "base": base, "smaller_of_wages_and_base": min(wages, base), "social_security": 0.062 * min(wages, base), "medicare": 0.0145 * wages,
-        "due": due, "due_over_wages": due / wages, "extra": extra,
+    return locals() | {
+        "smaller_of_wages_and_base": min(wages, base), "social_security": 0.062 * min(wages, base), "medicare": 0.0145 * wages,
+        "due_over_wages": due / wages,
     }
 
 
 def capital_loss_carryover(gains: float, losses: float) -> Figures:
     _, deducted, carried = tax.after_loss_offset(gains, losses)
     needed = -(-carried // 3_000)
-    return {"gains_less_losses": gains - losses, "deducted": deducted, "carried": carried, "needed": needed}
+    return locals() | {"gains_less_losses": gains - losses}
 
 
 def home_sale_exclusion(price: float, costs: float, bought: float, improved: float, exclusion: float) -> Figures:
     basis = bought + improved
     gain, taxable = tax.home_sale_gain(price, costs, basis, exclusion)
-    return {"price_less_costs": price - costs, "basis": basis, "gain": gain, "exclusion_is_500000": exclusion == 500000, "taxable": taxable}
+    return locals() | {"price_less_costs": price - costs, "exclusion_is_500000": exclusion == 500000}
 
 
 def taxable_benefits(benefits: float, other: float, status: str) -> Figures:
     kind = _NAMES[status]
     first, second = (32_000, 44_000) if kind == "joint" else (25_000, 34_000)
     combined, taxable = other + benefits / 2, tax.taxable_social_security(benefits, other, kind)
-    return {
-        "half_benefits": benefits / 2, "combined": combined, "first": first, "second": second, "between": max(0, min(combined, second) - first),
+    return locals() | {
+        "half_benefits": benefits / 2, "between": max(0, min(combined, second) - first),
         "lower_part": min(0.5 * max(0, min(combined, second) - first), benefits / 2), "above_second": max(0, combined - second),
-        "upper_part": 0.85 * max(0, combined - second), "cap": 0.85 * benefits, "taxable": taxable, "taxable_over_benefits": taxable / benefits,
+        "upper_part": 0.85 * max(0, combined - second), "cap": 0.85 * benefits, "taxable_over_benefits": taxable / benefits,
     }
 
 
@@ -90,25 +83,23 @@ def itemize_or_not(mortgage: float, taxes: float, gifts: float, status: str, rat
     allowed, standard = min(taxes, 10_000), limits.STANDARD_DEDUCTION[2024][kind]
     itemized = mortgage + allowed + gifts
     better = max(itemized, standard)
-    return {
-        "allowed": allowed, "itemized": itemized, "standard": standard, "itemized_above_standard": itemized > standard,
-        "advantage": abs(itemized - standard), "tax_saved": abs(itemized - standard) * rate, "better": better,
+    return locals() | {
+        "itemized_above_standard": itemized > standard, "advantage": abs(itemized - standard), "tax_saved": abs(itemized - standard) * rate,
     }
 
 
 def estimated_tax_safe_harbor(last: float, this: float, agi: float) -> Figures:
     factor = 1.1 if agi > 150_000 else 1.0
     needed = tax.underpayment_safe_harbor(last, this, agi)
-    return {"ninety_percent": 0.9 * this, "factor": factor, "factor_times_last": factor * last, "needed": needed, "each_quarter": needed / 4}
+    return locals() | {"ninety_percent": 0.9 * this, "factor_times_last": factor * last, "each_quarter": needed / 4}
 
 
 def charitable_bunching(gift: float, other: float, status: str) -> Figures:
     kind, year = _NAMES[status], 2024
     standard = limits.STANDARD_DEDUCTION[year][kind]
     evenly, bunched = tax.charitable_bunching(gift, other, kind, year)
-    return {
-        "standard": standard, "other_plus_gift": other + gift, "evenly": evenly, "two_gifts": 2 * gift,
-        "bunched_year": max(standard, other + 2 * gift), "other_year": max(standard, other), "bunched": bunched,
+    return locals() | {
+        "other_plus_gift": other + gift, "two_gifts": 2 * gift, "bunched_year": max(standard, other + 2 * gift), "other_year": max(standard, other),
         "bunched_less_evenly": bunched - evenly,
     }
 
@@ -116,7 +107,7 @@ def charitable_bunching(gift: float, other: float, status: str) -> Figures:
 def business_income_deduction(income: float, taxable: float, gains: float) -> Figures:
     by_income, by_taxable = 0.2 * income, 0.2 * (taxable - gains)
     deduction = tax.qualified_business_deduction(income, taxable, gains)
-    return {"by_income": by_income, "by_taxable": by_taxable, "deduction": deduction, "income_binds": by_income <= by_taxable}
+    return locals() | {"income_binds": by_income <= by_taxable}
 
 
 def child_credit_phase_out(children: int, magi: float, status: str, year: int) -> Figures:
@@ -124,20 +115,17 @@ def child_credit_phase_out(children: int, magi: float, status: str, year: int) -
     threshold = 400_000 if kind == "joint" else 200_000
     credit = tax.child_tax_credit(children, magi, kind, each)
     steps = -(-max(0, magi - threshold) // 1000)
-    return {
-        "each": each, "children_times_each": children * each, "threshold": threshold, "over_threshold": max(0, magi - threshold), "steps": steps,
-        "fee_cut": 50 * steps, "credit": credit,
-    }
+    return locals() | {"children_times_each": children * each, "over_threshold": max(0, magi - threshold), "fee_cut": 50 * steps}
 
 
 def installment_sale(price: float, basis: float, down: float, yearly: float) -> Figures:
     ratio = (price - basis) / price
-    return {
-        "price_less_basis": price - basis, "ratio": ratio, "installment_gain": tax.installment_gain(price, basis, down),
+    return locals() | {
+        "price_less_basis": price - basis, "installment_gain": tax.installment_gain(price, basis, down),
         "later_gain": tax.installment_gain(price, basis, yearly),
     }
 
 
 def business_mileage(miles: float, year: int, rate: float) -> Figures:
     deduction = miles * limits.MILEAGE[year]
-    return {"per_hundred_miles": 100 * limits.MILEAGE[year], "mileage": limits.MILEAGE[year], "deduction": deduction, "deduction_times_rate": deduction * rate}
+    return locals() | {"per_hundred_miles": 100 * limits.MILEAGE[year], "mileage": limits.MILEAGE[year], "deduction_times_rate": deduction * rate}

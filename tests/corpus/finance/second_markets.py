@@ -122,7 +122,7 @@ def refund(billed, excluded, rate, quarters, late):
 
 def execution(orders, shares, quoted, effective, rebate, other):
     each = orders * shares / 2
-    return {"cost": each * effective, "lost": each * effective - each * other, "improvement": each * quoted - each * effective, "received": 2 * each * rebate}
+    return {"cost": each * effective, "size": each * abs(effective - other), "improvement": each * quoted - each * effective, "received": 2 * each * rebate}
 
 
 def split(units_before, price_before, units_after, price_after, cost_before, cost_after):

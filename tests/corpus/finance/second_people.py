@@ -238,7 +238,7 @@ def gap(spending, benefit, inflation, years, rate, saved, monthly, withdrawal):
 
 def pension(single, survivor, tax_rate, premium, rate, years):
     cover = sum(survivor * (1 - tax_rate) / (1 + rate / 12) ** k for k in range(1, 12 * years + 1))
-    return {"cover": cover, "left": single * (1 - tax_rate) - premium - survivor * (1 - tax_rate), "reduction": (single - survivor) / single}
+    return {"cover": cover, "size": abs((single - survivor) * (1 - tax_rate) - premium), "reduction": (single - survivor) / single}
 
 
 def another_year(portfolio, saving, spending, growth, years):
