@@ -37,7 +37,6 @@ TRAIN, VALIDATION, CONSOLIDATED = "train.jsonl", "validation.jsonl", "consolidat
 STATISTICS, REJECTS, LEAKS, REPORT = "training_statistics.json", "rejects.jsonl", "leaks.json", "report.html"
 #: What the dataset's id is made of; the report and the record speak of the run.
 CONTENT = (TRAIN, VALIDATION, f"{CONSOLIDATED}.json", f"{CONSOLIDATED}.jsonl", STATISTICS, REJECTS, LEAKS)
-_COPY_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)

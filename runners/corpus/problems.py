@@ -7,7 +7,9 @@ number teaches a model nothing and counts as a near-duplicate.
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -16,22 +18,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from runners.corpus.problem_formulas import (
-    business_choices,
-    credit,
-    debt_choices,
-    firm,
-    household,
-    household_choices,
-    investing,
-    investing_choices,
-    markets,
-    ratios,
-    retirement,
-    retirement_choices,
-    tax,
-    trading,
-)
+from runners.corpus import problem_formulas
 from runners.corpus.problem_text import Figures, article, as_given, fill, sentence
 from runners.errors import UserError
 from runners.fields import Strict
@@ -42,22 +29,7 @@ SPREAD = 0.10
 ASKS_PER_KIND = 2
 #: libyaml's parser where it is there, ten times faster.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-MODULES = (
-    credit,
-    debt_choices,
-    firm,
-    business_choices,
-    household,
-    household_choices,
-    investing,
-    investing_choices,
-    markets,
-    ratios,
-    retirement,
-    retirement_choices,
-    tax,
-    trading,
-)
+MODULES = [importlib.import_module(f"{problem_formulas.__name__}.{found.name}") for found in pkgutil.iter_modules(problem_formulas.__path__)]
 #: A kind's ``computation`` names one of these functions.
 FORMULAS: dict[str, Callable[..., Figures]] = {
     name: value

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from runners import outside
+from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
 from runners.fields import Strict
 from runners.outside import digest
@@ -25,10 +26,6 @@ from runners.spec import ChatSpec
 FORMAT_VERSION = 1
 #: Declares a benchmark of several folders; ``corpus/leaks.py`` leaves it out when it reads cases.
 DECLARATION = "benchmark.yaml"
-CATEGORIES = (
-    "retirement", "tax", "estate", "investing", "markets", "trading", "banking", "credit", "insurance",
-    "education", "business", "wealth", "compliance", "credentials", "standards", "data", "technology", "literacy",
-)  # fmt: skip
 Unit = Literal["usd", "percent", "years", "ratio", "count", "days", "none"]
 FINAL_LINE = "End with one line of the form “Answer: …” that states only your conclusion, figures with their units."
 FINAL_LETTER = "End with one line of the form “Answer: …” that holds only the letter of the one right choice."
@@ -133,7 +130,7 @@ class Case(Strict):
     """One question and what a right answer must and must not say."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    category: Literal[CATEGORIES]  # type: ignore[valid-type]  # the 18 domains, declared once above
+    category: Literal[DOMAINS]  # type: ignore[valid-type]  # declared once, in the corpus
     difficulty: Literal["easy", "medium", "hard"]
     kind: Literal["answer", "multiple_choice", "decline"] = "answer"
     question: Annotated[str, Field(min_length=3)]

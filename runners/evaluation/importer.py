@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from runners import outside
+from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
-from runners.evaluation.cases import CATEGORIES, Case
+from runners.evaluation.cases import Case
 from runners.evaluation.importer_forms import ImportedQuestion, read
 from runners.evaluation.numbers import Quantity, quantities
 
@@ -90,7 +91,7 @@ def convert(file: Path, columns: dict[str, str] | None = None) -> ImportedCases:
 
 def _case(row: ImportedQuestion, name: str, year: int, origin: str) -> dict[str, Any]:
     domain = row.category.lower().replace(" ", "_").replace("-", "_")
-    category = domain if domain in CATEGORIES else RENAMED.get(domain)
+    category = domain if domain in DOMAINS else RENAMED.get(domain)
     marks = [] if category else [f"category: {row.category!r} is none of the 18 domains; {FALLBACK} was put in"]
     marks += [row.note] if row.note else []
     checks: list[dict[str, Any]] = []
