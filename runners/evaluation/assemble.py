@@ -23,7 +23,21 @@ from runners.spec import Spec
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and against what; see :func:`runners.evaluation.evaluate`."""
+    """What to measure, and against what.
+
+    Args:
+        spec: bars, limits and the system prompt; ``spec.evaluate`` is this stage's section.
+        api_url: ``http://host:8000``, with or without ``/v1``.
+        api_key: sent as a bearer token; None sends none.
+        benchmark: a file or a folder of cases.
+        dataset: the folder (or file of pairs) the model was trained on; None when there is none to compare with.
+        out: folder of this run.
+        model: the served name; left out, the spec's, or the only one there is.
+        model_id: the registry id behind it, for the record.
+        baseline: folder of an earlier run to compare with, case by case.
+        judge_key: bearer token of the judge's endpoint, when ``spec.evaluate.judge`` names one.
+        unknown_training_data: accept that contamination cannot be checked; said in the results.
+    """
 
     spec: Spec
     api_url: str

@@ -30,7 +30,14 @@ WARM_UP = "In one sentence, what is compound interest?"
 
 
 def perform(request: Request) -> EvaluationResult:
-    """Run it, write the files, return what was found."""
+    """Ask every case of the benchmark, score the answers, write ``answers.jsonl``, ``results.json`` and ``report.html`` into the run's folder.
+
+    An interrupted run goes on where it stopped when it is called again with the same request.
+
+    Raises:
+        UserError: the benchmark, the dataset or the folder is not as it should be.
+        CannotMeasure: no server, no access, or the server stopped answering; what was answered is kept.
+    """
     started_at = record.now()
     prepared = prepare(request)
     for baseline in prepared.baselines:

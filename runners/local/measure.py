@@ -102,9 +102,10 @@ def scorer_digest(root: Path = identity.ROOT) -> str:
 
 def ask(spec: Spec, work: Path, url: str, key: str, benchmark: Path, out: Path, model_id: str) -> EvaluationResult:
     """One evaluation, with the dataset of the spec to look for leaks in."""
-    from runners.evaluation import evaluate
+    from runners.evaluation.assemble import Request
+    from runners.evaluation.run import perform
 
-    return evaluate(spec, url, key, benchmark, stages.dataset_folder(spec, work), out, model_id=model_id)
+    return perform(Request(spec, url, key, benchmark, stages.dataset_folder(spec, work), out, model_id=model_id))
 
 
 @contextmanager

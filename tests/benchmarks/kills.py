@@ -92,7 +92,9 @@ def stage(name: str, home: Path, uri: str, count: int, seed: int, until_s: float
 
 def evaluation(count: int, folder: Path, seed: int, until_s: float) -> dict[str, Any]:
     """SIGKILL of an evaluation of the whole benchmark against a server that answers at a speaker's pace; every answer and score is compared."""
-    from runners.evaluation import cases, evaluate
+    from runners.evaluation import cases
+    from runners.evaluation.assemble import Request
+    from runners.evaluation.run import perform
     from tests.evaluation.stub_server import Play, perfect, serving
 
     benchmark = ROOT / "data" / "benchmark"
@@ -108,7 +110,7 @@ def evaluation(count: int, folder: Path, seed: int, until_s: float) -> dict[str,
     with serving(cases.load(benchmark), Play(perfect, first_token_s=0.02, token_s=0.002)) as url:
 
         def work(out: Path) -> None:
-            evaluate(spec, url, None, benchmark, None, out)
+            perform(Request(spec, url, None, benchmark, None, out))
 
         begin = time.monotonic()
         if killed(lambda: work(folder / "alone"), 600) != 0:

@@ -14,10 +14,11 @@ from runners.artifacts.registry import Entry
 from runners.commands.compare import compare
 from runners.commands.places import LOCAL
 from runners.errors import UserError
-from runners.evaluation import evaluate
+from runners.evaluation.assemble import Request
 from runners.evaluation.cases import Benchmark
 from runners.evaluation.comparing import differences, shown_better, table
 from runners.evaluation.results import EvaluationResult
+from runners.evaluation.run import perform
 from runners.spec import Spec
 from tests.evaluation.stub_server import Play, perfect, serving
 
@@ -38,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, (play, model_id) in plays.items():
         folders[name] = tmp_path_factory.mktemp(name)
         with serving(benchmark, play) as url:
-            evaluate(Spec(), url, None, place, None, folders[name], model_id=model_id, unknown_training_data=True)
+            perform(Request(Spec(), url, None, place, None, folders[name], model_id=model_id, unknown_training_data=True))
     return folders
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from runners.errors import CannotMeasure
-from runners.evaluation import cases, evaluate, judge
+from runners.evaluation import cases, judge
+from runners.evaluation.assemble import Request
 from runners.evaluation.results import EvaluationResult
+from runners.evaluation.run import perform
 from runners.spec import EvaluateSpec, JudgeSpec, Spec
 from tests.evaluation.conftest import rows
 from tests.evaluation.stub_server import Play, perfect, serving
@@ -46,7 +48,7 @@ def sour(case: cases.Case | None, asked: dict[str, Any]) -> str:
 def judged(file: Path, out: Path, answer: Any, said: Any = perfect, name: str = "stub-judge") -> EvaluationResult:
     with serving(cases.load(file), Play(said)) as url, serving(None, Play(answer, name=name)) as judge_url:
         spec = Spec(evaluate=EvaluateSpec(concurrency=8, judge=JudgeSpec(api_url=judge_url, model=name)))
-        return evaluate(spec, url, None, file, None, out, unknown_training_data=True)
+        return perform(Request(spec, url, None, file, None, out, unknown_training_data=True))
 
 
 def test_a_judge_that_reads_agrees(with_rubrics: Path, tmp_path: Path) -> None:

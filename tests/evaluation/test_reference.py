@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from runners.corpus.words import words
-from runners.evaluation import baselines, contamination, evaluate
+from runners.evaluation import baselines, contamination
+from runners.evaluation.assemble import Request
 from runners.evaluation.cases import load
 from runners.evaluation.importer import convert
+from runners.evaluation.run import perform
 from runners.spec import Spec
 from tests.evaluation.stub_server import Play, perfect, serving
 
@@ -36,7 +38,7 @@ def test_it_is_refused_as_contaminated_before_anything_is_asked(reference: Path,
     file.write_text(yaml.safe_dump({"version": 1, "cases": made}))
     play = Play(perfect)
     with serving(load(file), play) as url:
-        found = evaluate(Spec(), url, None, file, reference / "consolidated_training_data.json", tmp_path / "run")
+        found = perform(Request(Spec(), url, None, file, reference / "consolidated_training_data.json", tmp_path / "run"))
     assert len(pairs) == 950 and len(made) == 100 and marked == 100 and not problems
     assert found.verdict.outcome == "contaminated" and found.verdict.exit_code == 2 and not play.seen
     assert found.contamination.exact == 61 and found.contamination.leaked == 73

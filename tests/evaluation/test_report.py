@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from runners.evaluation import evaluate
+from runners.evaluation.assemble import Request
 from runners.evaluation.cases import Benchmark, Case
 from runners.evaluation.report import document, marked, verdict, whisker
+from runners.evaluation.run import perform
 from runners.evaluation.statistics import judge_rate
 from runners.spec import Spec
 from tests.browser import Browser
@@ -27,10 +28,10 @@ def half_right(case: Case | None, asked: dict[str, Any]) -> str:
 @pytest.fixture
 def report(spec: Spec, benchmark: Benchmark, benchmark_file: Path, tmp_path: Path) -> Path:
     with serving(benchmark, Play(wrong)) as url:
-        evaluate(spec, url, None, benchmark_file, None, tmp_path / "before")
+        perform(Request(spec, url, None, benchmark_file, None, tmp_path / "before"))
     fail = Play(half_right, first_token_s=0.01, fail=lambda number, attempt: 500 if number == 5 else None)
     with serving(benchmark, fail) as url:
-        evaluate(spec, url, None, benchmark_file, None, tmp_path / "after", baseline=tmp_path / "before", model_id="qdora-0123456789abcdef")
+        perform(Request(spec, url, None, benchmark_file, None, tmp_path / "after", baseline=tmp_path / "before", model_id="qdora-0123456789abcdef"))
     return tmp_path / "after" / "report.html"
 
 
@@ -55,7 +56,7 @@ def test_a_contaminated_report_lists_both_questions(browser: Browser, spec: Spec
     pair = {"id": "pair-7", "question": benchmark.cases[3].question, "answer": "$1", "category": "tax"}
     (tmp_path / "train.jsonl").write_text(json.dumps(pair))
     with serving(benchmark, Play(perfect)) as url:
-        evaluate(spec, url, None, benchmark_file, tmp_path, tmp_path / "run")
+        perform(Request(spec, url, None, benchmark_file, tmp_path, tmp_path / "run"))
     shown = browser.open(tmp_path / "run" / "report.html", width=390)
     assert shown.faults() == {}
     assert "pair-7" in shown.run("document.querySelector('#contamination').textContent")

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from runners.evaluation import contamination, evaluate
+from runners.evaluation import contamination
+from runners.evaluation.assemble import Request
 from runners.evaluation.cases import load
 from runners.evaluation.contamination import TrainingPair, masked
+from runners.evaluation.run import perform
 from runners.spec import Spec
 from tests.evaluation.stub_server import Play, perfect, serving, wrong
 
@@ -32,7 +34,7 @@ def test_the_bars_hold_on_unseen_kinds(tmp_path: Path) -> None:
     for name, of_seen, of_unseen in (("memory", perfect, wrong), ("able", wrong, perfect)):
         play = Play(lambda case, body, a=of_seen, b=of_unseen: (a if case and case.computation in kinds else b)(case, body))
         with serving(benchmark, play) as url:
-            found = evaluate(Spec(), url, None, V1, tmp_path, tmp_path / name)
+            found = perform(Request(Spec(), url, None, V1, tmp_path, tmp_path / name))
         assert found.seen and found.unseen and found.seen.cases + found.unseen.cases == 100
         assert {case.id for case in found.cases if case.seen} == {case.id for case in benchmark.cases if case.computation in kinds}
         assert (found.verdict.outcome == "passed") == (name == "able"), found.verdict

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from runners.errors import CannotMeasure, UserError
-from runners.evaluation import evaluate
+from runners.evaluation.assemble import Request
 from runners.evaluation.cases import Benchmark
 from runners.evaluation.exporter import inspect_log
 from runners.evaluation.results import EvaluationResult
+from runners.evaluation.run import perform
 from runners.evaluation.store import ANSWERS
 from runners.spec import Spec
 from tests.evaluation.stub_server import Play, empty, injected, perfect, serving, wrong
@@ -22,7 +23,7 @@ OWN_SCRIPT = f"<script>{(Path(__file__).resolve().parents[2] / 'runners' / 'page
 
 
 def run(spec: Spec, url: str, file: Path, out: Path, **options: Any) -> EvaluationResult:
-    return evaluate(spec, url, options.pop("key", None), file, options.pop("dataset", None), out, **{"unknown_training_data": True} | options)
+    return perform(Request(spec, url, options.pop("key", None), file, options.pop("dataset", None), out, **{"unknown_training_data": True} | options))
 
 
 def tuned(spec: Spec, **bars: Any) -> Spec:
