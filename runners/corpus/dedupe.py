@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from runners.corpus import near
-from runners.corpus.words import Sets
+from runners.corpus.words import Sets, runs
 
 #: Reasons for which a pair is dropped, as stored (0: it stays).
 STAYS, REPEATED, NEAR, LEAKED = 0, 1, 2, 3
@@ -64,7 +64,7 @@ def find(
         clusters: labels by question and by pair, when they were found elsewhere (``runners/corpus/cluster.py``).
     """
     count = len(asked)
-    same = first_of(asked)
+    same = near.least(asked)
     questions, pairs = clusters or (near.clusters(question_sets, threshold), near.clusters(pair_sets, threshold))
     dropped, by = np.zeros(count, np.int8), np.full(count, -1)
     _drop_repeats(same, priority, dropped, by)
@@ -74,17 +74,11 @@ def find(
     return Duplicates(dropped, by, questions, pairs, near.merged(same, questions, pairs))
 
 
-def first_of(values: Any) -> Any:
-    """Index of the first equal value of each, (n,) int64."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return first[inverse]
-
-
 def _drop_repeats(same: Any, priority: Any, dropped: Any, by: Any) -> None:
     order = np.lexsort((priority, same))
-    begins = np.flatnonzero(np.concatenate([[True], same[order][1:] != same[order][:-1]])) if len(order) else order
+    edges = runs(same[order])
     best = np.empty(len(same), np.int64)
-    best[order] = np.repeat(order[begins], np.diff(np.append(begins, len(order))))
+    best[order] = np.repeat(order[edges[:-1]], np.diff(edges))
     again = best != np.arange(len(same))
     dropped[again], by[again] = REPEATED, best[again]
 
@@ -93,8 +87,7 @@ def _drop_near(sets: Sets, labels: Any, priority: Any, threshold: float, dropped
     """Within each cluster, best first: who stays drops those near to it."""
     alive = np.flatnonzero(dropped == STAYS)
     order = alive[np.lexsort((priority[alive], labels[alive]))]
-    cluster = labels[order]
-    edges = np.flatnonzero(np.concatenate([[True], cluster[1:] != cluster[:-1], [True]])) if len(order) else np.zeros(1, np.int64)
+    edges = runs(labels[order])
     for place in np.flatnonzero(np.diff(edges) > 1):
         rest = order[edges[place] : edges[place + 1]]
         while len(rest) > 1:

@@ -11,12 +11,13 @@ thousand wordings of one template cost a few passes and not fifty million compar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from runners.corpus.words import Sets, mix
+from runners.corpus.words import Sets, mix, runs
 
 #: Items worked on at a time; bounds the memory of every step.
 _BLOCK_ITEMS = 4 << 20
@@ -96,6 +97,17 @@ def _items_of_a_key(threshold: float) -> int:
     return 3 if threshold >= 0.75 else 2 if threshold > 0.5 else 1
 
 
+def _blocks(sizes: Any) -> Iterator[tuple[int, int]]:
+    """(first, last) of blocks with at most _BLOCK_ITEMS items, or with one that is larger."""
+    ends = np.cumsum(sizes)
+    begin = 0
+    while begin < len(ends):
+        base = ends[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(ends, base + _BLOCK_ITEMS, side="right")), begin + 1)
+        yield begin, end
+        begin = end
+
+
 class _Join:
     """One run: the sets, the partition found so far."""
 
@@ -112,40 +124,25 @@ class _Join:
         self.signatures = self._sign()
         self._compare(keys, owners)
 
-    def _blocks(self) -> Any:
-        """(first, last) rank of blocks of sets with at most _BLOCK_ITEMS items."""
-        ends = np.cumsum(self.sizes)
-        begin = 0
-        while begin < len(ends):
-            base = ends[begin - 1] if begin else 0
-            end = max(int(np.searchsorted(ends, base + _BLOCK_ITEMS, side="right")), begin + 1)
-            yield begin, end
-            begin = end
-
     def _gather(self, ranks: Any) -> tuple[Any, Any]:
         """(owner: position in ``ranks``, item) of every item of some sets."""
-        sizes = self.sizes[ranks]
-        starts = self.sets.offsets[self.members[ranks]]
-        owner = np.repeat(np.arange(len(ranks)), sizes)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return owner, self.sets.items[np.repeat(starts, sizes) + within]
+        return self.sets.of(self.members[ranks])
 
     def _count(self) -> Any:
         """How many sets hold an item (up to 255), in a table indexed by the item's high bits: rarity, not identity, is wanted."""
         bits = int(np.clip(np.ceil(np.log2(len(self.sets.items))) + 1, 16, 27))
         self.shift = np.uint32(32 - bits)
         table = np.zeros(1 << bits, np.uint8)
-        for begin, end in self._blocks():
+        for begin, end in _blocks(self.sizes):
             slots = np.sort(self._gather(np.arange(begin, end))[1] >> self.shift)
-            edges = np.flatnonzero(np.concatenate([[True], slots[1:] != slots[:-1]]))
-            times = np.diff(np.append(edges, len(slots)))
-            table[slots[edges]] = np.minimum(table[slots[edges]] + times, 255)
+            edges = runs(slots)
+            table[slots[edges[:-1]]] = np.minimum(table[slots[edges[:-1]]] + np.diff(edges), 255)
         return table
 
     def _postings(self, counts: Any) -> tuple[Any, Any]:
         """Sorted (key, owner) of every prefix key that at least two sets have."""
         parts = []
-        for begin, end in self._blocks():
+        for begin, end in _blocks(self.sizes):
             owner, item = self._gather(np.arange(begin, end))
             rarity = counts[item >> self.shift].astype(np.uint64)
             packed = np.sort((owner.astype(np.uint64) << np.uint64(40)) | (rarity << np.uint64(32)) | item)
@@ -191,7 +188,7 @@ class _Join:
     def _sign(self) -> Any:
         """Parity sketch of each set, (n, words) uint64: sketches differ in at most as many bits as the sets differ in items."""
         out = np.zeros((len(self.members), self.signature_words), np.uint64)
-        for begin, end in self._blocks():
+        for begin, end in _blocks(self.sizes):
             _, item = self._gather(np.arange(begin, end))
             starts = np.cumsum(self.sizes[begin:end]) - self.sizes[begin:end]
             bit = np.uint64(1) << (item.astype(np.uint64) & np.uint64(63))
@@ -206,9 +203,8 @@ class _Join:
         """Compare every two sets under one key that may be near and are not yet in one cluster."""
         if not len(keys):
             return
-        change = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-        ends = np.append(change, len(keys))
-        end_of = np.repeat(ends, np.diff(np.concatenate([[0], ends])))
+        edges = runs(keys)
+        end_of = np.repeat(edges[1:], np.diff(edges))
         active, step, waiting, held = np.arange(len(keys)), 0, list[Any](), 0
         while len(active):
             step += 1
@@ -259,14 +255,9 @@ class _Join:
             differ = np.bitwise_count(self.signatures[left[part]] ^ self.signatures[right[part]]).sum(axis=1)
             near[part] = differ <= total[part] - 2 * overlap[part]
         chosen = np.flatnonzero(near)
-        ends = np.cumsum(total[chosen])
-        begin = 0
-        while begin < len(chosen):
-            base = ends[begin - 1] if begin else 0
-            end = max(int(np.searchsorted(ends, base + _BLOCK_ITEMS, side="right")), begin + 1)
+        for begin, end in _blocks(total[chosen]):
             some = chosen[begin:end]
             near[some] = self._shared(left[some], right[some]) >= overlap[some]
-            begin = end
         return near
 
     def _shared(self, left: Any, right: Any) -> Any:
@@ -283,12 +274,9 @@ class _Join:
 def jaccard_to_one(sets: Sets, one: int, others: Any) -> Any:
     """Jaccard of set ``one`` with each of ``others``, (k,) float64."""
     mine = sets.items[sets.offsets[one] : sets.offsets[one + 1]]
-    sizes = sets.sizes[others]
-    owner = np.repeat(np.arange(len(others)), sizes)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    items = sets.items[np.repeat(sets.offsets[others], sizes) + within]
+    owner, items = sets.of(others)
     if not len(mine):
         return np.zeros(len(others))
     at = np.minimum(np.searchsorted(mine, items), len(mine) - 1)
     shared = np.bincount(owner[mine[at] == items], minlength=len(others))
-    return shared / (len(mine) + sizes - shared)
+    return shared / (len(mine) + sets.sizes[others] - shared)

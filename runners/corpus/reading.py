@@ -21,7 +21,7 @@ from runners.corpus.formats import Raw
 from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.prepare import BATCH_ROWS, Batch, Prepared, PrepareSettings, estimated_tokens, prepared
 from runners.corpus.sources import Source, Sources
-from runners.corpus.words import Sets, joined
+from runners.corpus.words import Sets, joined, offsets_of
 from runners.errors import UserError
 from runners.spec import Spec
 
@@ -154,8 +154,7 @@ class Gathered:
 
     def corpus(self) -> Corpus:
         """All of it, once every batch is added."""
-        offsets = np.zeros(self.count + 1, np.int64)
-        np.cumsum(np.concatenate([np.zeros(0, np.int64), *self.sizes]), out=offsets[1:])
+        offsets = offsets_of(np.concatenate([np.zeros(0, np.int64), *self.sizes]))
         items = np.memmap(self.items, np.uint32, "r") if self.items.stat().st_size else np.empty(0, np.uint32)
         return Corpus(
             self.rows,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from runners.corpus.words import Sets, mix
+from runners.corpus.words import Sets, mix, runs
 
 #: The check compares every validation pair with every training pair up to so many comparisons; beyond, a sample of the validation pairs.
 _ALL_PAIRS, _SAMPLE = 20_000_000, 200
@@ -31,7 +31,7 @@ def held_out(groups: Any, categories: Any, ids: Any, kept: Any, fraction: float,
     _, group = np.unique(groups[rows], return_inverse=True)
     draws = mix(ids[rows] + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15))
     order = np.lexsort((draws, group))
-    begins = np.flatnonzero(np.concatenate([[True], group[order][1:] != group[order][:-1]]))
+    begins = runs(group[order])[:-1]
     # A group draws with its least member, and counts for that member's category.
     draw, category, size = draws[order][begins], categories[rows][order][begins], np.bincount(group)
     taken, carried = np.zeros(len(begins), bool), 0.0
@@ -71,28 +71,18 @@ def nearest(sets: Sets, some: Any, others: Any) -> Any:
     from scipy.sparse import csr_array
 
     best = np.zeros(len(some))
-    known, column, owner = _columns_of(sets, some)
+    owner, items = sets.of(some)
+    known, column = np.unique(items, return_inverse=True)
     if not len(known) or not len(others):
         return best
     wanted = csr_array((np.ones(len(column), np.float32), (column, owner)), shape=(len(known), len(some)))
     blocks = max(1, int(sets.sizes[others].sum()) // _BLOCK_ITEMS, len(others) * len(some) // _BLOCK_ITEMS)
     for block in np.array_split(others, blocks):
-        sizes = sets.sizes[block]
-        row = np.repeat(np.arange(len(block)), sizes)
-        starts = np.repeat(sets.offsets[block] - (np.cumsum(sizes) - sizes), sizes)
-        items = sets.items[starts + np.arange(len(row))]
+        row, items = sets.of(block)
         at = np.minimum(np.searchsorted(known, items), len(known) - 1)
         found = known[at] == items
         mine = csr_array((np.ones(int(found.sum()), np.float32), (row[found], at[found])), shape=(len(block), len(known)))
         shared = (mine @ wanted).tocoo()
-        union = sizes[shared.row] + sets.sizes[some[shared.col]] - shared.data
+        union = sets.sizes[block[shared.row]] + sets.sizes[some[shared.col]] - shared.data
         np.maximum.at(best, shared.col, shared.data / union)
     return best
-
-
-def _columns_of(sets: Sets, some: Any) -> tuple[Any, Any, Any]:
-    """(distinct items, column of each item, set of each item) of some sets."""
-    parts = [sets.items[sets.offsets[one] : sets.offsets[one + 1]] for one in some.tolist()]
-    items = np.concatenate([np.empty(0, np.uint32), *parts])
-    known, column = np.unique(items, return_inverse=True)
-    return known, column, np.repeat(np.arange(len(some)), sets.sizes[some])

@@ -9,6 +9,7 @@ import numpy as np
 
 from runners.corpus.checks import FINDINGS
 from runners.corpus.dedupe import LEAKED, NEAR, REPEATED, Duplicates
+from runners.corpus.words import runs
 
 
 def describe(columns: dict[str, Any], sources: Sequence[str], categories: Sequence[str], which: Any) -> dict[str, Any]:
@@ -53,8 +54,7 @@ def duplicates(found: Duplicates, columns: dict[str, Any]) -> dict[str, Any]:
 def conflicts(columns: dict[str, Any]) -> list[tuple[list[int], bool]]:
     """Same question, different answers: (pairs, whether the answers' figures differ too)."""
     order = np.lexsort((np.arange(len(columns["asked"])), columns["asked"]))
-    asked = columns["asked"][order]
-    edges = np.flatnonzero(np.concatenate([[True], asked[1:] != asked[:-1], [True]])) if len(order) else np.zeros(1, np.int64)
+    edges = runs(columns["asked"][order])
     found = []
     for place in np.flatnonzero(np.diff(edges) > 1):
         members = order[edges[place] : edges[place + 1]]

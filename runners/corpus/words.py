@@ -56,6 +56,23 @@ class Sets:
         """Number of items of each set, (n,) int64."""
         return np.diff(self.offsets)
 
+    def of(self, chosen: Any) -> tuple[Any, Any]:
+        """(owner: position in ``chosen``, item) of every item of some sets, by index."""
+        sizes = self.sizes[chosen]
+        owner = np.repeat(np.arange(len(chosen)), sizes)
+        starts = self.offsets[chosen] - (np.cumsum(sizes) - sizes)
+        return owner, self.items[np.repeat(starts, sizes) + np.arange(len(owner))]
+
+
+def offsets_of(sizes: Any) -> Any:
+    """Where each of several pieces begins and the last one ends, (n + 1,) int64."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)])
+
+
+def runs(values: Any) -> Any:
+    """Where each run of equal values begins and the last one ends, (runs + 1,) int64; of sorted values, where each distinct one does."""
+    return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1], [True]])) if len(values) else np.zeros(1, np.int64)
+
 
 def hashes(texts: list[str]) -> tuple[Any, Any]:
     """(offsets (n + 1,) int64, 64-bit hashes (words,) uint64) of the words of each text."""
@@ -69,10 +86,7 @@ def hashes(texts: list[str]) -> tuple[Any, Any]:
         size += len(data) + 1
     if block:
         _hash_block(block, counts, parts)
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    if counts:
-        np.cumsum(np.concatenate(counts), out=offsets[1:])
-    return offsets, np.concatenate(parts) if parts else np.empty(0, np.uint64)
+    return offsets_of(np.concatenate([np.zeros(0, np.int64), *counts])), np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
 def _hash_block(block: list[bytes], counts: list[Any], parts: list[Any]) -> None:
@@ -140,21 +154,16 @@ def shingle_sets(offsets: Any, values: Any, length: int = 3) -> Sets:
     for step in range(1, length):
         total = mix(total) * _BASE + np.where(left > step, padded[step : step + len(values)], np.uint64(0))
     keep = (left >= length) | (position_in_text == 0)
-    kept = np.zeros(len(offsets), np.int64)
-    np.cumsum(np.maximum(counts - (length - 1), np.minimum(counts, 1)), out=kept[1:])
-    return _as_sets(kept, mix(total[keep]))
+    return _as_sets(offsets_of(np.maximum(counts - (length - 1), np.minimum(counts, 1))), mix(total[keep]))
 
 
 def _as_sets(offsets: Any, values: Any) -> Sets:
     """Sort each text's hashes, folded to 32 bits, and drop repeats."""
     owner = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint64), np.diff(offsets))
     packed = np.sort((owner << np.uint64(32)) | (values >> np.uint64(32)))
-    if len(packed):
-        packed = packed[np.concatenate([[True], packed[1:] != packed[:-1]])]
+    packed = packed[runs(packed)[:-1]]
     sizes = np.bincount((packed >> np.uint64(32)).astype(np.int64), minlength=len(offsets) - 1)
-    new = np.zeros(len(offsets), np.int64)
-    np.cumsum(sizes, out=new[1:])
-    return Sets(new, packed.astype(np.uint32))
+    return Sets(offsets_of(sizes), packed.astype(np.uint32))
 
 
 def joined(parts: list[Sets]) -> Sets:
