@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from runners.evaluation.conclusion import concludes, corrects, final_lines, guesses, taken_back
+from runners.evaluation.lists import any_of
 from runners.evaluation.wording import Text, stem
 
 _ARRIVES = re.compile(
@@ -12,10 +13,7 @@ _ARRIVES = re.compile(
     re.IGNORECASE,
 )
 _REFUSED = r"\b(?:not|isn't|than|unlike|nor|neither|excludes?|rules? out)\s+(?:option\s+|choice\s+|answer\s+|statement\s+)?\(?{}\b"
-_REFUSED_AFTER = (
-    r"\b{}\)?,?\s+(?:\w+\s+)?(?:can't|cannot|is (?:wrong|not|out|false|incorrect|tempting)|isn't|does not|doesn't|fails?|would (?:hold|be right) if"
-    r"|forgets?|has the wrong|was right in|say(?:s)? nothing|confuses?|misreads?|describes?|multiplies|might look)"
-)
+_REFUSED_AFTER = rf"\b{{}}\)?,?\s+(?:\w+\s+)?{any_of('refused_after')}"
 
 
 def chosen(answer: str, choices: dict[str, str]) -> set[str]:

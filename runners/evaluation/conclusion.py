@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from runners.evaluation.lists import marks
 from runners.evaluation.wording import Text
 
 _FINAL_LINE = re.compile(
@@ -16,36 +17,8 @@ _FINAL_LINE = re.compile(
     r"(?:answer|solution|result)[ \t]*(?P<colon>[:=]|\bis\b[ \t]*:?|\bwould be\b|(?=\n))[ \t]*(?P<said>[^\n]*)",
     re.IGNORECASE,
 )
-#: A sentence that says what follows from the rest.
-_CONCLUDES = re.compile(
-    r"\b(?:so|therefore|thus|hence|consequently|accordingly|in (?:the end|conclusion|sum|short|summary)|finally|ultimately"
-    r"|as a result|this means|that means|which (?:means|leaves|gives|makes|brings)|that leaves|(?:it|that|this) leaves|the (?:correct|right|actual"
-    r"|true|real)|in fact|is what)\b",
-    re.IGNORECASE,
-)
-#: What comes after one of these takes back or replaces what was said before.
-_CORRECTS = re.compile(
-    r"\b(?:but|however|though|although|yet|still|nevertheless|nonetheless|actually|instead|correction|(?<![a-z] )wait|on second thought|rather"
-    r"|in reality|except that"
-    r"|must be|has to be|one must|should be)\b",
-    re.IGNORECASE,
-)
-_TAKES_BACK = re.compile(
-    r"\b(?:(?:that|this|it|which|the (?:above|former|first|previous)(?: \w+)?|all of (?:that|this|it)|none of (?:that|this|it|these)|everything above)\s+"
-    r"(?:is|was|would be|are)\s+(?:\w+\s+)?(?:wrong|false|incorrect|untrue|a mistake|mistaken|nonsense|not (?:so|true|right|correct|the case|what))"
-    r"|(?:that|this) does not (?:apply|hold)|none of (?:that|this|it|these) (?:applies|holds|is (?:so|true))|the opposite (?:is|holds|applies)"
-    r"|quite the opposite"
-    r"|(?:it(?:'s| is)|that(?:'s| is)|take|go with) one of (?:these|them|those|the (?:two|three))|scratch that|(?:disregard|ignore|forget) (?:that"
-    r"|this|the above|all)|i (?:take|took) (?:that|it|this) back|i was wrong|i was joking|just kidding)\b",
-    re.IGNORECASE,
-)
-_GUESSES = re.compile(
-    r"\b(?:depend(?:s|ing)|possibl[ey]|perhaps|maybe|might|may|could|either|neither|somewhere|between|in the (?:range|neighbou?rhood)|not sure"
-    r"|can(?:no|')t (?:tell|say)|guess"
-    r"|plausible|candidates?|one of (?:these|them|the two|the)|arguabl[ey]|argued|pick either|both are|unclear|varies|opinions?"
-    r"|some\b.{0,60}\b(?:some|others?)|likely|think)\b",
-    re.IGNORECASE,
-)
+#: A sentence that says what follows from the rest; what takes back or replaces what was said before; what takes all of it back; what offers.
+_CONCLUDES, _CORRECTS, _TAKES_BACK, _GUESSES = (marks(name) for name in ("concludes", "corrects", "takes_back", "guesses"))
 
 
 @dataclass(frozen=True)

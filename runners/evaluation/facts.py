@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from runners.evaluation.cases import Case, FactCheck, ForbiddenCheck
 from runners.evaluation.conclusion import concludes, corrects, final_lines, guesses, taken_back
+from runners.evaluation.lists import words
 from runners.evaluation.wording import NEGATIONS, Mention, Text, stem
 
 #: So many different wordings of one fact are a list to be lucky with; a right answer says it in one or two.
@@ -24,13 +25,7 @@ _OFFERS = re.compile(
     r"\b(?:perhaps|maybe|possibly|might|depend\w*|opinions?)\b.*\b(?:or|others?|differ|vary)\b|\bsome\b.*\b(?:some|others?)\b|\bor (?:perhaps|maybe)\b",
     re.IGNORECASE,
 )
-_SMALL_WORDS = frozenset(
-    re.split(
-        " ",
-        "a an the of to in on at by for from with as is are was were be been has have had do does did can could will would may must should not no it"
-        " its that this he she they you we i his her their your my and or but so if because which who than there then nothing only also",
-    )
-)
+_SMALL_WORDS = words("small")
 
 
 def fact(check: FactCheck, case: Case, text: Text) -> tuple[bool, str, tuple[int, int] | None]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from pydantic import ValidationError
 
 from runners import outside
@@ -23,37 +24,7 @@ from runners.evaluation.importer_forms import ImportedQuestion, read
 from runners.evaluation.numbers import Quantity, quantities
 
 #: Categories of the earlier version by their name there; those that are not one of the 18 domains need a choice.
-RENAMED = {
-    "estate_planning": "estate",
-    "tax_planning": "tax",
-    "tax_strategy": "tax",
-    "retirement_planning": "retirement",
-    "trust": "estate",
-    "trusts": "estate",
-    "college": "education",
-    "college_planning": "education",
-    "education_planning": "education",
-    "professional_roles": "credentials",
-    "certifications": "credentials",
-    "financial_literacy": "literacy",
-    "budgeting": "literacy",
-    "behavioral": "literacy",
-    "portfolio": "investing",
-    "investment": "investing",
-    "investments": "investing",
-    "family_office": "wealth",
-    "generational": "wealth",
-    "goal_planning": "wealth",
-    "generational_wealth": "wealth",
-    "succession": "business",
-    "business_succession": "business",
-    "risk_management": "insurance",
-    "debt": "credit",
-    "credit_financing": "credit",
-    "securities": "markets",
-    "trading_strategies": "trading",
-    "federal_income_tax": "tax",
-}
+RENAMED = {other: domain for domain, names in yaml.safe_load(Path(__file__).with_name("renamed.yaml").read_text()).items() for other in names}
 FALLBACK = "literacy"
 
 

@@ -23,6 +23,7 @@ from pydantic import Field
 from runners.errors import CannotMeasure
 from runners.evaluation.cases import Case
 from runners.evaluation.client import Endpoint, Reply
+from runners.evaluation.lists import any_of
 from runners.fields import Strict
 
 FULL, PASSING = 10, 7
@@ -42,15 +43,7 @@ _SYSTEM = (
     'Reply with JSON only: {{"reason": "...", "score": N}}.'
 )
 #: Text that speaks to whoever grades it. A right answer to a finance question has no use for it.
-_SPEAKS_TO_A_JUDGE = re.compile(
-    r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,40}\b(?:rubric|instruction|instructions|prompt|checks?|above|previous|grading)\b"
-    r"|\b(?:award|give|assign|grant|deserves?|score)\b[^.\n]{0,30}\b(?:full|maximum|perfect|top)\s+(?:marks?|scores?|points?|grades?|credit)\b"
-    r"|\b(?:award|give|assign|grant|deserves?|score)\b[^.\n]{0,30}\b(?:10/10|ten out of ten)\b"
-    r"|[\"']?(?:score|passed|grade)[\"']?\s*[:=]\s*(?:true|10\b|1\.0|100)"
-    r"|(?:^|\n)\s*(?:<\|?)?(?:system|assistant|judge|grader|evaluator)(?:\|?>)?\s*:|<\|im_(?:start|end)\|>|\[/?INST\]"
-    r"|\b(?:you are|as) (?:now )?(?:the|a|an) (?:judge|grader|evaluator|examiner)\b",
-    re.IGNORECASE,
-)
+_SPEAKS_TO_A_JUDGE = re.compile(any_of("speaks_to_a_judge"), re.IGNORECASE)
 
 
 class Judged(Strict):

@@ -7,14 +7,11 @@ from functools import cached_property
 
 from runners.evaluation.cases import Case, NumberCheck
 from runners.evaluation.conclusion import concludes, corrects, final_lines
+from runners.evaluation.lists import any_of, marks, words
 from runners.evaluation.numbers import Quantity, quantities
 from runners.evaluation.wording import Text, stem
 
-_FILLERS = (
-    r"(?:a|an|the|exactly|equal|to|be|been|about|around|approximately|roughly|really|actually|at|of|set|currently|always|necessarily|as|only|simply|usd|us"
-    r"|(?!exceed)\w+ed|pay|owe|need|get|have|earn|cost|charge|require|contribute)"
-)
-_DENIED_BEFORE = re.compile(rf"(?:\b(?:not|never|rather than|instead of|no longer)|n't)\s+(?:{_FILLERS}\s+){{0,4}}\$?\s*$", re.IGNORECASE)
+_DENIED_BEFORE = re.compile(rf"(?:\b(?:not|never|rather than|instead of|no longer)|n't)\s+(?:{any_of('fillers')}\s+){{0,4}}\$?\s*$", re.IGNORECASE)
 _ONLY = re.compile(r"(?:not|n't)\s+(?:only|just|merely)\s", re.IGNORECASE)
 _NOT_RIGHT = r"not (?:right|correct|true|accurate|reached|relevant|the (?:right|correct|limit|answer|figure|amount|rate))"
 _WRONG = rf"wrong|incorrect|false|mistaken|a myth|outdated|too (?:high|low)|no longer|{_NOT_RIGHT}"
@@ -27,20 +24,12 @@ _OPERATOR_BEFORE = re.compile(
     r"(?:[+×*/÷^·(]\s*|[-−–]\s+|\b(?:plus|minus|times|divided by|multiplied by|less)\s+(?:the\s+|another\s+)?)[($\[]*\s*$", re.IGNORECASE
 )
 _COMPARED = re.compile(
-    r"(?:\b(?:from|over|above|below|under|than|per|against|versus|vs\.?|beyond|within|exceeds?|exceeded|than (?:\w+ ){1,4}of|out of|unlike|by"
-    r"|at (?:least|most)|just|merely|remaining|first|next|other|left of"
-    r"|(?:lesser|lower|smaller|greater|larger|higher|smallest|largest|least|most) of(?:[^.;]{0,30}\b(?:or|and))?)"
-    r"|(?:[\d%]|half|third|fifth|quarter|part|rest|all|worth)\s+(?:out\s+)?of)\s+(?:the\s+|a\s+|an\s+|its\s+|his\s+|her\s+|their\s+|your\s+|about\s+"
-    r"|roughly\s+)?(?:\w+\s+)?\$?\s*$",
+    rf"(?:\b{any_of('compared')}|(?:[\d%]|half|third|fifth|quarter|part|rest|all|worth)\s+(?:out\s+)?of)\s+"
+    r"(?:the\s+|a\s+|an\s+|its\s+|his\s+|her\s+|their\s+|your\s+|about\s+|roughly\s+)?(?:\w+\s+)?\$?\s*$",
     re.IGNORECASE,
 )
-_LIMIT_AFTER = re.compile(r"\s*(?:cap|limit|ceiling|threshold|maximum|minimum|exclusion|exemption|allowance|bracket|floor|line)\b", re.IGNORECASE)
-_ASSUMES = re.compile(
-    r"\b(?:would|without|otherwise|if|suppose|had|under the (?:old|former|previous)|before (?:19|20)\d\d|until|used to|previously|formerly"
-    r"|for comparison|compared|proposed"
-    r"|while|whereas|unlike|instead of|e\.g|for example|for instance|as a check)\b",
-    re.IGNORECASE,
-)
+_LIMIT_AFTER = re.compile(rf"\s*{any_of('limit_after')}\b", re.IGNORECASE)
+_ASSUMES = marks("assumes")
 _BECAUSE = re.compile(r"[\w)%](?:,)?\s+(?:because|since|as|given that|due to)\s+[^.;]*$", re.IGNORECASE)
 _OFFERED = re.compile(r"\s*,?\s*(?:\bor\b|/)\s*(?:maybe|perhaps|possibly|even|about|around)?\s*\$?\s*", re.IGNORECASE)
 _CONDITION = re.compile(
@@ -56,19 +45,11 @@ _REPORTED = re.compile(
     r"|(?:you|one|we|some|many|people)\s+(?:\w+\s+)?(?:might|would|may|could|often)\s+(?:think|believe|guess|expect|assume|say|be tempted))\b[^.;]*$",
     re.IGNORECASE,
 )
-_LIMITS = re.compile(
-    r"\b(?:bracket|limit|cap|ceiling|threshold|exclusion|exemption|deduction|maximum|minimum|premium|factor|basis|hurdle|rate)\b", re.IGNORECASE
-)
+_LIMITS = marks("limits")
 _DATE_BEFORE = re.compile(r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\.?\s+$", re.IGNORECASE)
 _CODE_BEFORE = re.compile(r"\b[A-Z]{2}\d{2}(?: [A-Z0-9]{2,4})* ?$")
 #: Words of a question that do not tell what it asks for.
-_COMMON = frozenset(
-    re.split(
-        " ",
-        "what much many does have that this from with which year will more most they them than each amount dollars percent the and are"
-        " was for how has his her its per you your can one out not but all get does did who due had",
-    )
-)
+_COMMON = words("common")
 
 
 def value_in(check: NumberCheck, quantity: Quantity) -> float | None:

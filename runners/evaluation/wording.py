@@ -13,24 +13,15 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
+from runners.evaluation.lists import words
 from runners.evaluation.numbers import Quantity, quantities
 from runners.evaluation.plain import plain
 
 #: Words that carry no claim; "not" is never one of them, nor are directions such as "over" and "under".
-_LIGHT = frozenset(
-    re.split(
-        r"\s+",
-        "a an the of your their its our my his her this that these those is are be was were been being am to for in on at by with from as you it they we i "
-        "and or so also then which who such any some very more most usually typically generally often has have had do does did s t",
-    )
-)
+_LIGHT = words("light")
 NEGATIONS = frozenset(["not", "never", "no", "nobody", "nothing", "without", "nor", "neither", "none", "hardly", "isnt", "instead"])
 #: A negation followed by one of these denies something else ("not only", "no more than", "no doubt that").
-_NOT_A_DENIAL = frozenset(
-    re.split(
-        r"\s+", "only just merely simply more less exceed over above below under greater fewer beyond until before unless without later doubt question matter"
-    )
-)
+_NOT_A_DENIAL = words("not_a_denial")
 #: Claims within the reach of these are reported, not made ("it is a myth that bonds are safe").
 _DISCLAIMERS = frozenset(["myth", "misconception", "false", "wrong", "incorrect", "untrue", "mistake", "mistaken", "incorrectly", "falsely", "mistakenly"])
 _UNSURE = re.compile(
