@@ -21,7 +21,7 @@ _BUTTONS = re.compile(
     r"|page \d+(?: of \d+)?|(?:chapter|section) \d+[:.].{0,60}\d+)",
     re.IGNORECASE,
 )
-_MATH_OR_CODE = re.compile(r"(\$[^$\n]{1,200}\$|\\\(.*?\\\)|\\\[.*?\\\]|```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
+MATH_OR_CODE = re.compile(r"(\$[^$\n]{1,200}\$|\\\(.*?\\\)|\\\[.*?\\\]|```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
 
 
 def without(sections: list[Section]) -> Iterator[Section]:
@@ -51,7 +51,7 @@ def without(sections: list[Section]) -> Iterator[Section]:
 
 def unescaped(text: str) -> str:
     """Without the backslashes that exports put before ordinary letters and marks; formulas and code keep theirs."""
-    parts = _MATH_OR_CODE.split(text)
+    parts = MATH_OR_CODE.split(text)
     return "".join(part if place % 2 else re.sub(r"\\(?=[\W_]|$)|\\(?=[A-Z][a-z]+\b)|(?<=[a-z])\\", "", part) for place, part in enumerate(parts))
 
 

@@ -27,9 +27,7 @@ def read(path: Path) -> tuple[str, bool]:
     """(Markdown, whether it was converted). Raises Unreadable with the reason."""
     ending = path.suffix.lower()
     try:
-        if ending in (".md", ".markdown"):
-            return _text(path), False
-        if ending == ".txt":
+        if ending in (".md", ".markdown", ".txt"):
             return _text(path), False
         if ending in (".html", ".htm"):
             return from_html(_text(path)), True

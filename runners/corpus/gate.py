@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from runners.corpus import checks
+from runners.corpus.chrome import MATH_OR_CODE
 
 LEAST_WORDS = 9
 _URL = re.compile(r"\S*(?:https?://|www\.|\w\.(?:com|org|net|gov|edu)/)\S*")
@@ -23,7 +24,6 @@ _TITLE_AND_AUTHOR = re.compile(r"[\"“][^\"”\n]{8,200}[\"”]\s*(?:\d[\d,\s]{
 _BY_AUTHOR = re.compile(r"[A-Z“\"][^.\n]{3,120}?\bby (?:[A-Z][\w.’'-]+,? ?(?:and |& )?){1,5}(?:[.(,]|$)")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _TABLE = re.compile(r"^\s*\|.*$", re.MULTILINE)
-_MATH = re.compile(r"\$[^$\n]{1,200}\$|\\\(.*?\\\)|\\\[.*?\\\]|```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 #: Marks of code that prose seldom has.
 _SIGNS = re.compile(r"[_{};=<>&|\\@#*]|::|->")
 _NO_SIGNS = re.compile(r"`[^`\n]*`|\*\*|^\s*[*#>]+ |\$[^$\n]+\$|\|[^\n]*\|", re.MULTILINE)
@@ -50,7 +50,7 @@ _WORDINGS = _compiled()
 
 def reason(question: str, answer: str) -> str:
     """Why a pair is not kept, or an empty text."""
-    plain = _MATH.sub(" ", answer)
+    plain = MATH_OR_CODE.sub(" ", answer)
     count = len(re.findall(r"\S*\w\S*", plain)) + min(1, answer.count("$"))
     if count < LEAST_WORDS:
         return f"the answer has {count} words, fewer than {LEAST_WORDS}"
@@ -63,7 +63,7 @@ def _of_question(question: str) -> str:
     unbalanced = any(question.count(left) != question.count(right) for left, right in ("()", "[]", "{}", "“”"))
     if unbalanced or question.count('"') % 2 or question.count('"') > 4 or question.count(",") > 4 or _MARKUP.search(question):
         return "the heading is cut or damaged"
-    return "a backslash of an export is left" if "\\" in _MATH.sub(" ", question) else ""
+    return "a backslash of an export is left" if "\\" in MATH_OR_CODE.sub(" ", question) else ""
 
 
 def _of_wording(question: str, plain: str) -> str:

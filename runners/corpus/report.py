@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,10 +95,7 @@ def _leaks(corpus: Corpus, reasons: Any, facts: dict[str, Any], benchmark: Bench
     cells = [
         [benchmark.ids[h.case], benchmark.questions[h.case], rows[h.text]["question"], h.match, h.jaccard, _stays(reasons[h.text])] for h in hits[:_ROWS_SHOWN]
     ]
-    table = page.table(
-        ["Case", "Benchmark question", "Question in the pairs", "Match", "Jaccard", ""], cells, caption=_shown(len(cells), len(hits)), search=True, cards=True
-    )
-    return Html(page.paragraph(text) + table)
+    return Html(page.paragraph(text) + _table(["Case", "Benchmark question", "Question in the pairs", "Match", "Jaccard", ""], cells, len(hits)))
 
 
 def _duplicates(corpus: Corpus, found: Duplicates, reasons: Any, facts: dict[str, Any]) -> list[Html]:
@@ -114,11 +112,7 @@ def _duplicates(corpus: Corpus, found: Duplicates, reasons: Any, facts: dict[str
     rows = corpus.some([*dropped.tolist(), *found.by[dropped].tolist()])
     cells = [[rows[int(found.by[i])]["question"], rows[int(i)]["question"], rows[int(i)]["source"], _REASONS[int(reasons[i])]] for i in dropped]
     total = int(((reasons == REPEATED) | (reasons == NEAR)).sum())
-    shown = (
-        page.table(["Stays", "Dropped", "Source", "Why"], cells, caption=_shown(len(cells), total), search=True, cards=True)
-        if cells
-        else page.paragraph("No pair was dropped.")
-    )
+    shown = _table(["Stays", "Dropped", "Source", "Why"], cells, total) if cells else page.paragraph("No pair was dropped.")
     return [page.paragraph(f"{counts['repeated_questions']} questions are exact repeats."), table, shown, _largest(corpus, found)]
 
 
@@ -140,12 +134,12 @@ def _conflicts(corpus: Corpus) -> Html:
         [rows[members[0]]["question"], page.badge("figures differ", "bad") if figures else page.badge("wording differs", "warn"), *_two(rows, members)]
         for members, figures in found[:_ROWS_SHOWN]
     ]
-    return page.table(["Question", "", "One answer", "Another"], cells, caption=_shown(len(cells), len(found)), search=True, cards=True)
+    return _table(["Question", "", "One answer", "Another"], cells, len(found))
 
 
 def _two(rows: dict[int, dict[str, Any]], members: list[int]) -> tuple[str, str]:
     answers = list(dict.fromkeys(rows[i]["answer"] for i in members))
-    return _cut(answers[0]), _cut(answers[1])
+    return page.cut(answers[0]), page.cut(answers[1])
 
 
 def _findings(corpus: Corpus, facts: dict[str, Any]) -> Html:
@@ -159,18 +153,16 @@ def _findings(corpus: Corpus, facts: dict[str, Any]) -> Html:
     marked = np.flatnonzero(bits)
     shown = marked[np.lexsort((marked, bits[marked] & -bits[marked]))][:_ROWS_SHOWN]
     rows = corpus.some(shown.tolist())
-    cells = [[", ".join(statistics.names(int(bits[i]))), rows[int(i)]["question"], _cut(rows[int(i)]["answer"]), rows[int(i)]["source"]] for i in shown]
-    more = page.details(
-        "Pairs with findings", page.table(["Finding", "Question", "Answer", "Source"], cells, caption=_shown(len(cells), len(marked)), search=True, cards=True)
-    )
+    cells = [[", ".join(statistics.names(int(bits[i]))), rows[int(i)]["question"], page.cut(rows[int(i)]["answer"]), rows[int(i)]["source"]] for i in shown]
+    more = page.details("Pairs with findings", _table(["Finding", "Question", "Answer", "Source"], cells, len(marked)))
     return Html(table + (more if cells else ""))
 
 
 def _rejects(corpus: Corpus) -> Html:
     if not corpus.rejects:
         return page.paragraph("No row was rejected.")
-    cells = [[row["file"], row["line"], row["reason"], _cut(row["row"])] for row in corpus.rejects[:_ROWS_SHOWN]]
-    return page.table(["File", "Line", "Reason", "Row"], cells, caption=_shown(len(cells), len(corpus.rejects)), search=True, cards=True)
+    cells = [[row["file"], row["line"], row["reason"], page.cut(row["row"])] for row in corpus.rejects[:_ROWS_SHOWN]]
+    return _table(["File", "Line", "Reason", "Row"], cells, len(corpus.rejects))
 
 
 def _pairs(corpus: Corpus, reasons: Any, validation: Any) -> Html:
@@ -179,7 +171,7 @@ def _pairs(corpus: Corpus, reasons: Any, validation: Any) -> Html:
     cells = [
         [
             rows[i]["question"],
-            _cut(rows[i]["answer"]),
+            page.cut(rows[i]["answer"]),
             rows[i]["category"],
             rows[i]["source"],
             _stays(reasons[i]) or ("validation" if validation[i] else "training"),
@@ -187,16 +179,14 @@ def _pairs(corpus: Corpus, reasons: Any, validation: Any) -> Html:
         ]
         for i in range(count)
     ]
-    return page.table(["Question", "Answer", "Category", "Source", "Where", "Findings"], cells, caption=_shown(count, len(corpus)), search=True, cards=True)
+    return _table(["Question", "Answer", "Category", "Source", "Where", "Findings"], cells, len(corpus))
 
 
 def _stays(reason: int) -> str:
     return f"dropped: {_REASONS[int(reason)]}" if reason else ""
 
 
-def _cut(text: str, length: int = 300) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _shown(shown: int, total: int) -> str:
-    return f"The first {shown:,} of {total:,}" if shown < total else f"All {total:,}"
+def _table(header: list[str], rows: Sequence[Sequence[Any]], total: int) -> Html:
+    """The rows shown of so many, with a search box."""
+    caption = f"The first {len(rows):,} of {total:,}" if len(rows) < total else f"All {total:,}"
+    return page.table(header, rows, caption=caption, search=True, cards=True)

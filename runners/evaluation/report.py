@@ -8,7 +8,7 @@ from typing import Any
 
 from runners.evaluation.judge import Judgement
 from runners.evaluation.results import CaseResult, EvaluationResult
-from runners.evaluation.statistics import Rate
+from runners.evaluation.statistics import Comparison, Rate
 from runners.pages import charts, page
 from runners.pages.charts import Interval, percent
 from runners.pages.page import Html, Status, Tile
@@ -53,7 +53,7 @@ def sections(found: EvaluationResult) -> list[Html]:
         parts += [rates(found), latency(found)]
     parts.append(beside_the_model(found))
     if found.comparison and found.compared_with:
-        parts.append(comparison(found, found.compared_with))
+        parts.append(comparison(found, found.comparison, found.compared_with))
     if found.judge:
         parts.append(judged(found, found.judge))
     if found.cases:
@@ -169,11 +169,8 @@ def leaks(found: EvaluationResult) -> Html:
     )
 
 
-def comparison(found: EvaluationResult, other: dict[str, Any]) -> Html:
+def comparison(found: EvaluationResult, counted: Comparison, other: dict[str, Any]) -> Html:
     """The earlier run beside this one."""
-    counted = found.comparison
-    if counted is None:
-        return Html("")
     status: Status = "info" if counted.p_value >= 0.05 else "good" if counted.only_this > counted.only_other else "bad"
     questions = {case.id: case for case in found.cases}
     rows = [
@@ -197,9 +194,7 @@ def comparison(found: EvaluationResult, other: dict[str, Any]) -> Html:
 def judged(found: EvaluationResult, judge: Judgement) -> Html:
     """What the judge said, and how far it can be believed."""
     believed = f"It gave zero to all {judge.injections} answers that ask for full marks." if judge.fit else f"It gave marks to {', '.join(judge.fooled)}."
-    banner = (
-        page.banner("good", "The judge is believed", believed) if judge.fit else page.banner("bad", "The judge is not believed, and changed nothing", believed)
-    )
+    fit: tuple[Status, str] = ("good", "The judge is believed") if judge.fit else ("bad", "The judge is not believed, and changed nothing")
     questions = {case.id: case for case in found.cases}
     rows = [
         (name, seen.score, "passed" if all(check["passed"] for check in questions[name].checks) else "failed", questions[name].question, seen.reason)
@@ -214,7 +209,9 @@ def judged(found: EvaluationResult, judge: Judgement) -> Html:
         }
     )
     table = page.table(("case", "grade", "checks", "question", "reason"), rows, search=len(rows) > 10)
-    return page.section("Judge", banner, facts, table, intro="Another model, by each case's rubric. It can take a pass away, never give one.")
+    return page.section(
+        "Judge", page.banner(*fit, believed), facts, table, intro="Another model, by each case's rubric. It can take a pass away, never give one."
+    )
 
 
 def failed_cases(found: EvaluationResult) -> Html:
@@ -228,11 +225,9 @@ def failed_cases(found: EvaluationResult) -> Html:
 
 
 def _failed(case: CaseResult) -> Html:
-    summary = _summary(case, page.badge(case.failure, "bad"))
-    rows = [(page.badge("passed", "good") if check["passed"] else page.badge("failed", "bad"), check["name"], check["reason"]) for check in case.checks]
-    answer = f"<pre>{marked(case.answer, _spans(case))}</pre>" if case.answer else page.paragraph(case.error or "no answer")
     facts = f"{case.category}, {case.difficulty}, {_ms(case.latency_ms)}, {case.completion_tokens or 0} tokens{', ' + case.error if case.error else ''}"
-    return page.details(summary, f'{answer}{page.table(("", "check", "reason"), rows)}<p class="intro">{html.escape(facts)}</p>', kind="case")
+    found = _said(case, [check for check in case.checks if not check["passed"]])
+    return page.details(_summary(case, _state(case)), f'{found}{_checks(case)}<p class="intro">{html.escape(facts)}</p>', kind="case")
 
 
 def side_by_side(case: CaseResult, answers: Mapping[str, CaseResult | None], *, is_open: bool = False) -> Html:
@@ -253,14 +248,19 @@ def _state(case: CaseResult) -> Html:
 
 
 def _answer(name: str, case: CaseResult) -> str:
-    spans = [(int(start), int(end)) for check in case.checks for start, end in check.get("spans", ())]
-    said = f"<pre>{marked(case.answer, spans)}</pre>" if case.answer else page.paragraph(case.error or "no answer")
+    checks = page.details("Checks", _checks(case)) if case.checks else ""
+    return f"<div><h3>{page.text(name)} {_state(case)}</h3>{_said(case, case.checks)}{checks}</div>"
+
+
+def _said(case: CaseResult, checks: Iterable[Mapping[str, Any]]) -> str:
+    """The answer with what these checks rest on marked, or why there is none."""
+    spans = [(int(start), int(end)) for check in checks for start, end in check.get("spans", ())]
+    return f"<pre>{marked(case.answer, spans)}</pre>" if case.answer else page.paragraph(case.error or "no answer")
+
+
+def _checks(case: CaseResult) -> Html:
     rows = [(page.badge("passed", "good") if check["passed"] else page.badge("failed", "bad"), check["name"], check["reason"]) for check in case.checks]
-    return f"<div><h3>{page.text(name)} {_state(case)}</h3>{said}{page.details('Checks', page.table(('', 'check', 'reason'), rows)) if rows else ''}</div>"
-
-
-def _spans(case: CaseResult) -> list[tuple[int, int]]:
-    return [(int(start), int(end)) for check in case.checks if not check["passed"] for start, end in check["spans"]]
+    return page.table(("", "check", "reason"), rows)
 
 
 def marked(answer: str, spans: Iterable[tuple[int, int]]) -> Html:
@@ -276,19 +276,7 @@ def marked(answer: str, spans: Iterable[tuple[int, int]]) -> Html:
 
 def all_cases(cases: Iterable[CaseResult]) -> Html:
     """A table with a search box, folded away."""
-    rows = [
-        (
-            case.id,
-            case.category,
-            case.difficulty,
-            _state(case),
-            round(case.latency_ms),
-            case.completion_tokens,
-            case.question,
-            case.answer if len(case.answer) <= 240 else case.answer[:239] + "…",
-        )
-        for case in cases
-    ]
+    rows = [(c.id, c.category, c.difficulty, _state(c), round(c.latency_ms), c.completion_tokens, c.question, page.cut(c.answer, 240)) for c in cases]
     table = page.table(("case", "category", "difficulty", "", "ms", "tokens", "question", "answer"), rows, search=True, cards=True)
     return page.section("All cases", page.details(f"The answers to all {len(rows)} cases", table))
 

@@ -69,6 +69,11 @@ def number(value: float, digits: int = 4) -> str:
     return written.rstrip("0").rstrip(".") if "." in written else written
 
 
+def cut(value: str, length: int = 300) -> str:
+    """A text for one cell of a table: of a longer one the beginning."""
+    return value if len(value) <= length else value[: length - 1] + "…"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people read them: ``0.42 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 10 min``."""
     if seconds < 60:
