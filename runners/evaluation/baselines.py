@@ -20,7 +20,7 @@ from pydantic import Field
 from runners.corpus.words import words
 from runners.evaluation import adversarial
 from runners.evaluation.cases import Case
-from runners.evaluation.contamination import TrainingPair, said_by_user
+from runners.evaluation.contamination import TrainingPair
 from runners.evaluation.numbers import quantities
 from runners.evaluation.scoring import score
 from runners.evaluation.statistics import Rate, judge_rate
@@ -62,7 +62,7 @@ def run(cases: Sequence[Case], pairs: Sequence[TrainingPair], bar: float) -> lis
             (
                 "nearest training answer",
                 "the answer of the training question most like this one (BM25)",
-                lambda case: pairs[by_question.best(said_by_user(case))].answer,
+                lambda case: pairs[by_question.best(case.said_by_user)].answer,
             ),
             (
                 "nearest training text",

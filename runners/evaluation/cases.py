@@ -191,6 +191,16 @@ class Case(Strict):
         return f"A right answer {said}. It does nothing that it refuses."
 
     @property
+    def told(self) -> str:
+        """Everything that a case tells: the earlier turns, the passage, the question."""
+        return " \n ".join([*(turn.content for turn in self.history), self.passage or "", self.question])
+
+    @property
+    def said_by_user(self) -> str:
+        """Everything the user says, without the passage."""
+        return " ".join([*(turn.content for turn in self.history if turn.role == "user"), self.question])
+
+    @property
     def asked(self) -> str:
         """The passage if there is one, the question, and the choices below it."""
         asked = f"{self.passage.rstrip()}\n\n{self.question}" if self.passage else self.question
@@ -272,8 +282,7 @@ def sample(benchmark: Benchmark, most_per_category: int | None) -> Benchmark:
 
 def normalised_question(case: Case) -> str:
     """The whole conversation's user side in lower case without punctuation."""
-    asked = " ".join([turn.content for turn in case.history if turn.role == "user"] + [case.question])
-    return re.sub(r"\W+", " ", asked.lower()).strip()
+    return re.sub(r"\W+", " ", case.said_by_user.lower()).strip()
 
 
 def _declaration(file: Path) -> Declaration:

@@ -23,7 +23,7 @@ def chosen(answer: str, choices: dict[str, str]) -> set[str]:
     if taken_back(text, 0) and not final_lines(text):
         return set()
     for line in final_lines(text):
-        said = re.split(r"\b(?:because|since|as|while|whereas)\b", text.plain[line.start : line.end])[0]
+        said = re.split(r"\b(?:because|since|as|while|whereas)\b", line.said)[0]
         first = re.match(
             rf"\W*(?:option |choice )?\(?([{''.join(choices)}])\b(?!\s*,?\s*(?:/|\b(?:or|and)\b)|\s*,\s*\(?[{''.join(choices)}]\b)(?=\W|$)(?! [a-z])", said
         )

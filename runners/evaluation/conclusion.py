@@ -27,6 +27,7 @@ class FinalLine:
 
     start: int
     end: int
+    said: str
     is_line: bool
 
 
@@ -42,7 +43,7 @@ def final_lines(text: Text) -> list[FinalLine]:
         elif not label:
             end = min(text.bounds(start)[1], end)
         if text.plain[start:end].strip(" .*:"):
-            found.append(FinalLine(start, end, label))
+            found.append(FinalLine(start, end, text.plain[start:end], label))
     return found
 
 

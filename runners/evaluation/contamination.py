@@ -109,11 +109,6 @@ def masked(question: str) -> str:
 _ORDER = {"verbatim": 0, "contained": 1, "near": 2}
 
 
-def said_by_user(case: Case) -> str:
-    """Everything the user says in a case."""
-    return " ".join([turn.content for turn in case.history if turn.role == "user"] + [case.question])
-
-
 def read_pairs(place: Path) -> tuple[TrainingPair, ...]:
     """The training split of a dataset folder, or a JSON or JSONL file of pairs in elson's or Alpaca's form. Raises UserError."""
     file = place / "train.jsonl" if place.is_dir() else place

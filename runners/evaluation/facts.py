@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from runners.evaluation.cases import Case, FactCheck, ForbiddenCheck
 from runners.evaluation.conclusion import concludes, corrects, final_lines, guesses, taken_back
 from runners.evaluation.lists import words
-from runners.evaluation.wording import NEGATIONS, Mention, Text, stem
+from runners.evaluation.wording import NEGATIONS, Mention, Text, stems
 
 #: So many different wordings of one fact are a list to be lucky with; a right answer says it in one or two.
 _SHOTGUN = 5
@@ -70,9 +70,9 @@ def _apart(stated: Sequence[Mention]) -> list[Mention]:
 
 def _named(check: FactCheck, case: Case, text: Text) -> list[Mention]:
     """Places that name the right one of the question's alternatives as the answer."""
-    forbidden = {key for other in case.checks if isinstance(other, ForbiddenCheck) for wording in other.wordings for key in stems(wording)}
-    accepted = [stems(wording) for wording in check.accepted]
-    asked = stems(" ".join([*(turn.content for turn in case.history), case.passage or "", case.question]))
+    forbidden = {key for other in case.checks if isinstance(other, ForbiddenCheck) for wording in other.wordings for key in meaning(wording)}
+    accepted = [meaning(wording) for wording in check.accepted]
+    asked = meaning(case.told)
     said = set().union(*accepted)
     # A name of the right one is in most accepted wordings, in the question, and in no forbidden one; the other side has a name of its own.
     names = {key for key in (said - forbidden) & asked if sum(key in one for one in accepted) >= 0.3 * len(accepted)}
@@ -83,12 +83,12 @@ def _named(check: FactCheck, case: Case, text: Text) -> list[Mention]:
         return []
     found = []
     for start, end in _clauses(text):
-        keys = stems(text.plain[start:end])
+        keys = meaning(text.plain[start:end])
         named = keys & names and not keys & others and NEGATIONS.isdisjoint(re.findall(r"[a-z]+", text.plain[start:end].lower()))
         alone = len(re.findall(r"[A-Za-z]+", text.plain[start:end])) <= 3 and (start == 0 or any(line.start <= start < line.end for line in final_lines(text)))
         if named and (alone or keys & (said - names - asked)) and not guesses(text.sentence(start)) and not listed(text, Mention(start, end)):
             found.append(Mention(start, end))
-    if found and any(stems(text.plain[line.start : line.end]) & others and not stems(text.plain[line.start : line.end]) & names for line in final_lines(text)):
+    if found and any(meaning(line.said) & others and not meaning(line.said) & names for line in final_lines(text)):
         return []
     return found
 
@@ -104,7 +104,7 @@ def _clauses(text: Text) -> list[tuple[int, int]]:
 def _superseded(text: Text, end: int) -> str:
     """Why what was said is not what the answer arrives at: yes against no, or a correction that draws a conclusion of its own."""
     lines = final_lines(text)
-    said = text.plain[lines[-1].start : lines[-1].end] if lines else ""
+    said = lines[-1].said if lines else ""
     if lines and ((_YES.match(said) and _NO.match(text.plain)) or (_NO.match(said) and _YES.match(text.plain))):
         return "says yes and no"
     tail = text.plain[text.bounds(max(0, end - 1))[1] : lines[-1].start if lines and lines[-1].is_line else len(text.plain)]
@@ -128,6 +128,6 @@ def _contradicted(check: FactCheck, text: Text, end: int) -> str:
     return ""
 
 
-def stems(said: str) -> set[str]:
+def meaning(said: str) -> set[str]:
     """The stems of the words that carry meaning."""
-    return {stem(word) for word in re.findall(r"[a-z]{3,}", said.lower()) if word not in _SMALL_WORDS}
+    return stems(said, _SMALL_WORDS)

@@ -69,7 +69,7 @@ class Figures(Order):
         silent = self.case.worded and not inside and not _NOTHING.search(self.text.plain, last.start, last.end)
         if not good and not rivals and (another or silent):  # the line holds another part of what was asked
             return self._by_statements(check, [i for i, q in enumerate(self.text.quantities) if matches(check, q) and not self._no_claim(i)])
-        said = self.text.plain[last.start : last.end].strip()
+        said = last.said.strip()
         if rivals:
             rival = self.text.quantities[rivals[0]]
             return FigureFinding(False, f"the final answer says {self._quote(rival)}", (rival.start, rival.end))

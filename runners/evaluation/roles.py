@@ -9,7 +9,7 @@ from runners.evaluation.cases import Case, NumberCheck
 from runners.evaluation.conclusion import concludes, corrects, final_lines
 from runners.evaluation.lists import any_of, marks, words
 from runners.evaluation.numbers import Quantity, quantities
-from runners.evaluation.wording import Text, stem
+from runners.evaluation.wording import Text, stem, stems
 
 _DENIED_BEFORE = re.compile(rf"(?:\b(?:not|never|rather than|instead of|no longer)|n't)\s+(?:{any_of('fillers')}\s+){{0,4}}\$?\s*$", re.IGNORECASE)
 _ONLY = re.compile(r"(?:not|n't)\s+(?:only|just|merely)\s", re.IGNORECASE)
@@ -186,7 +186,7 @@ class Roles:
 
     @cached_property
     def _prompted(self) -> list[Quantity]:
-        return quantities(" \n ".join([*(turn.content for turn in self.case.history), self.case.passage or "", self.case.question]))
+        return quantities(self.case.told)
 
     def _offered(self, index: int) -> list[Quantity]:
         """Other figures that are offered in the same breath: "X or Y", a bare row of them."""
@@ -219,10 +219,10 @@ class Roles:
     @cached_property
     def _asked(self) -> set[str]:
         sentences = [sentence for sentence in re.split(r"(?<=[.?!])\s", self.case.question) if sentence.rstrip().endswith("?")]
-        return {stem(word) for word in re.findall(r"[a-z]{3,}", " ".join(sentences).lower()) if word not in _COMMON}
+        return stems(" ".join(sentences), _COMMON)
 
     def _shares(self, quantity: Quantity) -> bool:
-        return bool({stem(word) for word in re.findall(r"[a-z]{3,}", self.text.sentence(quantity.start).lower())} & self._asked)
+        return bool(stems(self.text.sentence(quantity.start)) & self._asked)
 
     def _is_a_limit(self, quantity: Quantity) -> bool:
         """Whether a sentence gives a rule's limit or rate, and the question did not ask for one."""

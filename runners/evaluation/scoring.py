@@ -15,7 +15,7 @@ from runners.evaluation.cases import Case, ChoiceCheck, FactCheck, ForbiddenChec
 from runners.evaluation.choices import chosen, named_beside
 from runners.evaluation.conclusion import final_lines
 from runners.evaluation.declines import declined
-from runners.evaluation.facts import fact, stems
+from runners.evaluation.facts import fact, meaning
 from runners.evaluation.figures import Figures
 from runners.evaluation.roles import matches
 from runners.evaluation.wording import Text
@@ -79,10 +79,10 @@ def _empty_line(case: Case, text: Text) -> tuple[int, int] | None:
     lines = [line for line in final_lines(text) if line.is_line]
     if not lines:
         return None
-    line, said = (lines[-1].start, lines[-1].end), text.plain[lines[-1].start : lines[-1].end]
+    line, said = (lines[-1].start, lines[-1].end), lines[-1].said
     numbers = [check for check in case.checks if isinstance(check, NumberCheck)]
     figures = any(matches(check, quantity) for quantity in text.quantities if line[0] <= quantity.start < line[1] for check in numbers)
-    words = stems(said) & {key for check in case.checks if isinstance(check, FactCheck) for wording in check.accepted for key in stems(wording)}
+    words = meaning(said) & {key for check in case.checks if isinstance(check, FactCheck) for wording in check.accepted for key in meaning(wording)}
     return None if figures or words or re.match(r"\W*(?:yes|no|nothing)\b", said, re.IGNORECASE) else line
 
 

@@ -187,6 +187,11 @@ def stem(word: str) -> str:
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
 
 
+def stems(said: str, without: frozenset[str] = frozenset(), least: int = 3) -> set[str]:
+    """The stems of the words of at least so many letters, but for some words."""
+    return {stem(word) for word in re.findall(rf"[a-z]{{{least},}}", said.lower()) if word not in without}
+
+
 def _tokens(text: str, found: list[Quantity], sentences: list[int], clauses: list[int]) -> list[Token]:
     tokens: list[Token] = []
 
