@@ -85,10 +85,12 @@ def files(stage: str, root: Path = ROOT) -> list[Path]:
 
 
 def image_files(image: str, root: Path = ROOT) -> list[Path]:
-    """The files of ``runners`` that an image is made of: its stages, the frame, and what these import; with the packages' own ``__init__``."""
-    others = {stage.module for stage in STAGES if stage.image != image}
+    """The files of ``runners`` that an image is made of: its stages, the frame, and what these import; with the packages' own ``__init__``.
+
+    The frame leads to every stage, so it is followed up to them; a stage is followed all the way, into another one too (a server merges an adapter).
+    """
     own = [stage.module for stage in STAGES if stage.image == image]
-    modules = _reached([*FRAME, *own], root, without=others)
+    modules = _reached(FRAME, root, without=[stage.module for stage in STAGES]) | _reached(own, root)
     packages = {".".join(module.split(".")[:depth]) for module in modules for depth in range(1, module.count(".") + 1)}
     return _paths(modules | packages, root)
 

@@ -12,7 +12,7 @@ import pytest
 from runners import identity
 from runners.cloud import images
 from runners.errors import UserError
-from runners.pipeline import IMAGES, MAKERS
+from runners.pipeline import IMAGES, MAKERS, STAGES
 from runners.spec import BaseModelSpec, DatasetSpec, QuantizeSpec, Spec, TrainSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,7 +127,9 @@ def test_no_image_is_named_after_what_it_does_not_hold(tree: Path, file: str) ->
 
 @pytest.mark.parametrize("image", [image for image in IMAGES if image != "gateway"])
 def test_an_image_holds_all_that_its_stages_import(image: str, tmp_path: Path) -> None:
-    """Every module of the context is imported there, with everything else of the project out of reach."""
+    """Also inside functions; and every module of the context is imported there, with everything else of the project out of reach."""
+    for stage in (stage for stage in STAGES if stage.image == image):
+        assert set(identity.files(stage.name)) <= set(identity.image_files(image))
     images.context(image, tmp_path)
     assert not (tmp_path / "runners" / "corpus").exists() and not (tmp_path / "runners" / "planning").exists()
     modules = [file.relative_to(tmp_path).with_suffix("").as_posix().replace("/", ".") for file in sorted((tmp_path / "runners").rglob("*.py"))]
