@@ -96,11 +96,6 @@ class GroupPlan:
     place: int = 1
     places: tuple[tuple[tuple[str, str | int], ...], ...] = ()
 
-    @property
-    def spec_name(self) -> str:
-        """The spec's object in the scratch bucket."""
-        return spec_name(self.spec)
-
     def template_name(self, *resolved: str | None) -> str:
         """Templates cannot be changed: another content has another name. ``resolved`` is what only the cloud knows: links and addresses."""
         from runners.vm import payload
@@ -115,7 +110,7 @@ class GroupPlan:
             "elson-job-id": self.job_id,
             "elson-group": self.name,
             "elson-region": self.region,
-            "elson-spec-uri": f"{scratch or self.spec.buckets.scratch}/{self.spec_name}",
+            "elson-spec-uri": f"{scratch or self.spec.buckets.scratch}/{spec_name(self.spec)}",
             "elson-images": json.dumps(images, sort_keys=True),
             "elson-max-minutes": str(self.bounds.minutes),
             "elson-max-vms": str(self.bounds.vms),
@@ -129,9 +124,19 @@ class GroupPlan:
         return values | ({"elson-secret": secret} if self.role == "serve" else {})
 
 
+def spec_uri(spec: Spec) -> str:
+    """Where a spec is in the scratch bucket."""
+    return layout.spec(spec.buckets, spec_digest(spec))
+
+
 def spec_name(spec: Spec) -> str:
-    """A spec's object in the scratch bucket."""
-    return layout.spec(spec.buckets, spec_digest(spec)).removeprefix(spec.buckets.scratch + "/")
+    """The name of that object."""
+    return spec_uri(spec).removeprefix(spec.buckets.scratch + "/")
+
+
+def labels(stack: str, role: str, job_id: str) -> tuple[tuple[str, str], ...]:
+    """What everything that a stack starts is labelled with."""
+    return (("elson-stack", stack), ("elson-role", role), ("elson-job", job_id))
 
 
 def plan_groups(stack: str, found: ResolvedStack, plan: Plan) -> tuple[GroupPlan, ...]:
@@ -175,7 +180,7 @@ def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan:
         access=plan_access(spec) if wanted.role == "serve" else None,
         spec=spec,
         bounds=plan_bounds(wanted),
-        labels=(("elson-stack", stack), ("elson-role", wanted.role), ("elson-job", found.job_id)),
+        labels=labels(stack, wanted.role, found.job_id),
         # A baked image fetches nothing but what private Google access reaches.
         needs_nat=not wanted.image_is_baked and not (wanted.role == "serve" and plan_access(spec).is_open),
     )

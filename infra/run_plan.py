@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
-from infra.plan import spec_name
+from infra.plan import labels, spec_uri
 from runners.errors import UserError
 from runners.outside import digest
 from runners.planning import cloud_run
@@ -95,7 +94,7 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
         "ELSON_STORE": f"{WORK}/store",
     }
     server = {"HOME": WORK, "ELSON_JOB": found.job_id, "ELSON_GATEWAY_KEYS": f"{KEYS_FOLDER}/keys"}
-    arguments = ("serve", "--spec", _spec_uri(spec), "--work", WORK, "--port", str(VLLM_PORT), "--ready-port", str(READY_PORT))
+    arguments = ("serve", "--spec", spec_uri(spec), "--work", WORK, "--port", str(VLLM_PORT), "--ready-port", str(READY_PORT))
     return ServicePlan(
         name=f"elson-{stack}",
         region=wanted.region,
@@ -114,7 +113,7 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
         requests_at_once=at_once,
         instances=(wanted.min_instances, wanted.max_instances),
         is_open=spec.serve.open_to_the_internet,
-        labels=_labels(stack, "serve", found.job_id),
+        labels=labels(stack, "serve", found.job_id),
     )
 
 
@@ -136,7 +135,7 @@ def plan_training(stack: str, project: str, found: ResolvedStack) -> TrainingPla
             container=ContainerPlan(
                 stage,
                 _image(spec, stage),
-                ("job", "--spec", _spec_uri(spec), "--work", WORK),
+                ("job", "--spec", spec_uri(spec), "--work", WORK),
                 tuple({**place, "ELSON_TASK": stage, **more}.items()),
                 _limits(host),
             ),
@@ -146,11 +145,7 @@ def plan_training(stack: str, project: str, found: ResolvedStack) -> TrainingPla
         )
         for stage, more in parts.items()
     }
-    return TrainingPlan(found.job_id, wanted.region, host.accelerator.type, spec, jobs["train"], jobs["quantize"], _labels(stack, "train", found.job_id))
-
-
-def _spec_uri(spec: Spec) -> str:
-    return f"{spec.buckets.scratch}/{spec_name(spec)}"
+    return TrainingPlan(found.job_id, wanted.region, host.accelerator.type, spec, jobs["train"], jobs["quantize"], labels(stack, "train", found.job_id))
 
 
 def _image(spec: Spec, image: str) -> str:
@@ -160,12 +155,3 @@ def _image(spec: Spec, image: str) -> str:
 
 def _limits(host: Machine) -> tuple[tuple[str, str], ...]:
     return (("cpu", str(host.vcpus)), ("memory", f"{host.memory_gb}Gi"), ("nvidia.com/gpu", "1"))
-
-
-def _labels(stack: str, role: str, job_id: str) -> tuple[tuple[str, str], ...]:
-    return (("elson-stack", stack), ("elson-role", role), ("elson-job", job_id))
-
-
-def spec_content(spec: Spec) -> str:
-    """The spec as it is put into the bucket."""
-    return json.dumps(spec.model_dump(mode="json"), indent=1, sort_keys=True)

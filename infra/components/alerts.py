@@ -39,7 +39,7 @@ class Alerts(pulumi.ComponentResource):
 
     def __init__(self, project: str, spec: FoundationSpec, after: Services) -> None:
         super().__init__("elson:infra:Alerts", "alerts")
-        first = pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self))
+        first = after.first(self)
         made = [
             gcp.monitoring.NotificationChannel(f"mail-{address}", display_name=f"elson: {address}", type="email", labels={"email_address": address}, opts=first)
             for address in spec.alert_emails

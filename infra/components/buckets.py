@@ -57,7 +57,7 @@ class Buckets(pulumi.ComponentResource):
             labels={"elson-content": "models"},
             force_destroy=False,
             deletion_policy="PREVENT",
-            opts=pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self, protect=True)),
+            opts=after.first(self, protect=True),
         )
 
     def _scratch(self, name: str, spec: FoundationSpec, after: Services) -> gcp.storage.Bucket:
@@ -84,7 +84,7 @@ class Buckets(pulumi.ComponentResource):
             lifecycle_rules=[expired, old_logs, abandoned],
             labels={"elson-content": "scratch"},
             force_destroy=True,
-            opts=pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self)),
+            opts=after.first(self),
         )
         gcp.storage.BucketIAMMember(
             "access-logs",

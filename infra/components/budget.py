@@ -46,6 +46,6 @@ class Budget(pulumi.ComponentResource):
             all_updates_rule=gcp.billing.BudgetAllUpdatesRuleArgs(
                 pubsub_topic=topic, schema_version="1.0", monitoring_notification_channels=channels, disable_default_iam_recipients=False
             ),
-            opts=pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self, provider=billing)),
+            opts=after.first(self, provider=billing),
         )
         self.register_outputs({})

@@ -17,7 +17,7 @@ class Dashboard(pulumi.ComponentResource):
 
     def __init__(self, project: str, after: Services) -> None:
         super().__init__("elson:infra:Dashboard", "dashboard")
-        first = pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self))
+        first = after.first(self)
         gcp.monitoring.Dashboard("dashboard", dashboard_json=json.dumps(content(project), sort_keys=True), opts=first)
         self.register_outputs({})
 

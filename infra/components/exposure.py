@@ -25,7 +25,7 @@ class Exposure(pulumi.ComponentResource):
             network=foundation["network"],
             direction="INGRESS",
             source_ranges=list(access.ranges),
-            target_service_accounts=[foundation["serviceAccounts"].apply(lambda accounts: accounts["serve"])],
+            target_service_accounts=[foundation.account("serve")],
             allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=[str(access.port)])],
             log_config=gcp.compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA"),
             opts=mine,

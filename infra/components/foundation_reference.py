@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pulumi
+import pulumi_gcp as gcp
 
+from infra.plan import spec_name
 from runners.spec import Spec
 
 STACK = "foundation"
@@ -59,6 +62,22 @@ class FoundationReference:
             return outputs[key]
 
         return self._reference.outputs.apply(pick)
+
+    def account(self, role: str) -> pulumi.Output[str]:
+        """The service account of a role's machines."""
+        return self["serviceAccounts"].apply(lambda accounts: accounts[role])
+
+    def spec_object(self, name: str, spec: Spec, parent: pulumi.Resource) -> tuple[gcp.storage.BucketObject, pulumi.Output[str]]:
+        """A spec in the scratch bucket, where a machine reads what it has to do, and its address."""
+        made = gcp.storage.BucketObject(
+            name,
+            bucket=self["scratchBucketName"],
+            name=spec_name(spec),
+            content=json.dumps(spec.model_dump(mode="json"), indent=1, sort_keys=True),
+            content_type="application/json",
+            opts=pulumi.ResourceOptions(parent=parent),
+        )
+        return made, pulumi.Output.format("{0}/{1}", self["scratchBucket"], made.name)
 
     def subnet(self, name: str, region: str) -> pulumi.Output[str]:
         """Link of a subnet by its name in the spec; in another region than the foundation's it is one of ``foundation.other_regions``."""

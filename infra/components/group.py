@@ -7,8 +7,6 @@ Left out on purpose: stateful addresses and disks, which would tie the VM to one
 
 from __future__ import annotations
 
-import json
-
 import pulumi
 import pulumi_gcp as gcp
 
@@ -26,21 +24,12 @@ class Group(pulumi.ComponentResource):
 
     def __init__(self, stack: str, plan: GroupPlan, foundation: FoundationReference, address: pulumi.Output[str] | None) -> None:
         super().__init__("elson:infra:Group", stack)
-        mine = pulumi.ResourceOptions(parent=self)
         # Children of components of one type share a namespace.
         self._suffix = "" if plan.place == 1 else f"-{plan.place}"
-        spec = gcp.storage.BucketObject(
-            f"spec{self._suffix}",
-            bucket=foundation["scratchBucketName"],
-            name=plan.spec_name,
-            content=json.dumps(plan.spec.model_dump(mode="json"), indent=1, sort_keys=True),
-            content_type="application/json",
-            opts=mine,
-        )
+        spec, self.spec_uri = foundation.spec_object(f"spec{self._suffix}", plan.spec, self)
         template = self._template(plan, foundation, address, spec)
         self.group = self._group(plan, template)
         self.group_name = self.group.name
-        self.spec_uri = pulumi.Output.format("{0}/{1}", foundation["scratchBucket"], spec.name)
         self.register_outputs({"group_name": self.group_name, "spec_uri": self.spec_uri})
 
     def _template(
@@ -49,7 +38,7 @@ class Group(pulumi.ComponentResource):
         metadata = pulumi.Output.all(foundation["apiKeySecret"], foundation["scratchBucket"]).apply(
             lambda values: payload.metadata() | plan.metadata(values[0], values[1])
         )
-        subnet, account = foundation.subnet(plan.subnet, plan.region), foundation["serviceAccounts"].apply(lambda accounts: accounts[plan.role])
+        subnet, account = foundation.subnet(plan.subnet, plan.region), foundation.account(plan.role)
         external = [gcp.compute.RegionInstanceTemplateNetworkInterfaceAccessConfigArgs(nat_ip=address, network_tier="PREMIUM")] if address else []
         scheduling = plan.scheduling
         return gcp.compute.RegionInstanceTemplate(

@@ -37,7 +37,7 @@ class Identities(pulumi.ComponentResource):
         super().__init__("elson:infra:Identities", "identities")
         self._project, self._mine = project, pulumi.ResourceOptions(parent=self)
         self._grants: list[pulumi.Resource] = []
-        first = pulumi.ResourceOptions.merge(after.first, self._mine)
+        first = after.first(self)
         self.trainer, self.server, self.builder, self.stopper = (
             gcp.serviceaccount.Account(role, account_id=f"elson-{role}", display_name=text, opts=first)
             for role, text in (

@@ -30,7 +30,7 @@ class Images(pulumi.ComponentResource):
                 gcp.artifactregistry.RepositoryCleanupPolicyArgs(id="keep-newest", action="KEEP", most_recent_versions=newest),
                 gcp.artifactregistry.RepositoryCleanupPolicyArgs(id="delete-stale", action="DELETE", condition=stale),
             ],
-            opts=pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self)),
+            opts=after.first(self),
         )
         self.url = pulumi.Output.format("{0}-docker.pkg.dev/{1}/{2}", spec.region, self.repository.project, self.repository.repository_id)
         self.register_outputs({"url": self.url})

@@ -40,7 +40,7 @@ class Network(pulumi.ComponentResource):
             name="elson",
             auto_create_subnetworks=False,
             routing_mode="REGIONAL",
-            opts=pulumi.ResourceOptions.merge(after.first, mine),
+            opts=after.first(self),
         )
         made = {
             name: gcp.compute.Subnetwork(
@@ -80,7 +80,7 @@ class Network(pulumi.ComponentResource):
                 role="roles/iap.tunnelResourceAccessor",
                 member=member,
                 condition=only,
-                opts=pulumi.ResourceOptions.merge(after.first, mine),
+                opts=after.first(self),
             )
         self.link = network.id
         self.subnets = pulumi.Output.all(**{name: subnet.self_link for name, subnet in made.items()})

@@ -11,8 +11,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.foundation_reference import FoundationReference
-from infra.plan import spec_name
-from infra.run_plan import KEYS_FOLDER, ContainerPlan, ServicePlan, spec_content
+from infra.run_plan import KEYS_FOLDER, ContainerPlan, ServicePlan
 from runners.planning.cloud_run import REQUEST_AT_MOST_S
 
 
@@ -25,16 +24,9 @@ class RunService(pulumi.ComponentResource):
     def __init__(self, stack: str, plan: ServicePlan, foundation: FoundationReference) -> None:
         super().__init__("elson:infra:RunService", stack)
         mine = pulumi.ResourceOptions(parent=self)
-        spec = gcp.storage.BucketObject(
-            "spec",
-            bucket=foundation["scratchBucketName"],
-            name=spec_name(plan.spec),
-            content=spec_content(plan.spec),
-            content_type="application/json",
-            opts=mine,
-        )
+        spec, self.spec_uri = foundation.spec_object("spec", plan.spec, self)
         least, most = plan.instances
-        account = foundation["serviceAccounts"].apply(lambda accounts: accounts["serve"])
+        account = foundation.account("serve")
         service = gcp.cloudrunv2.Service(
             "service",
             name=plan.name,
@@ -65,7 +57,6 @@ class RunService(pulumi.ComponentResource):
             "callers", project=service.project, location=service.location, name=service.name, role="roles/run.invoker", members=members, opts=mine
         )
         self.uri = service.uri
-        self.spec_uri = pulumi.Output.format("{0}/{1}", foundation["scratchBucket"], spec.name)
         self.register_outputs({"uri": self.uri, "spec_uri": self.spec_uri})
 
     def _gateway(self, plan: ServicePlan) -> gcp.cloudrunv2.ServiceTemplateContainerArgs:

@@ -9,8 +9,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.foundation_reference import FoundationReference
-from infra.plan import spec_name
-from infra.run_plan import JobPlan, TrainingPlan, spec_content
+from infra.run_plan import JobPlan, TrainingPlan
 
 
 class RunTraining(pulumi.ComponentResource):
@@ -21,15 +20,8 @@ class RunTraining(pulumi.ComponentResource):
     def __init__(self, stack: str, plan: TrainingPlan, foundation: FoundationReference) -> None:
         super().__init__("elson:infra:RunTraining", stack)
         mine = pulumi.ResourceOptions(parent=self)
-        spec = gcp.storage.BucketObject(
-            "spec",
-            bucket=foundation["scratchBucketName"],
-            name=spec_name(plan.spec),
-            content=spec_content(plan.spec),
-            content_type="application/json",
-            opts=mine,
-        )
-        account = foundation["serviceAccounts"].apply(lambda accounts: accounts["train"])
+        spec, self.spec_uri = foundation.spec_object("spec", plan.spec, self)
+        account = foundation.account("train")
         second = self._job(plan, plan.quantize, account, [spec])
         starts = gcp.cloudrunv2.JobIamMember(
             "starts-quantize",
@@ -41,7 +33,6 @@ class RunTraining(pulumi.ComponentResource):
             opts=mine,
         )
         self._job(plan, plan.train, account, [spec, starts])
-        self.spec_uri = pulumi.Output.format("{0}/{1}", foundation["scratchBucket"], spec.name)
         self.register_outputs({"spec_uri": self.spec_uri})
 
     def _job(self, plan: TrainingPlan, job: JobPlan, account: pulumi.Output[str], after: list[pulumi.Resource]) -> gcp.cloudrunv2.Job:

@@ -24,7 +24,7 @@ class Secrets(pulumi.ComponentResource):
             replication=gcp.secretmanager.SecretReplicationArgs(auto=gcp.secretmanager.SecretReplicationAutoArgs()),
             version_destroy_ttl="604800s",  # a revoked key can be brought back for a week
             labels={"elson-content": "api-key"},
-            opts=pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self)),
+            opts=after.first(self),
         )
         self.api_key = pulumi.Output.format("projects/{0}/secrets/{1}", self.secret.project, self.secret.secret_id)
         self.register_outputs({"api_key": self.api_key})

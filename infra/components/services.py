@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pulumi
 import pulumi_gcp as gcp
 
@@ -27,7 +29,6 @@ class Services(pulumi.ComponentResource):
         self.known = Pause("services-known", _KNOWN_AFTER_S, self.enabled, self)
         self.register_outputs({})
 
-    @property
-    def first(self) -> pulumi.ResourceOptions:
-        """Options of whatever needs the APIs."""
-        return pulumi.ResourceOptions(depends_on=[*self.enabled, self.known])
+    def first(self, parent: pulumi.Resource, **options: Any) -> pulumi.ResourceOptions:
+        """Options of a child of ``parent`` that needs the APIs."""
+        return pulumi.ResourceOptions(parent=parent, depends_on=[*self.enabled, self.known], **options)

@@ -20,7 +20,7 @@ class Stop(pulumi.ComponentResource):
     def __init__(self, project: str, spec: FoundationSpec, buckets: Buckets, identities: Identities, after: Services) -> None:
         super().__init__("elson:infra:Stop", "stop")
         mine = pulumi.ResourceOptions(parent=self)
-        topic = gcp.pubsub.Topic("messages", name="elson-budget", opts=pulumi.ResourceOptions.merge(after.first, mine))
+        topic = gcp.pubsub.Topic("messages", name="elson-budget", opts=after.first(self))
         what = "resizes every elson group to 0 when the month's budget is used up"
         function = Function("stop", "stop", what, project, spec, buckets, identities, ELSON_STOP_FRACTION=str(spec.stop_at_budget_fraction))
         gcp.pubsub.Subscription(

@@ -34,6 +34,6 @@ class Watchdog(pulumi.ComponentResource):
                 http_method="POST",
                 oidc_token=gcp.cloudscheduler.JobHttpTargetOidcTokenArgs(service_account_email=identities.stopper.email, audience=function.url),
             ),
-            opts=pulumi.ResourceOptions.merge(after.first, pulumi.ResourceOptions(parent=self)),
+            opts=after.first(self),
         )
         self.register_outputs({})
