@@ -25,7 +25,7 @@ from runners.artifacts.record import Manifest, manifest_of, now
 from runners.errors import UserError
 from runners.fields import NAME, Id, Name, Strict
 from runners.pipeline import QUANTIZED, Format, Kind
-from runners.spec import BucketSpec, Spec
+from runners.spec import BucketSpec, ServeSpec, Spec
 
 #: Models of the first version, trained on an unknown number of pairs with another template: never to be used again.
 DEPRECATED = {
@@ -316,18 +316,11 @@ def to_serve(buckets: BucketSpec, model: str) -> Entry:
     return entry
 
 
-def resolve(spec: Spec, *, serving: bool = False) -> Spec:
-    """Fill in the ids that names stand for, from the bucket, and the digests of the code that is here.
+def resolve(spec: Spec) -> Spec:
+    """Fill in the ids that the names of a training stand for, from the bucket, and the digests of the code that is here.
 
     Raises UserError with the command that makes what is missing.
     """
-    if serving:
-        entry = to_serve(spec.buckets, spec.serve.model)
-        update: dict[str, Any] = dict(pinned(entry))
-        if spec.serve.speculation and spec.serve.speculation.model:
-            draft = usable(spec.buckets, spec.serve.speculation.model)
-            update["speculation"] = spec.serve.speculation.model_copy(update=pinned(draft))
-        return spec.model_copy(update={"serve": spec.serve.model_copy(update=update)})
     base, dataset = usable(spec.buckets, spec.base_model.name), usable(spec.buckets, spec.dataset.name)
     for part, entry in (("base_model", base), ("dataset", dataset)):
         wanted = getattr(spec, part).id
@@ -339,8 +332,16 @@ def resolve(spec: Spec, *, serving: bool = False) -> Spec:
     )
 
 
+def with_model(serve: ServeSpec, buckets: BucketSpec, entry: Entry) -> ServeSpec:
+    """What is served, and what drafts for it, by name, id and digest: nothing that is written to the registry later changes it."""
+    speculation = serve.speculation
+    if speculation and speculation.model:
+        speculation = speculation.model_copy(update=pinned(usable(buckets, speculation.model)))
+    return serve.model_copy(update={**pinned(entry), "speculation": speculation})
+
+
 def pinned(entry: Entry) -> dict[str, str]:
-    """What a resolved spec says of the model it serves: nothing that is written to the registry later changes it."""
+    """What a resolved spec says of a model that a server loads."""
     return {"model": entry.name, "model_id": entry.id, "model_manifest": entry.manifest}
 
 

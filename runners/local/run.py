@@ -106,7 +106,7 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         if until == "quantize":
             return _so_far(job)
         served = registry.usable(wanted.buckets, identity.model_name(job.spec, "quantize"))
-        job.spec = job.spec.model_copy(update={"serve": job.spec.serve.model_copy(update=registry.pinned(served))})
+        job.spec = job.spec.model_copy(update={"serve": registry.with_model(job.spec.serve, job.spec.buckets, served)})
         return _evaluated(job, served, keep_serving=keep_serving, redo_from=redo_from)
 
 

@@ -235,7 +235,7 @@ def _serving(spec: Spec) -> ResolvedStack:
         else:
             # vLLM refuses DoRA adapters (vllm#10849): the server merges this one into its base, on its own disk, before vLLM starts.
             shaped_as, merges = _base_of(spec.buckets, entry), True
-    serve = spec.serve.model_copy(update=registry.pinned(entry))
+    serve = registry.with_model(spec.serve, spec.buckets, entry)
     resolved = spec.model_copy(update={"serve": serve})
     if (there := compiled.published(resolved)) != serve.compiled:
         resolved = resolved.model_copy(update={"serve": serve.model_copy(update={"compiled": there})})

@@ -14,6 +14,7 @@ from engine import Run
 from runners.artifacts import layout, registry, storage
 from runners.errors import UserError
 from runners.outside import digest
+from runners.planning import stacks
 from runners.serving import compiled, serve
 from runners.vm import cloud as vm_cloud
 from runners.vm import facts, state, steps
@@ -69,7 +70,7 @@ def test_a_server_reads_everything_it_may_find_missing(cloud: Cloud, policy: Pol
 
 
 def test_a_server_loads_its_model_while_it_arrives_and_leaves_what_it_compiled(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
-    planned = registry.resolve(cloud.spec("serve-l4"), serving=True)
+    planned = stacks.look_up(cloud.spec("serve-l4")).spec
     code = tmp_path / "work/cache/vllm/torch_compile_cache/ab12"
     code.mkdir(parents=True)
     (code / "graph.py").write_text("compiled")
@@ -149,15 +150,25 @@ def test_even_the_first_promotion_is_not_a_training_vms(cloud: Cloud, policy: Po
 
 def test_a_thief_of_the_training_account_cannot_choose_what_is_served(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
     """He may publish his own model and change the registry: the plan and the server notice, and stop."""
-    planned = registry.resolve(cloud.spec("serve-l4"), serving=True)
+    planned = stacks.look_up(cloud.spec("serve-l4")).spec
     with acting_as("elson-train", policy):
         evil = publish(cloud.buckets, tmp_path / "evil", "evil-v1", "qdora", "qdora-9")
         entry = layout.registry(cloud.buckets, "first-q4")
         storage.update_json(entry, lambda old: {**(old or {}), "manifest": evil.manifest})
     with pytest.raises(UserError, match="was promoted as"):
-        registry.resolve(cloud.spec("serve-l4"), serving=True)
+        stacks.look_up(cloud.spec("serve-l4"))
     with acting_as("elson-serve", policy), pytest.raises(UserError, match="the plan was made for"):
         serve.fetch_model(planned, None, tmp_path / "work")
+
+
+def test_a_draft_is_the_one_that_was_planned(cloud: Cloud, tmp_path: Path) -> None:
+    publish(cloud.buckets, tmp_path / "draft", "draft-v1", "merged", "merged-7")
+    planned = stacks.look_up(cloud.spec("serve-l4", serve={"speculation": {"method": "draft", "model": "draft-v1"}})).spec
+    assert serve.fetch_draft(planned, tmp_path / "work")
+    other = publish(cloud.buckets, tmp_path / "other", "other-v1", "merged", "merged-8")
+    storage.update_json(layout.registry(cloud.buckets, "draft-v1"), lambda old: {**(old or {}), "id": other.id, "manifest": other.manifest})
+    with pytest.raises(UserError, match="the plan was made for merged-7"):
+        serve.fetch_draft(planned, tmp_path / "again")
 
 
 @pytest.mark.parametrize("member", ["elson-train", "elson-serve", "elson-build", "elson-stop"])
