@@ -6,8 +6,6 @@ Regions that are open by invitation only (L4: us-central1, asia-south1; RTX PRO 
 
 from __future__ import annotations
 
-from runners.errors import UserError
-
 #: Card -> regions where any project may use it.
 REGIONS = {
     "nvidia-l4": ("us-east4", "europe-west1", "europe-west4", "asia-southeast1"),
@@ -28,11 +26,5 @@ _PERIOD_S, _TIMEOUT_S = 10, 5
 
 
 def startup_probe(ready_timeout_s: int) -> dict[str, int]:
-    """Period, time-out and number of the probes that wait for a server. Raises UserError beyond what the platform allows."""
-    if ready_timeout_s > STARTUP_AT_MOST_S:
-        raise UserError(
-            f"serve.ready_timeout_s is {ready_timeout_s}",
-            f"at most {STARTUP_AT_MOST_S}, Cloud Run's limit for a start with a GPU",
-            f"serve.ready_timeout_s: {STARTUP_AT_MOST_S}",
-        )
+    """Period, time-out and number of the probes that wait for a server. A plan beyond what the platform allows is refused before (``notices.py``)."""
     return {"period_seconds": _PERIOD_S, "timeout_seconds": _TIMEOUT_S, "failure_threshold": max(1, ready_timeout_s // _PERIOD_S)}

@@ -17,45 +17,36 @@ from runners.training.shape import Shape
 WORTH_MINUTES = 10
 
 
-def training_refusals(plan: Plan, wanted: MachineSpec, shape: Shape, *, whole_logits: bool) -> tuple[Notice, ...]:
+def training_refusals(plan: Plan, wanted: MachineSpec, shape: Shape, *, whole_logits: bool) -> Iterator[Notice]:
     """What makes a training impossible."""
     memory, spec, host = plan.memory, plan.spec.train, plan.machine
     assert memory is not None and plan.memory_limit_gb is not None and plan.corpus is not None and plan.steps is not None  # noqa: S101 - a training plan has them
-    found = list(_machine_refusals(plan, wanted))
+    yield from _machine_refusals(plan, wanted)
     if spec.precision == "bf16" and not host.accelerator.has_bf16:
-        found.append(
-            Notice(f"{host.accelerator.name} has no bf16 (capability {_dotted(host)})", "capability 8.0 or newer", "machine.machine_type: a3-highgpu-1g")
-        )
+        yield Notice(f"{host.accelerator.name} has no bf16 (capability {_dotted(host)})", "capability 8.0 or newer", "machine.machine_type: a3-highgpu-1g")
     if memory.total_gb > plan.memory_limit_gb:
         logits = f"{'whole' if whole_logits else 'chunked'} logits {memory.logits_gb:.1f}"
         largest = training.largest_micro_batch(shape, spec, host, whole_logits=whole_logits)
         fix = _memory_fix(largest, spec.max_tokens, whole_logits)
-        found.append(
-            Notice(
-                f"{memory.micro_batch_tokens} tokens a micro-batch take {memory.total_gb:.0f} GB (weights {memory.weights_gb:.1f}, adapter and Adam "
-                f"{memory.adapter_gb:.1f}, activations {memory.activations_gb:.1f}, {logits})",
-                f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
-                fix,
-            )
+        yield Notice(
+            f"{memory.micro_batch_tokens} tokens a micro-batch take {memory.total_gb:.0f} GB (weights {memory.weights_gb:.1f}, adapter and Adam "
+            f"{memory.adapter_gb:.1f}, activations {memory.activations_gb:.1f}, {logits})",
+            f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
+            fix,
         )
     if plan.steps < spec.minimum_steps:
         batch = max(1, plan.corpus.examples * spec.epochs // spec.minimum_steps)
-        found.append(
-            Notice(
-                f"{plan.corpus.examples} examples in batches of {spec.batch_examples} for {spec.epochs} epochs are {plan.steps} optimizer steps",
-                f"at least {spec.minimum_steps}: fewer hardly move an adapter, and no checkpoint is reached",
-                f"train.batch_examples: {batch} or smaller, more examples, or more epochs",
-            )
+        yield Notice(
+            f"{plan.corpus.examples} examples in batches of {spec.batch_examples} for {spec.epochs} epochs are {plan.steps} optimizer steps",
+            f"at least {spec.minimum_steps}: fewer hardly move an adapter, and no checkpoint is reached",
+            f"train.batch_examples: {batch} or smaller, more examples, or more epochs",
         )
     if plan.expected_s > wanted.deadline_minutes * 60:
-        found.append(
-            Notice(
-                f"the job takes about {plan.expected_s / 60:.0f} minutes",
-                "less than machine.deadline_minutes",
-                f"machine.deadline_minutes: {plan.expected_s / 60 * 3:.0f}",
-            )
+        yield Notice(
+            f"the job takes about {plan.expected_s / 60:.0f} minutes",
+            "less than machine.deadline_minutes",
+            f"machine.deadline_minutes: {plan.expected_s / 60 * 3:.0f}",
         )
-    return tuple(found)
 
 
 def cards_that_save_nothing(plan: Plan, single: Plan | None) -> tuple[Notice, ...]:
@@ -67,60 +58,50 @@ def cards_that_save_nothing(plan: Plan, single: Plan | None) -> tuple[Notice, ..
     return (Notice(f"{several}, {one}: most of the time is no training, or a step has too few micro-batches", f"{WORTH_MINUTES} minutes saved", fix),)
 
 
-def training_warnings(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
+def training_warnings(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
     """What somebody should know before training."""
-    found = list(_machine_warnings(plan, wanted))
+    yield from _machine_warnings(plan, wanted)
     if plan.corpus is ASSUMED_CORPUS:
-        found.append(
-            Notice(
-                f"the corpus is assumed: {plan.corpus.examples} examples of {plan.corpus.mean_tokens:.0f} tokens",
-                "the published dataset's own figures",
-                "elson data build --publish",
-            )
+        yield Notice(
+            f"the corpus is assumed: {plan.corpus.examples} examples of {plan.corpus.mean_tokens:.0f} tokens",
+            "the published dataset's own figures",
+            "elson data build --publish",
         )
-    return tuple(found)
 
 
-def serving_refusals(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape: Shape) -> tuple[Notice, ...]:
+def serving_refusals(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
     """What makes serving impossible."""
     spec, host = plan.spec.serve, plan.machine
-    card, found = host.accelerator, list(_machine_refusals(plan, wanted))
+    card = host.accelerator
+    yield from _machine_refusals(plan, wanted)
     if served.cards != host.count:
-        found.append(
-            Notice(
-                f"serve.tensor_parallel is {served.cards}, and {host.name} has {host.count} x {card.name}",
-                f"tensor_parallel {host.count}: the other cards would be paid for and idle",
-                f"serve.tensor_parallel: {host.count}, or another machine",
-            )
+        yield Notice(
+            f"serve.tensor_parallel is {served.cards}, and {host.name} has {host.count} x {card.name}",
+            f"tensor_parallel {host.count}: the other cards would be paid for and idle",
+            f"serve.tensor_parallel: {host.count}, or another machine",
         )
     if spec.domain and not spec.open_to_the_internet:
-        found.append(
-            Notice(
-                f"serve.domain is {spec.domain}, and port 443 is closed to the authority that would give it a certificate",
-                "open_to_the_internet: true (the key still guards it), or no domain",
-                "serve.open_to_the_internet: true, or remove serve.domain and reach the server through IAP or allowed_cidrs",
-            )
+        yield Notice(
+            f"serve.domain is {spec.domain}, and port 443 is closed to the authority that would give it a certificate",
+            "open_to_the_internet: true (the key still guards it), or no domain",
+            "serve.open_to_the_internet: true, or remove serve.domain and reach the server through IAP or allowed_cidrs",
         )
     if shape.heads % served.cards or shape.kv_heads % served.cards:
-        found.append(
-            Notice(f"{shape.heads} heads cannot be shared by {served.cards} cards", "a divisor of the heads", "serve.tensor_parallel: a power of two up to 8")
-        )
+        yield Notice(f"{shape.heads} heads cannot be shared by {served.cards} cards", "a divisor of the heads", "serve.tensor_parallel: a power of two up to 8")
     if served.dtype == "bfloat16" and not card.has_bf16:
-        found.append(
-            Notice(f"{card.name} has no bf16 (capability {_dotted(host)})", "float16 on this card, or capability 8.0", "serve.dtype: float16 (auto chooses it)")
+        yield Notice(
+            f"{card.name} has no bf16 (capability {_dotted(host)})", "float16 on this card, or capability 8.0", "serve.dtype: float16 (auto chooses it)"
         )
     if spec.kv_cache_dtype == "fp8" and not card.has_fp8_cache:
-        found.append(
-            Notice(f"{card.name} has no fp8 cache (capability {_dotted(host)})", "kv_cache_dtype auto, or capability 8.9", "serve.kv_cache_dtype: auto")
-        )
+        yield Notice(f"{card.name} has no fp8 cache (capability {_dotted(host)})", "kv_cache_dtype auto, or capability 8.9", "serve.kv_cache_dtype: auto")
     if served.cache_tokens < spec.max_model_tokens:
-        found.append(_no_room(served, shape, plan))
-    return tuple(found)
+        yield _no_room(served, shape, plan)
 
 
-def serving_warnings(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape: Shape) -> tuple[Notice, ...]:
+def serving_warnings(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
     """What somebody should know before serving."""
-    target, found, spec = plan.spec.evaluate.mean_latency_bar_ms, list(_machine_warnings(plan, wanted)), plan.spec.serve
+    target, spec = plan.spec.evaluate.mean_latency_bar_ms, plan.spec.serve
+    yield from _machine_warnings(plan, wanted)
     if served.fits and target < served.expected_ms:
         below = target < served.floor_ms
         time = (
@@ -129,82 +110,66 @@ def serving_warnings(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape
             else f"a floor of {served.floor_ms / 1000:.2f} s, and about {served.expected_ms / 1000:.1f} s to expect,"
         )
         ways = serving.what_would_meet(target, shape, served.format, served, plan.machine, spec, plan.answers)
-        found.append(
-            Notice(
-                f"A MEAN LATENCY OF {target:,.0f} MS IS {'NOT REACHABLE' if below else 'UNLIKELY'}: {plan.answers.answer_tokens} tokens have {time} "
-                f"on {served.cards} x {plan.machine.accelerator.name} {_decoding(served)}",
-                f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
-                "; or ".join(ways) or "a higher bar",
-            )
+        yield Notice(
+            f"A MEAN LATENCY OF {target:,.0f} MS IS {'NOT REACHABLE' if below else 'UNLIKELY'}: {plan.answers.answer_tokens} tokens have {time} "
+            f"on {served.cards} x {plan.machine.accelerator.name} {_decoding(served)}",
+            f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
+            "; or ".join(ways) or "a higher bar",
         )
     if spec.allowed_cidrs and not spec.domain:
-        found.append(
-            Notice(
-                f"{', '.join(spec.allowed_cidrs)} will reach port {spec.port} without TLS: keys and prompts can be read on the way",
-                "a domain with a certificate, or IAP, which encrypts",
-                "serve.domain and open_to_the_internet, or an empty serve.allowed_cidrs",
-            )
+        yield Notice(
+            f"{', '.join(spec.allowed_cidrs)} will reach port {spec.port} without TLS: keys and prompts can be read on the way",
+            "a domain with a certificate, or IAP, which encrypts",
+            "serve.domain and open_to_the_internet, or an empty serve.allowed_cidrs",
         )
     usual = spec.max_sequences * (plan.answers.prompt_tokens + plan.answers.answer_tokens)
     if served.fits and served.cache_tokens < usual:
-        found.append(
-            Notice(
-                f"the cache of {served.cache_tokens} tokens is smaller than {spec.max_sequences} usual requests ({usual})",
-                "room for serve.max_sequences",
-                f"serve.max_sequences: {max(1, served.cache_tokens * spec.max_sequences // usual)}",
-            )
+        yield Notice(
+            f"the cache of {served.cache_tokens} tokens is smaller than {spec.max_sequences} usual requests ({usual})",
+            "room for serve.max_sequences",
+            f"serve.max_sequences: {max(1, served.cache_tokens * spec.max_sequences // usual)}",
         )
     if not plan.machine.accelerator.has_marlin and served.format == "awq":
-        found.append(
-            Notice(
-                f"{plan.machine.accelerator.name} (capability {_dotted(plan.machine)}) runs AWQ in fp16 without Marlin: expect well below the speed shown",
-                "capability 8.0 or newer for Marlin",
-                "machine.machine_type: g2-standard-8",
-            )
+        yield Notice(
+            f"{plan.machine.accelerator.name} (capability {_dotted(plan.machine)}) runs AWQ in fp16 without Marlin: expect well below the speed shown",
+            "capability 8.0 or newer for Marlin",
+            "machine.machine_type: g2-standard-8",
         )
-    return tuple(found)
 
 
-def _machine_refusals(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
-    host, found = plan.machine, []
+def _machine_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
+    host = plan.machine
     if wanted.provisioning_model not in host.provisioning:
         sold = " or ".join(host.provisioning)
-        found.append(Notice(f"{host.name} is not sold as {wanted.provisioning_model}", sold, f"machine.provisioning_model: {host.provisioning[0]}"))
+        yield Notice(f"{host.name} is not sold as {wanted.provisioning_model}", sold, f"machine.provisioning_model: {host.provisioning[0]}")
     if wanted.max_usd_per_hour is not None and plan.money.usd_per_hour > wanted.max_usd_per_hour:
-        found.append(
-            Notice(
-                f"{host.name} in {wanted.region} costs ${plan.money.usd_per_hour:.2f} an hour",
-                f"at most machine.max_usd_per_hour, ${wanted.max_usd_per_hour:.2f}",
-                "raise it, or choose another machine",
-            )
+        yield Notice(
+            f"{host.name} in {wanted.region} costs ${plan.money.usd_per_hour:.2f} an hour",
+            f"at most machine.max_usd_per_hour, ${wanted.max_usd_per_hour:.2f}",
+            "raise it, or choose another machine",
         )
     if host.is_run:
-        return (*found, *_run_refusals(plan, wanted))
+        yield from _run_refusals(plan, wanted)
+        return
     if not (wanted.zones or host.zones_in(wanted.region)):
         known = ", ".join(region for region, _ in host.zones)
-        found.append(Notice(f"no zone of {wanted.region} is known to have {host.name}", f"machine.zones, or a region in {known}", "set machine.zones"))
+        yield Notice(f"no zone of {wanted.region} is known to have {host.name}", f"machine.zones, or a region in {known}", "set machine.zones")
     if foreign := [zone for zone in wanted.zones if not zone.startswith(wanted.region + "-")]:
-        found.append(Notice(f"zone {foreign[0]} is not in {wanted.region}", f"zones of {wanted.region}", "edit machine.zones or machine.region"))
+        yield Notice(f"zone {foreign[0]} is not in {wanted.region}", f"zones of {wanted.region}", "edit machine.zones or machine.region")
     if plan.disk_needed_gb > wanted.disk_gb:
         parts = ", ".join(f"{name} {gb:.0f}" for name, gb in plan.disk)
         needed = -(-plan.disk_needed_gb // 10) * 10
-        found.append(
-            Notice(
-                f"a disk of {wanted.disk_gb} GB fills up: {parts} and a tenth free make {plan.disk_needed_gb:.0f} GB",
-                f"at least {needed:.0f} GB (it costs cents while the VM lives, and the job survives a scratch disk that does not mount)",
-                f"machine.disk_gb: {needed:.0f}",
-            )
+        yield Notice(
+            f"a disk of {wanted.disk_gb} GB fills up: {parts} and a tenth free make {plan.disk_needed_gb:.0f} GB",
+            f"at least {needed:.0f} GB (it costs cents while the VM lives, and the job survives a scratch disk that does not mount)",
+            f"machine.disk_gb: {needed:.0f}",
         )
     if wanted.role == "train" and wanted.max_run_minutes < wanted.deadline_minutes:
-        found.append(
-            Notice(
-                f"machine.max_run_minutes {wanted.max_run_minutes} is below deadline_minutes {wanted.deadline_minutes}: "
-                "the platform would delete a healthy job",
-                "the platform's limit above the job's own",
-                f"machine.max_run_minutes: {wanted.deadline_minutes + 30}",
-            )
+        yield Notice(
+            f"machine.max_run_minutes {wanted.max_run_minutes} is below deadline_minutes {wanted.deadline_minutes}: the platform would delete a healthy job",
+            "the platform's limit above the job's own",
+            f"machine.max_run_minutes: {wanted.deadline_minutes + 30}",
         )
-    return tuple(found)
 
 
 def _run_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
@@ -240,18 +205,14 @@ def _run_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
         )
 
 
-def _machine_warnings(plan: Plan, wanted: MachineSpec) -> tuple[Notice, ...]:
-    found = []
+def _machine_warnings(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
     if "not verified" in plan.money.source:
-        found.append(Notice(f"the prices of {plan.money.priced_at} are {plan.money.source}", "a table read from the billing catalogue", "elson prices refresh"))
+        yield Notice(f"the prices of {plan.money.priced_at} are {plan.money.source}", "a table read from the billing catalogue", "elson prices refresh")
     if not wanted.image_is_baked and not plan.machine.is_run:
         slow = BOOT_S.expected + PULL_S.expected
-        found.append(
-            Notice(
-                f"every boot installs docker and pulls images, about {slow / 60:.0f} minutes", f"{slow - BAKED_BOOT_S.expected:.0f} s less", "elson images bake"
-            )
+        yield Notice(
+            f"every boot installs docker and pulls images, about {slow / 60:.0f} minutes", f"{slow - BAKED_BOOT_S.expected:.0f} s less", "elson images bake"
         )
-    return tuple(found)
 
 
 def _memory_fix(largest: int, longest_example: int, whole_logits: bool) -> str:

@@ -26,6 +26,23 @@ class Estimate:
     worst: float
     source: str
 
+    @property
+    def values(self) -> tuple[float, float, float]:
+        """The three figures."""
+        return self.best, self.expected, self.worst
+
+    def times(self, amount: float) -> Estimate:
+        """So many times these seconds."""
+        return Estimate(*(value * amount for value in self.values), self.source)
+
+    def takes(self, amount: float) -> Estimate:
+        """The seconds of an amount at this speed."""
+        return Estimate(*(amount / value for value in self.values), self.source)
+
+    def phase(self, name: str) -> PlannedPhase:
+        """These seconds as a phase of the plan."""
+        return PlannedPhase(name, *self.values, self.source)
+
 
 #: Driver, docker and toolkit on a stock image; a baked image; containers from the registry. One report: 457 s of installing, 587 s of pulling.
 BOOT_S = Estimate(90, 240, 460, "assumed; worst: one report")
@@ -59,46 +76,46 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
     one = partial(training.tokens_per_s, shape, spec.train, host, checkpointing=checkpointing)
     best, usual, worst = (cards * one(utilisation=share) for share in training.UTILISATIONS)
     speed = Estimate(best, usual, worst, f"measured, {training.UTILISATION:.0%} of an H100")
-    steps = _over(corpus.tokens * spec.train.epochs, speed)
+    steps = speed.takes(corpus.tokens * spec.train.epochs)
     # A forward without a backward, of the held-out examples.
-    held_out = _over(corpus.tokens * spec.data.validation_fraction / (1 - spec.data.validation_fraction) / 2, speed)
-    copies = _times(_over(3 * adapter, CHECKPOINT_GB_S), evaluations)
+    held_out = speed.takes(corpus.tokens * spec.data.validation_fraction / (1 - spec.data.validation_fraction) / 2)
+    copies = CHECKPOINT_GB_S.takes(3 * adapter).times(evaluations)
     # The search multiplies each layer's weights with the calibration text.
     layers = QWEN2_14B.layers * shape.linear_parameters / QWEN2_14B.linear_parameters * spec.quantize.calibration_tokens / AWQ_TOKENS
-    awq = _sum(_times(AWQ_LAYER_S, layers * H100.tflops / host.accelerator.tflops), _times(AWQ_S_PER_GB, base))
+    awq = _sum(AWQ_LAYER_S.times(layers * H100.tflops / host.accelerator.tflops), AWQ_S_PER_GB.times(base))
     moved = (
-        _phase("merge: publish", _transfer(base, host, UPLOAD_SHARE)),
-        _phase("second instance", RUN_START_S),
-        _phase("quantize: download", _transfer(base, host, DOWNLOAD_SHARE)),
+        transfer(base, host, UPLOAD_SHARE).phase("merge: publish"),
+        RUN_START_S.phase("second instance"),
+        transfer(base, host, DOWNLOAD_SHARE).phase("quantize: download"),
     )
     return (
         *boot(wanted),
-        _phase("train: program", PROGRAM_S),
-        _phase("train: download", _transfer(base, host, DOWNLOAD_SHARE)),
-        _phase("train: read data", Estimate(1, 3, 10, "assumed")),
-        _phase("train: load model", _sum(_over(base, LOAD_GB_S), ADAPTER_S)),
-        _phase("train: first evaluation", held_out),
-        _phase("train: train", _sum(steps, _times(held_out, evaluations), copies)),
-        _phase("train: write adapter", _over(adapter, WRITE_GB_S)),
-        _phase("train: publish", _transfer(adapter, host, UPLOAD_SHARE)),
-        _phase("merge: program", PROGRAM_S),
-        _phase("merge: merge", _times(MERGE_S_PER_GB, base)),
-        _phase("merge: compare with the adapter", _times(COMPARE_S_PER_GB, base)),
+        PROGRAM_S.phase("train: program"),
+        transfer(base, host, DOWNLOAD_SHARE).phase("train: download"),
+        Estimate(1, 3, 10, "assumed").phase("train: read data"),
+        _sum(LOAD_GB_S.takes(base), ADAPTER_S).phase("train: load model"),
+        held_out.phase("train: first evaluation"),
+        _sum(steps, held_out.times(evaluations), copies).phase("train: train"),
+        WRITE_GB_S.takes(adapter).phase("train: write adapter"),
+        transfer(adapter, host, UPLOAD_SHARE).phase("train: publish"),
+        PROGRAM_S.phase("merge: program"),
+        MERGE_S_PER_GB.times(base).phase("merge: merge"),
+        COMPARE_S_PER_GB.times(base).phase("merge: compare with the adapter"),
         *(moved if host.is_run else ()),
-        _phase("quantize: program", PROGRAM_S),
-        _phase(f"quantize: quantize with {spec.quantize.backend}", awq),
-        _phase("quantize: measure", _times(MEASURE_S_PER_GB, base)),
-        _phase("quantize: publish", _transfer(quantized, host, UPLOAD_SHARE)),
+        PROGRAM_S.phase("quantize: program"),
+        awq.phase(f"quantize: quantize with {spec.quantize.backend}"),
+        MEASURE_S_PER_GB.times(base).phase("quantize: measure"),
+        transfer(quantized, host, UPLOAD_SHARE).phase("quantize: publish"),
     )
 
 
 def boot(wanted: MachineSpec) -> tuple[PlannedPhase, ...]:
     """Until the first container runs."""
     if wanted.provisioning_model == "RUN":
-        return (_phase("instance with its GPU", RUN_START_S),)
+        return (RUN_START_S.phase("instance with its GPU"),)
     if wanted.image_is_baked:
-        return (_phase("boot (baked image)", BAKED_BOOT_S),)
-    return (_phase("boot, docker, toolkit", BOOT_S), _phase("container images", PULL_S))
+        return (BAKED_BOOT_S.phase("boot (baked image)"),)
+    return (BOOT_S.phase("boot, docker, toolkit"), PULL_S.phase("container images"))
 
 
 def with_plan(spec: Spec, shape: Shape, corpus: CorpusSize) -> Spec:
@@ -116,22 +133,11 @@ def with_plan(spec: Spec, shape: Shape, corpus: CorpusSize) -> Spec:
     return spec.model_copy(update={"machine": spec.machine.model_copy(update={"planned": planned})})
 
 
-def _phase(name: str, seconds: Estimate) -> PlannedPhase:
-    return PlannedPhase(name, seconds.best, seconds.expected, seconds.worst, seconds.source)
-
-
-def _over(amount: float, speed: Estimate) -> Estimate:
-    return Estimate(amount / speed.best, amount / speed.expected, amount / speed.worst, speed.source)
-
-
-def _times(seconds: Estimate, amount: float) -> Estimate:
-    return Estimate(seconds.best * amount, seconds.expected * amount, seconds.worst * amount, seconds.source)
-
-
 def _sum(*parts: Estimate) -> Estimate:
-    sources = dict.fromkeys(part.source for part in parts)
-    return Estimate(sum(part.best for part in parts), sum(part.expected for part in parts), sum(part.worst for part in parts), "; ".join(sources))
+    best, expected, worst = (sum(values) for values in zip(*(part.values for part in parts), strict=True))
+    return Estimate(best, expected, worst, "; ".join(dict.fromkeys(part.source for part in parts)))
 
 
-def _transfer(gigabytes: float, host: Machine, share: Estimate) -> Estimate:
-    return _over(gigabytes * 8 / host.network_gbps, share)
+def transfer(gigabytes: float, host: Machine, share: Estimate) -> Estimate:
+    """Seconds of bytes between the bucket and a machine that reaches a share of its network's bandwidth."""
+    return share.takes(gigabytes * 8 / host.network_gbps)

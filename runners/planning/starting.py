@@ -6,9 +6,11 @@ an 8B model on an L40S 82 s warm, on an L4 of Cloud Run four to five minutes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runners.planning.machines import Machine
 from runners.planning.parts import PlannedPhase
-from runners.planning.session import DOWNLOAD_SHARE, LOAD_GB_S, Estimate, boot
+from runners.planning.session import DOWNLOAD_SHARE, LOAD_GB_S, Estimate, boot, transfer
 from runners.serving.graphs import graph_sizes
 from runners.spec import MachineSpec, ServeSpec
 
@@ -32,19 +34,20 @@ def phases(spec: ServeSpec, wanted: MachineSpec, host: Machine, weights_gb: floa
         compiled: the compile cache of this model, image and card is published.
         merges: an adapter is merged first, so nothing is loaded while it arrives.
     """
-    arrives = [weights_gb * 8 / host.network_gbps / share for share in (DOWNLOAD_SHARE.best, DOWNLOAD_SHARE.expected, DOWNLOAD_SHARE.worst)]
-    starts = [0.0] * 3 if merges else [PROGRAM_S.best, PROGRAM_S.expected, PROGRAM_S.worst]
+    arrives, loads = transfer(weights_gb, host, DOWNLOAD_SHARE), LOAD_GB_S.takes(weights_gb)
     # The weights arrive while the program starts; what is left is waited for, then they go onto the card.
-    speeds = (LOAD_GB_S.best, LOAD_GB_S.expected, LOAD_GB_S.worst)
-    best, expected, worst = (max(0.0, a - s) + weights_gb / g for a, s, g in zip(arrives, starts, speeds, strict=True))
-    after = () if spec.eager else (_phase("compile", COMPILED_S if compiled else COMPILE_S), _graphs(spec))
+    starts = PROGRAM_S.times(0) if merges else PROGRAM_S
+    best, expected, worst = (max(0.0, a - s) + load for a, s, load in zip(arrives.values, starts.values, loads.values, strict=True))
+    sizes = len(graph_sizes(spec))
+    graphs = replace(GRAPH_S.times(sizes), source=f"assumed, {sizes} sizes")
+    after = () if spec.eager else ((COMPILED_S if compiled else COMPILE_S).phase("compile"), graphs.phase("graphs"))
     return (
         *boot(wanted),
-        _phase("program", PROGRAM_S),
+        PROGRAM_S.phase("program"),
         PlannedPhase("weights", best, expected, worst, "loading measured; the network's share assumed"),
         *after,
-        _phase("warm up", WARM_UP_S),
-        _phase("first completion", FIRST_S),
+        WARM_UP_S.phase("warm up"),
+        FIRST_S.phase("first completion"),
     )
 
 
@@ -56,12 +59,3 @@ def compiled_saves_s(spec: ServeSpec) -> float:
 def goal_s(wanted: MachineSpec) -> float | None:
     """The goal of a start; None for a VM that installs docker and pulls its images first."""
     return GOAL_RUN_S if wanted.provisioning_model == "RUN" else GOAL_BAKED_S if wanted.image_is_baked else None
-
-
-def _graphs(spec: ServeSpec) -> PlannedPhase:
-    sizes = len(graph_sizes(spec))
-    return PlannedPhase("graphs", GRAPH_S.best * sizes, GRAPH_S.expected * sizes, GRAPH_S.worst * sizes, f"assumed, {sizes} sizes")
-
-
-def _phase(name: str, seconds: Estimate) -> PlannedPhase:
-    return PlannedPhase(name, seconds.best, seconds.expected, seconds.worst, seconds.source)

@@ -10,7 +10,6 @@ from discovery import SCHEMAS, problems, regions, schemas
 from engine import Run
 from inventory import STACKS
 
-from runners.errors import UserError
 from runners.planning import cloud_run
 from runners.planning.machines import MACHINES
 from runners.spec import Spec
@@ -81,8 +80,6 @@ def test_cloud_runs_limits_are_the_documents() -> None:
         probes = cloud_run.startup_probe(seconds)
         assert probes["timeout_seconds"] < probes["period_seconds"] <= cloud_run.PROBE_PERIOD_AT_MOST_S
         assert probes["period_seconds"] * probes["failure_threshold"] == seconds
-    with pytest.raises(UserError, match="1800"):
-        cloud_run.startup_probe(cloud_run.STARTUP_AT_MOST_S + 1)
     assert Spec().serve.ready_timeout_s <= cloud_run.STARTUP_AT_MOST_S
 
 
