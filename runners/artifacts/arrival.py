@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -58,7 +58,9 @@ class Arrival:
         total = sum(self.manifest.files[path].size for path in self.shards)
         with log.progress("weights", max(1, round(total / 2**20)), "MiB") as meter, ThreadPoolExecutor(_PARALLEL) as pool, ThreadPoolExecutor(2) as verifiers:
             verified: list[Future[None]] = []
-            ranges = {path: [pool.submit(self._receive, path, start, end) for start, end in _ranges(self.manifest.files[path].size)] for path in self.shards}
+            ranges = {
+                path: [pool.submit(self._receive, path, start, end) for start, end in storage.ranges(self.manifest.files[path].size)] for path in self.shards
+            }
             try:
                 for path, parts in ranges.items():
                     for part in as_completed(parts):
@@ -93,10 +95,7 @@ def begin(uri: str, folder: Path, check: Callable[[Manifest], None]) -> Arrival:
 
     Raises UserError when the folder is incomplete or another one, or when the bucket itself says that an object is not the manifest's.
     """
-    manifest = storage.read_manifest(uri)
-    if manifest is None:
-        raise UserError(f"{uri} is not there, or not complete", f"a folder with {MANIFEST}", "elson models ls")
-    check(manifest)
+    manifest = storage.checked_manifest(uri, check)
     stored = {item.path: item for item in storage.listing(uri)}
     for path, file in manifest.files.items():
         if path not in stored or (stored[path].crc32c, stored[path].size) != (file.crc32c, file.size):
@@ -112,15 +111,11 @@ def begin(uri: str, folder: Path, check: Callable[[Manifest], None]) -> Arrival:
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder / ARRIVING, ignore_errors=True)
     missing = _missing(folder, manifest)
-    storage.need_disk(folder, sum(manifest.files[path].size for path in missing))
     (folder / ARRIVING).mkdir(parents=True)
+    storage.reserve(folder, {path: manifest.files[path] for path in missing})
     shards = [path for path in sorted(manifest.files) if path.endswith(_SHARD)]
     small = [path for path in manifest.files if path not in shards]
     arrival = Arrival(uri, folder, manifest, generations, [path for path in shards if path in missing])
-    for path in missing:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with (folder / path).open("wb") as handle:
-            handle.truncate(manifest.files[path].size)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         for done in [pool.submit(_whole, arrival, path) for path in small if path in missing]:
             done.result()
@@ -174,7 +169,3 @@ def _header(arrival: Arrival, path: str) -> None:
     if not 0 < length <= min(size - 8, _HEADER_AT_MOST):
         raise UserError(f"{arrival.uri}/{path} has a header of {length:,} bytes", "a safetensors file", "publish the model again")
     arrival._receive(path, 8, 8 + length)
-
-
-def _ranges(size: int) -> Iterator[tuple[int, int]]:
-    yield from ((start, min(start + storage.RANGE_BYTES, size)) for start in range(0, size, storage.RANGE_BYTES))

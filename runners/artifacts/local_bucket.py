@@ -21,8 +21,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from runners import outside
 from runners.artifacts.record import now
 from runners.errors import UserError
 from runners.processes import bound
@@ -60,8 +61,8 @@ def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False) -> Ite
             raise UserError(
                 f"another elson command is using {home}: {_holder(holder)}", "one writing command at a time on a folder", "wait for it, or pass another --home"
             )
-        _write(holder, {"pid": os.getpid(), "command": " ".join(["elson", *sys.argv[1:]]), "since": now()})
-        port = _free_port()
+        outside.write_durably(holder, json.dumps({"pid": os.getpid(), "command": " ".join(["elson", *sys.argv[1:]]), "since": now()}))
+        port = free_port()
         url = f"http://127.0.0.1:{port}"
         server = _start(root, port, url, home / "bucket.log")
         address.write_text(url)
@@ -99,12 +100,6 @@ def _held(lock: IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _write(file: Path, value: dict[str, Any]) -> None:
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(json.dumps(value))
-    partial.replace(file)
 
 
 def _holder(file: Path) -> str:
@@ -152,8 +147,8 @@ def _start(root: Path, port: int, url: str, log_file: Path) -> subprocess.Popen[
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address: Any = probe.getsockname()
-        return int(address[1])
+        return int(probe.getsockname()[1])

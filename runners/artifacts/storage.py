@@ -15,7 +15,7 @@ import random
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 from runners import log, outside
 from runners.artifacts import wire
-from runners.artifacts.record import MANIFEST, Manifest, crc32c_of, describe, manifest_of
+from runners.artifacts.record import MANIFEST, Manifest, ManifestFile, crc32c_of, describe, manifest_of
 from runners.artifacts.wire import Conflict, bucket_there, client, explained, forget_clients, patiently, split
 from runners.errors import Temporary, UserError
 
@@ -198,8 +198,7 @@ def upload(folder: Path, uri: str, *, label: str = "upload", expected: Manifest 
     present = {stored.path: stored for stored in listing(uri)}
     todo = {path: file for path, file in manifest.files.items() if path not in present or present[path].crc32c != file.crc32c}
     sends = [
-        (_send, (str(folder / path), f"{uri}/{path}", file.crc32c, present[path].generation if path in present else 0), file.size)
-        for path, file in todo.items()
+        functools.partial(_send, folder / path, f"{uri}/{path}", file.crc32c, present[path].generation if path in present else 0) for path, file in todo.items()
     ]
     _run(sends, sum(file.size for file in todo.values()), label)
     write_manifest(uri, manifest)
@@ -219,24 +218,14 @@ def download(uri: str, folder: Path, *, label: str = "download", check: Callable
 
     Raises UserError when the folder is incomplete, damaged or another one.
     """
-    manifest = read_manifest(uri)
-    if manifest is None:
-        raise UserError(f"{uri} is not there, or not complete", f"a folder with {MANIFEST}", "elson models ls")
-    check(manifest)
+    manifest = checked_manifest(uri, check)
     if complete_here(folder, manifest):
         return manifest
     partial = folder.with_name(folder.name + ".partial")
     missing = {path: manifest.files[path] for path in damaged(partial, manifest)}
-    need_disk(partial, sum(file.size for file in missing.values()))
-    for path, file in missing.items():
-        target = partial / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as handle:
-            handle.truncate(file.size)
+    reserve(partial, missing)
     receives = [
-        (_receive, (f"{uri}/{path}", str(partial / path), start, min(start + RANGE_BYTES, file.size)), min(RANGE_BYTES, file.size - start))
-        for path, file in missing.items()
-        for start in range(0, file.size, RANGE_BYTES)
+        functools.partial(wire.receive, f"{uri}/{path}", str(partial / path), start, end) for path, file in missing.items() for start, end in ranges(file.size)
     ]
     _run(receives, sum(file.size for file in missing.values()), label)
     # By SHA-256 too: the manifest's digest is made of these, and whoever may write there can keep a CRC32C.
@@ -259,6 +248,29 @@ def download(uri: str, folder: Path, *, label: str = "download", check: Callable
     partial.rename(folder)
     outside.sync_folder(folder.parent)
     return manifest
+
+
+def checked_manifest(uri: str, check: Callable[[Manifest], None]) -> Manifest:
+    """The manifest of a folder that has to be complete. Raises UserError when it is not, or what ``check`` raises for another one."""
+    manifest = read_manifest(uri)
+    if manifest is None:
+        raise UserError(f"{uri} is not there, or not complete", f"a folder with {MANIFEST}", "elson models ls")
+    check(manifest)
+    return manifest
+
+
+def reserve(folder: Path, files: Mapping[str, ManifestFile]) -> None:
+    """Make files of their full size, to be filled range by range. Raises Temporary when the disk has too little room for them."""
+    need_disk(folder, sum(file.size for file in files.values()))
+    for path, file in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / path).open("wb") as handle:
+            handle.truncate(file.size)
+
+
+def ranges(size: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of the parts that a file is downloaded in."""
+    return ((start, min(start + RANGE_BYTES, size)) for start in range(0, size, RANGE_BYTES))
 
 
 def complete_here(folder: Path, manifest: Manifest) -> bool:
@@ -324,12 +336,12 @@ def _stat(uri: str) -> Stored | None:
     return Stored(path, int(blob.size), blob.crc32c or "", int(blob.generation or 0)) if blob else None
 
 
-def _send(path: str, uri: str, crc32c: str, generation: int) -> int:
+def _send(path: Path, uri: str, crc32c: str, generation: int) -> int:
     """Upload one file. Another machine that wrote the same bytes first has done our work; other bytes are replaced under their generation."""
     for attempt in range(_ROUNDS):
         try:
-            if wire.send(Path(path), uri, generation) == crc32c:
-                return Path(path).stat().st_size
+            if wire.send(path, uri, generation) == crc32c:
+                return path.stat().st_size
         except Conflict:
             pass
         # Somebody else's bytes are there, or ours arrived damaged.
@@ -341,17 +353,12 @@ def _send(path: str, uri: str, crc32c: str, generation: int) -> int:
     raise Temporary(f"{uri} is not what was sent, again and again", f"the checksum {crc32c}", "run again: only this file is sent again")
 
 
-def _receive(uri: str, path: str, start: int, end: int) -> int:
-    """Download bytes [start, end) of an object into place."""
-    return wire.receive(uri, path, start, end)
-
-
-def _run(calls: list[tuple[Callable[..., int], tuple[Any, ...], int]], total: int, label: str) -> None:
-    """Make the calls in parallel threads (the work is in the kernel, not under the interpreter's lock); the first error ends it."""
+def _run(calls: list[Callable[[], int]], total: int, label: str) -> None:
+    """Make the calls, which return bytes, in parallel threads (the work is in the kernel, not under the interpreter's lock); the first error ends it."""
     if not calls:
         return
     with log.progress(label, max(1, round(total / 2**20)), "MiB") as meter, ThreadPoolExecutor(min(len(calls), 4 * (os.cpu_count() or 1), 64)) as pool:
-        jobs = [pool.submit(call, *arguments) for call, arguments, _ in calls]
+        jobs = [pool.submit(call) for call in calls]
         try:
             for job in as_completed(jobs):
                 meter.advance(job.result() / 2**20)

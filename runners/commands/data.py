@@ -274,9 +274,7 @@ def _write_csv(file: Path | None, rows: list[dict[str, Any]], header: list[str] 
     if file is None:
         click.echo(text.getvalue(), nl=False)
         return
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(text.getvalue())
-    partial.replace(file)
+    outside.write_durably(file, text.getvalue())
 
 
 @data.command()

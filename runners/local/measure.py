@@ -10,7 +10,6 @@ import functools
 import json
 import secrets
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners import environments, identity, log, outside, stages
-from runners.artifacts import layout, storage
+from runners.artifacts import layout, local_bucket, storage
 from runners.artifacts.record import manifest_of
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
@@ -112,7 +111,7 @@ def ask(spec: Spec, work: Path, url: str, key: str, benchmark: Path, out: Path, 
 def served(job: Run, folder: Path, part: str) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
     """Serve a folder until the block ends: its address, its key, the server. ``part`` names it in the phases."""
     spec, key, output = job.spec, secrets.token_urlsafe(32), job.home / "vllm.log"
-    port = spec.serve.port or free_port()
+    port = spec.serve.port or local_bucket.free_port()
     url, draft, quantized = f"http://127.0.0.1:{port}", serve.fetch_draft(spec, job.work), serve.is_quantized(folder)
     arguments = serve.vllm_arguments(spec.serve, folder, device="cpu", quantized=quantized, port=port, draft=draft)
     program = environments.python("serve")
@@ -161,10 +160,3 @@ def _keep(job: Run, url: str, key: str, server: subprocess.Popen[bytes]) -> None
 
 def _tail(file: Path) -> str:
     return " | ".join(file.read_text(errors="replace").strip().splitlines()[-3:])[-600:]
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

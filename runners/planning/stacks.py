@@ -121,9 +121,7 @@ def remember(name: str, changes: dict[str, Any], folder: Path | None = None) -> 
     if after == before:
         return None
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(yaml.safe_dump(after, sort_keys=False, width=150))
-    part.replace(file)
+    outside.write_durably(file, yaml.safe_dump(after, sort_keys=False, width=150))
     return file
 
 

@@ -125,8 +125,8 @@ def test_download_goes_on_where_it_stopped(buckets: BucketSpec, model: Path, tmp
     partial.mkdir()
     (partial / "weights.safetensors").write_bytes((model / "weights.safetensors").read_bytes())
     fetched: list[str] = []
-    original = storage._receive
-    monkeypatch.setattr(storage, "_receive", lambda uri, *rest: fetched.append(uri) or original(uri, *rest))
+    original = wire.receive
+    monkeypatch.setattr(wire, "receive", lambda uri, *rest: fetched.append(uri) or original(uri, *rest))
     storage.download(registry.folder_of(buckets, entry), tmp_path / "copy")
     assert not [uri for uri in fetched if uri.endswith("weights.safetensors")]
 

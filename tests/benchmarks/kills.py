@@ -147,7 +147,7 @@ def server(home: Path, uri: str, count: int, seed: int, until_s: float) -> dict[
         alone_s = 0.0
         while (sum(kills.values()) < count or not results) and time.monotonic() - begin < until_s:
             shutil.rmtree(home / "serving", ignore_errors=True)
-            key, port = secrets.token_urlsafe(24), local_bucket._free_port()
+            key, port = secrets.token_urlsafe(24), local_bucket.free_port()
             for _ in range(2 if alone_s else 0):
                 process = start(key, port, home / "serving")
                 time.sleep(draw.uniform(0, alone_s * 1.2))

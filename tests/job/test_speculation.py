@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runners import environments
-from runners.local.measure import free_port
+from runners.artifacts.local_bucket import free_port
 from runners.serving import group, serve
 from runners.spec import ServeSpec, SpeculationSpec
 from tests.job.conftest import Ended
