@@ -15,7 +15,7 @@ import random
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -353,7 +353,7 @@ def _send(path: Path, uri: str, crc32c: str, generation: int) -> int:
     raise Temporary(f"{uri} is not what was sent, again and again", f"the checksum {crc32c}", "run again: only this file is sent again")
 
 
-def _run(calls: list[Callable[[], int]], total: int, label: str) -> None:
+def _run(calls: Sequence[Callable[[], int]], total: int, label: str) -> None:
     """Make the calls, which return bytes, in parallel threads (the work is in the kernel, not under the interpreter's lock); the first error ends it."""
     if not calls:
         return

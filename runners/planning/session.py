@@ -33,11 +33,11 @@ class Estimate:
 
     def times(self, amount: float) -> Estimate:
         """So many times these seconds."""
-        return Estimate(*(value * amount for value in self.values), self.source)
+        return Estimate(self.best * amount, self.expected * amount, self.worst * amount, self.source)
 
     def takes(self, amount: float) -> Estimate:
         """The seconds of an amount at this speed."""
-        return Estimate(*(amount / value for value in self.values), self.source)
+        return Estimate(amount / self.best, amount / self.expected, amount / self.worst, self.source)
 
     def phase(self, name: str) -> PlannedPhase:
         """These seconds as a phase of the plan."""
