@@ -53,7 +53,7 @@ class Alerts(pulumi.ComponentResource):
                 name=f"elson/{name}",
                 description=title,
                 filter=selected,
-                metric_descriptor=gcp.logging.MetricMetricDescriptorArgs(metric_kind="DELTA", value_type="INT64", unit="1"),
+                metric_descriptor={"metric_kind": "DELTA", "value_type": "INT64", "unit": "1"},
                 opts=first,
             )
             gcp.monitoring.AlertPolicy(
@@ -61,16 +61,12 @@ class Alerts(pulumi.ComponentResource):
                 display_name=f"elson: {title}",
                 combiner="OR",
                 severity="WARNING" if name == "preempted" else "ERROR",
-                conditions=[
-                    gcp.monitoring.AlertPolicyConditionArgs(
-                        display_name=title, condition_matched_log=gcp.monitoring.AlertPolicyConditionConditionMatchedLogArgs(filter=selected)
-                    )
-                ],
-                alert_strategy=gcp.monitoring.AlertPolicyAlertStrategyArgs(
-                    auto_close="86400s",
-                    notification_rate_limit=gcp.monitoring.AlertPolicyAlertStrategyNotificationRateLimitArgs(period="300s"),
-                ),
-                documentation=gcp.monitoring.AlertPolicyDocumentationArgs(content=what_to_do, mime_type="text/markdown"),
+                conditions=[{"display_name": title, "condition_matched_log": {"filter": selected}}],
+                alert_strategy={
+                    "auto_close": "86400s",
+                    "notification_rate_limit": {"period": "300s"},
+                },
+                documentation={"content": what_to_do, "mime_type": "text/markdown"},
                 notification_channels=self.channels,
                 opts=first,
             )

@@ -39,10 +39,6 @@ class Buckets(pulumi.ComponentResource):
         self.register_outputs({"models": self.models.name, "scratch": self.scratch.name})
 
     def _models(self, name: str, spec: FoundationSpec, after: Services) -> gcp.storage.Bucket:
-        old = gcp.storage.BucketLifecycleRuleArgs(
-            action=gcp.storage.BucketLifecycleRuleActionArgs(type="Delete"),
-            condition=gcp.storage.BucketLifecycleRuleConditionArgs(num_newer_versions=3, days_since_noncurrent_time=90, with_state="ARCHIVED"),
-        )
         return gcp.storage.Bucket(
             "models",
             name=name,
@@ -50,10 +46,10 @@ class Buckets(pulumi.ComponentResource):
             storage_class="STANDARD",
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
-            versioning=gcp.storage.BucketVersioningArgs(enabled=True),
-            soft_delete_policy=gcp.storage.BucketSoftDeletePolicyArgs(retention_duration_seconds=spec.soft_delete_days * _DAY_S),
-            lifecycle_rules=[old],
-            logging=gcp.storage.BucketLoggingArgs(log_bucket=self.scratch.name, log_object_prefix="access-logs/models"),
+            versioning={"enabled": True},
+            soft_delete_policy={"retention_duration_seconds": spec.soft_delete_days * _DAY_S},
+            lifecycle_rules=[_rule("Delete", {"num_newer_versions": 3, "days_since_noncurrent_time": 90, "with_state": "ARCHIVED"})],
+            logging={"log_bucket": self.scratch.name, "log_object_prefix": "access-logs/models"},
             labels={"elson-content": "models"},
             force_destroy=False,
             deletion_policy="PREVENT",
@@ -61,18 +57,6 @@ class Buckets(pulumi.ComponentResource):
         )
 
     def _scratch(self, name: str, spec: FoundationSpec, after: Services) -> gcp.storage.Bucket:
-        expired = gcp.storage.BucketLifecycleRuleArgs(
-            action=gcp.storage.BucketLifecycleRuleActionArgs(type="Delete"),
-            condition=gcp.storage.BucketLifecycleRuleConditionArgs(age=spec.checkpoint_days, matches_prefixes=list(_EXPIRING)),
-        )
-        old_logs = gcp.storage.BucketLifecycleRuleArgs(
-            action=gcp.storage.BucketLifecycleRuleActionArgs(type="Delete"),
-            condition=gcp.storage.BucketLifecycleRuleConditionArgs(age=spec.checkpoint_days, matches_prefixes=["jobs/"], matches_suffixes=[".log"]),
-        )
-        abandoned = gcp.storage.BucketLifecycleRuleArgs(
-            action=gcp.storage.BucketLifecycleRuleActionArgs(type="AbortIncompleteMultipartUpload"),
-            condition=gcp.storage.BucketLifecycleRuleConditionArgs(age=1),
-        )
         bucket = gcp.storage.Bucket(
             "scratch",
             name=name,
@@ -80,8 +64,12 @@ class Buckets(pulumi.ComponentResource):
             storage_class="STANDARD",
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
-            soft_delete_policy=gcp.storage.BucketSoftDeletePolicyArgs(retention_duration_seconds=0),
-            lifecycle_rules=[expired, old_logs, abandoned],
+            soft_delete_policy={"retention_duration_seconds": 0},
+            lifecycle_rules=[
+                _rule("Delete", {"age": spec.checkpoint_days, "matches_prefixes": list(_EXPIRING)}),
+                _rule("Delete", {"age": spec.checkpoint_days, "matches_prefixes": ["jobs/"], "matches_suffixes": [".log"]}),
+                _rule("AbortIncompleteMultipartUpload", {"age": 1}),
+            ],
             labels={"elson-content": "scratch"},
             force_destroy=True,
             opts=after.first(self),
@@ -117,3 +105,7 @@ class Buckets(pulumi.ComponentResource):
                 content_type="application/json",
                 opts=mine,
             )
+
+
+def _rule(action: str, condition: gcp.storage.BucketLifecycleRuleConditionArgsDict) -> gcp.storage.BucketLifecycleRuleArgsDict:
+    return {"action": {"type": action}, "condition": condition}

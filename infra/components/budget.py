@@ -34,18 +34,19 @@ class Budget(pulumi.ComponentResource):
             "budget",
             billing_account=account,
             display_name="elson",
-            budget_filter=gcp.billing.BudgetBudgetFilterArgs(
-                projects=[pulumi.Output.format("projects/{0}", number)], calendar_period="MONTH", credit_types_treatment="EXCLUDE_ALL_CREDITS"
-            ),
-            amount=gcp.billing.BudgetAmountArgs(
-                specified_amount=gcp.billing.BudgetAmountSpecifiedAmountArgs(units=str(int(amount)), nanos=round(amount % 1 * 1e9))
-            ),
-            threshold_rules=[
-                gcp.billing.BudgetThresholdRuleArgs(threshold_percent=fraction, spend_basis="CURRENT_SPEND") for fraction in spec.budget_alert_fractions
-            ],
-            all_updates_rule=gcp.billing.BudgetAllUpdatesRuleArgs(
-                pubsub_topic=topic, schema_version="1.0", monitoring_notification_channels=channels, disable_default_iam_recipients=False
-            ),
+            budget_filter={
+                "projects": [pulumi.Output.format("projects/{0}", number)],
+                "calendar_period": "MONTH",
+                "credit_types_treatment": "EXCLUDE_ALL_CREDITS",
+            },
+            amount={"specified_amount": {"units": str(int(amount)), "nanos": round(amount % 1 * 1e9)}},
+            threshold_rules=[{"threshold_percent": fraction, "spend_basis": "CURRENT_SPEND"} for fraction in spec.budget_alert_fractions],
+            all_updates_rule={
+                "pubsub_topic": topic,
+                "schema_version": "1.0",
+                "monitoring_notification_channels": channels,
+                "disable_default_iam_recipients": False,
+            },
             opts=after.first(self, provider=billing),
         )
         self.register_outputs({})

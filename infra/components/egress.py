@@ -27,8 +27,8 @@ class Egress(pulumi.ComponentResource):
             region=plan.region,
             nat_ip_allocate_option="AUTO_ONLY",
             source_subnetwork_ip_ranges_to_nat="LIST_OF_SUBNETWORKS",
-            subnetworks=[gcp.compute.RouterNatSubnetworkArgs(name=foundation.subnet(plan.subnet, plan.region), source_ip_ranges_to_nats=["ALL_IP_RANGES"])],
-            log_config=gcp.compute.RouterNatLogConfigArgs(enable=True, filter="ERRORS_ONLY"),
+            subnetworks=[{"name": foundation.subnet(plan.subnet, plan.region), "source_ip_ranges_to_nats": ["ALL_IP_RANGES"]}],
+            log_config={"enable": True, "filter": "ERRORS_ONLY"},
             opts=mine,
         )
         self.register_outputs({})

@@ -26,8 +26,8 @@ class Exposure(pulumi.ComponentResource):
             direction="INGRESS",
             source_ranges=list(access.ranges),
             target_service_accounts=[foundation.account("serve")],
-            allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=[str(access.port)])],
-            log_config=gcp.compute.FirewallLogConfigArgs(metadata="INCLUDE_ALL_METADATA"),
+            allows=[{"protocol": "tcp", "ports": [str(access.port)]}],
+            log_config={"metadata": "INCLUDE_ALL_METADATA"},
             opts=mine,
         )
         self.address = reserved.address

@@ -42,23 +42,21 @@ class Function(pulumi.ComponentResource):
             name=f"elson-{name}",
             location=spec.region,
             description=what,
-            build_config=gcp.cloudfunctionsv2.FunctionBuildConfigArgs(
-                runtime="python312",
-                entry_point=entry,
-                service_account=identities.builder.name,
-                source=gcp.cloudfunctionsv2.FunctionBuildConfigSourceArgs(
-                    storage_source=gcp.cloudfunctionsv2.FunctionBuildConfigSourceStorageSourceArgs(bucket=buckets.scratch.name, object=source.name)
-                ),
-            ),
-            service_config=gcp.cloudfunctionsv2.FunctionServiceConfigArgs(
-                service_account_email=account.email,
-                available_memory="256M",
-                timeout_seconds=120,
-                min_instance_count=0,
-                max_instance_count=1,
-                ingress_settings="ALLOW_INTERNAL_ONLY",
-                environment_variables={"ELSON_PROJECT": project, **environment},
-            ),
+            build_config={
+                "runtime": "python312",
+                "entry_point": entry,
+                "service_account": identities.builder.name,
+                "source": {"storage_source": {"bucket": buckets.scratch.name, "object": source.name}},
+            },
+            service_config={
+                "service_account_email": account.email,
+                "available_memory": "256M",
+                "timeout_seconds": 120,
+                "min_instance_count": 0,
+                "max_instance_count": 1,
+                "ingress_settings": "ALLOW_INTERNAL_ONLY",
+                "environment_variables": {"ELSON_PROJECT": project, **environment},
+            },
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[identities.granted])),
         )
         gcp.cloudrunv2.ServiceIamMember(

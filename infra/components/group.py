@@ -11,7 +11,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.foundation_reference import FoundationReference
-from infra.plan import GroupPlan
+from infra.plan import GroupPlan, Scheduling
 from runners.planning.machines import Machine
 from runners.vm import payload
 
@@ -39,8 +39,6 @@ class Group(pulumi.ComponentResource):
             lambda values: payload.metadata() | plan.metadata(values[0], values[1])
         )
         subnet, account = foundation.subnet(plan.subnet, plan.region), foundation.account(plan.role)
-        external = [gcp.compute.RegionInstanceTemplateNetworkInterfaceAccessConfigArgs(nat_ip=address, network_tier="PREMIUM")] if address else []
-        scheduling = plan.scheduling
         return gcp.compute.RegionInstanceTemplate(
             f"template{self._suffix}",
             # The new template is made before the old one goes, so whatever replaces it must be in its name.
@@ -51,52 +49,38 @@ class Group(pulumi.ComponentResource):
             labels=dict(plan.labels),
             metadata=metadata,
             disks=[
-                gcp.compute.RegionInstanceTemplateDiskArgs(
-                    source_image=plan.image, boot=True, auto_delete=True, disk_type=plan.machine.disk_type, disk_size_gb=plan.disk_gb, labels=dict(plan.labels)
-                )
+                {
+                    "source_image": plan.image,
+                    "boot": True,
+                    "auto_delete": True,
+                    "disk_type": plan.machine.disk_type,
+                    "disk_size_gb": plan.disk_gb,
+                    "labels": dict(plan.labels),
+                }
             ],
             guest_accelerators=_accelerators(plan.machine),
             # Flex-start capacity is never a reservation's, and the API wants to hear so.
-            reservation_affinity=gcp.compute.RegionInstanceTemplateReservationAffinityArgs(type="NO_RESERVATION")
-            if scheduling.provisioning_model == "FLEX_START"
-            else None,
+            reservation_affinity={"type": "NO_RESERVATION"} if plan.scheduling.provisioning_model == "FLEX_START" else None,
             network_interfaces=[
-                gcp.compute.RegionInstanceTemplateNetworkInterfaceArgs(
-                    subnetwork=subnet,
-                    nic_type="GVNIC",  # what accelerator machines need for their full bandwidth
-                    access_configs=external,
-                )
+                {
+                    "subnetwork": subnet,
+                    "nic_type": "GVNIC",  # what accelerator machines need for their full bandwidth
+                    "access_configs": [{"nat_ip": address, "network_tier": "PREMIUM"}] if address else [],
+                }
             ],
-            scheduling=gcp.compute.RegionInstanceTemplateSchedulingArgs(
-                provisioning_model=scheduling.provisioning_model,
-                preemptible=scheduling.preemptible,
-                automatic_restart=scheduling.automatic_restart,
-                on_host_maintenance=scheduling.on_host_maintenance,
-                instance_termination_action=scheduling.termination_action,
-                max_run_duration=gcp.compute.RegionInstanceTemplateSchedulingMaxRunDurationArgs(seconds=scheduling.max_run_s),
-                preemption_notice_duration=gcp.compute.RegionInstanceTemplateSchedulingPreemptionNoticeDurationArgs(seconds=scheduling.notice_s)
-                if scheduling.notice_s
-                else None,
-            ),
-            service_account=gcp.compute.RegionInstanceTemplateServiceAccountArgs(
-                email=account,
-                scopes=["https://www.googleapis.com/auth/cloud-platform"],  # what it may do is decided by its roles alone
-            ),
+            scheduling=_scheduling(plan.scheduling),
+            service_account={
+                "email": account,
+                "scopes": ["https://www.googleapis.com/auth/cloud-platform"],  # what it may do is decided by its roles alone
+            },
             # Secure boot stays off: a driver module that is not signed for it would not load, and the VM would cost money without its GPU.
-            shielded_instance_config=gcp.compute.RegionInstanceTemplateShieldedInstanceConfigArgs(
-                enable_vtpm=True, enable_integrity_monitoring=True, enable_secure_boot=False
-            ),
+            shielded_instance_config={"enable_vtpm": True, "enable_integrity_monitoring": True, "enable_secure_boot": False},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[spec]),
         )
 
     def _group(self, plan: GroupPlan, template: gcp.compute.RegionInstanceTemplate) -> gcp.compute.RegionInstanceGroupManager:
         repair = plan.repair
         check = self._health_check(plan)
-        healing = (
-            gcp.compute.RegionInstanceGroupManagerAutoHealingPoliciesArgs(health_check=check.self_link, initial_delay_sec=repair.initial_delay_s or 0)
-            if check
-            else None
-        )
         return gcp.compute.RegionInstanceGroupManager(
             f"group{self._suffix}",
             name=plan.name,
@@ -105,23 +89,23 @@ class Group(pulumi.ComponentResource):
             target_size=plan.size,
             distribution_policy_zones=list(plan.zones),
             distribution_policy_target_shape=repair.target_shape,
-            target_size_policies=[gcp.compute.RegionInstanceGroupManagerTargetSizePolicyArgs(mode=repair.size_mode)],
-            versions=[gcp.compute.RegionInstanceGroupManagerVersionArgs(instance_template=template.self_link)],
-            auto_healing_policies=healing,
-            instance_lifecycle_policy=gcp.compute.RegionInstanceGroupManagerInstanceLifecyclePolicyArgs(
-                default_action_on_failure=repair.on_failure,
-                force_update_on_repair="YES",
-                on_repair=gcp.compute.RegionInstanceGroupManagerInstanceLifecyclePolicyOnRepairArgs(allow_changing_zone=repair.change_zone),
-            ),
+            target_size_policies=[{"mode": repair.size_mode}],
+            versions=[{"instance_template": template.self_link}],
+            auto_healing_policies={"health_check": check.self_link, "initial_delay_sec": repair.initial_delay_s or 0} if check else None,
+            instance_lifecycle_policy={
+                "default_action_on_failure": repair.on_failure,
+                "force_update_on_repair": "YES",
+                "on_repair": {"allow_changing_zone": repair.change_zone},
+            },
             # Surge and unavailability are counted per zone: a second VM is never started beside the first.
-            update_policy=gcp.compute.RegionInstanceGroupManagerUpdatePolicyArgs(
-                type=repair.update_type,
-                minimal_action="REPLACE",
-                replacement_method="RECREATE",
-                instance_redistribution_type="NONE",
-                max_surge_fixed=0,
-                max_unavailable_fixed=max(1, len(plan.zones)),
-            ),
+            update_policy={
+                "type": repair.update_type,
+                "minimal_action": "REPLACE",
+                "replacement_method": "RECREATE",
+                "instance_redistribution_type": "NONE",
+                "max_surge_fixed": 0,
+                "max_unavailable_fixed": max(1, len(plan.zones)),
+            },
             # A stockout is waited for by the group, not by this command.
             wait_for_instances=False,
             # With several places the watchdog says which of them has size 1: `pulumi up --refresh` must not ask for a second VM.
@@ -140,14 +124,26 @@ class Group(pulumi.ComponentResource):
             timeout_sec=10,
             healthy_threshold=1,
             unhealthy_threshold=6,
-            http_health_check=gcp.compute.HealthCheckHttpHealthCheckArgs(port=repair.health_port, request_path="/health"),
-            log_config=gcp.compute.HealthCheckLogConfigArgs(enable=True),
+            http_health_check={"port": repair.health_port, "request_path": "/health"},
+            log_config={"enable": True},
             opts=pulumi.ResourceOptions(parent=self),  # the group uses the old one until it is replaced itself, so that one goes last
         )
 
 
-def _accelerators(machine: Machine) -> list[gcp.compute.RegionInstanceTemplateGuestAcceleratorArgs]:
+def _accelerators(machine: Machine) -> list[gcp.compute.RegionInstanceTemplateGuestAcceleratorArgsDict]:
     """Cards of a general machine type; accelerator-optimized types bring theirs."""
     if not machine.attached:
         return []
-    return [gcp.compute.RegionInstanceTemplateGuestAcceleratorArgs(type=machine.accelerator.type, count=machine.count)]
+    return [{"type": machine.accelerator.type, "count": machine.count}]
+
+
+def _scheduling(plan: Scheduling) -> gcp.compute.RegionInstanceTemplateSchedulingArgsDict:
+    found: gcp.compute.RegionInstanceTemplateSchedulingArgsDict = {
+        "provisioning_model": plan.provisioning_model,
+        "preemptible": plan.preemptible,
+        "automatic_restart": plan.automatic_restart,
+        "on_host_maintenance": plan.on_host_maintenance,
+        "instance_termination_action": plan.termination_action,
+        "max_run_duration": {"seconds": plan.max_run_s},
+    }
+    return {**found, "preemption_notice_duration": {"seconds": plan.notice_s}} if plan.notice_s else found

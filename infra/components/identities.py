@@ -116,7 +116,7 @@ class Identities(pulumi.ComponentResource):
             ("build-reads-functions", "roles/storage.objectViewer", "projects/_/buckets/gcf-v2-"),
             ("build-writes-functions", "roles/artifactregistry.writer", f"projects/{self._project}/locations/{region}/repositories/gcf-artifacts"),
         ):
-            only = gcp.projects.IAMMemberConditionArgs(title="only Cloud Functions", expression=f'resource.name.startsWith("{place}")')
+            only: gcp.projects.IAMMemberConditionArgsDict = {"title": "only Cloud Functions", "expression": f'resource.name.startsWith("{place}")'}
             granted = gcp.projects.IAMMember(name, project=self._project, role=role, member=_member(self.builder), condition=only, opts=self._mine)
             self._grants.append(granted)
         self._on_bucket("build-uses-scratch", self.builder, buckets.scratch, "roles/storage.objectUser", prefixes=("builds/", "functions/"))
@@ -140,13 +140,14 @@ class Identities(pulumi.ComponentResource):
         prefixes: tuple[str, ...] = (),
         but: tuple[str, ...] = (),
     ) -> None:
-        condition, tested = None, prefixes or but
+        condition: gcp.storage.BucketIAMMemberConditionArgsDict | None = None
+        tested = prefixes or but
         if tested:
             sign, join, word = ("", " || ", "only") if prefixes else ("!", " && ", "all but")
             tests = bucket.name.apply(
                 lambda there: join.join(f'{sign}resource.name.startsWith("projects/_/buckets/{there}/objects/{prefix}")' for prefix in tested)
             )
-            condition = gcp.storage.BucketIAMMemberConditionArgs(title=f"{word} {', '.join(tested)}"[:100], expression=tests)
+            condition = {"title": f"{word} {', '.join(tested)}"[:100], "expression": tests}
         self._grants.append(gcp.storage.BucketIAMMember(name, bucket=bucket.name, role=role, member=_member(account), condition=condition, opts=self._mine))
 
 

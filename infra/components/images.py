@@ -16,19 +16,17 @@ class Images(pulumi.ComponentResource):
 
     def __init__(self, spec: FoundationSpec, after: Services) -> None:
         super().__init__("elson:infra:Images", "images")
-        newest = gcp.artifactregistry.RepositoryCleanupPolicyMostRecentVersionsArgs(keep_count=spec.keep_images)
-        stale = gcp.artifactregistry.RepositoryCleanupPolicyConditionArgs(tag_state="ANY", older_than="1209600s")
         self.repository = gcp.artifactregistry.Repository(
             "images",
             repository_id="elson",
             location=spec.region,
             format="DOCKER",
             description="containers of elson's stages, named by digest in the stack files",
-            docker_config=gcp.artifactregistry.RepositoryDockerConfigArgs(immutable_tags=True),
+            docker_config={"immutable_tags": True},
             cleanup_policy_dry_run=False,
             cleanup_policies=[
-                gcp.artifactregistry.RepositoryCleanupPolicyArgs(id="keep-newest", action="KEEP", most_recent_versions=newest),
-                gcp.artifactregistry.RepositoryCleanupPolicyArgs(id="delete-stale", action="DELETE", condition=stale),
+                {"id": "keep-newest", "action": "KEEP", "most_recent_versions": {"keep_count": spec.keep_images}},
+                {"id": "delete-stale", "action": "DELETE", "condition": {"tag_state": "ANY", "older_than": "1209600s"}},
             ],
             opts=after.first(self),
         )

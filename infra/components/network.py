@@ -50,7 +50,7 @@ class Network(pulumi.ComponentResource):
                 region=region,
                 ip_cidr_range=cidr,
                 private_ip_google_access=True,
-                log_config=gcp.compute.SubnetworkLogConfigArgs(aggregation_interval="INTERVAL_10_MIN", flow_sampling=0.1, metadata="EXCLUDE_ALL_METADATA"),
+                log_config={"aggregation_interval": "INTERVAL_10_MIN", "flow_sampling": 0.1, "metadata": "EXCLUDE_ALL_METADATA"},
                 opts=mine,
             )
             for name, region, cidr in subnets(spec)
@@ -68,11 +68,14 @@ class Network(pulumi.ComponentResource):
                 direction="INGRESS",
                 source_ranges=ranges,
                 target_service_accounts=[server.email],
-                allows=[gcp.compute.FirewallAllowArgs(protocol="tcp", ports=open_ports)],
-                log_config=gcp.compute.FirewallLogConfigArgs(metadata="EXCLUDE_ALL_METADATA"),
+                allows=[{"protocol": "tcp", "ports": open_ports}],
+                log_config={"metadata": "EXCLUDE_ALL_METADATA"},
                 opts=mine,
             )
-        only = gcp.projects.IAMMemberConditionArgs(title="only the gateway", expression=" || ".join(f"destination.port == {port}" for port in ports))
+        only: gcp.projects.IAMMemberConditionArgsDict = {
+            "title": "only the gateway",
+            "expression": " || ".join(f"destination.port == {port}" for port in ports),
+        }
         for member in spec.operators:
             gcp.projects.IAMMember(
                 f"operator-{member}",

@@ -5,8 +5,6 @@ Left out on purpose: a domain, a load balancer, a network of our own. Who may ca
 
 from __future__ import annotations
 
-from typing import Any
-
 import pulumi
 import pulumi_gcp as gcp
 
@@ -36,19 +34,21 @@ class RunService(pulumi.ComponentResource):
             invoker_iam_disabled=plan.is_open,
             deletion_protection=False,
             labels=dict(plan.labels),
-            template=gcp.cloudrunv2.ServiceTemplateArgs(
-                service_account=account,
-                execution_environment="EXECUTION_ENVIRONMENT_GEN2",
+            template={
+                "service_account": account,
+                "execution_environment": "EXECUTION_ENVIRONMENT_GEN2",
                 # The first request waits for the whole start.
-                timeout=f"{REQUEST_AT_MOST_S}s",
-                max_instance_request_concurrency=plan.requests_at_once,
-                scaling=gcp.cloudrunv2.ServiceTemplateScalingArgs(min_instance_count=least, max_instance_count=most),
-                gpu_zonal_redundancy_disabled=True,
-                node_selector=gcp.cloudrunv2.ServiceTemplateNodeSelectorArgs(accelerator=plan.accelerator),
-                volumes=[self._keys(foundation)],
-                containers=[self._gateway(plan), self._server(plan)],
-                labels=dict(plan.labels),
-            ),
+                "timeout": f"{REQUEST_AT_MOST_S}s",
+                "max_instance_request_concurrency": plan.requests_at_once,
+                "scaling": {"min_instance_count": least, "max_instance_count": most},
+                "gpu_zonal_redundancy_disabled": True,
+                "node_selector": {"accelerator": plan.accelerator},
+                "volumes": [
+                    {"name": "keys", "secret": {"secret": foundation["apiKeySecret"], "items": [{"path": "keys", "version": "latest", "mode": 0o444}]}}
+                ],
+                "containers": [_gateway(plan), {**_container(plan.server), "args": list(plan.server.arguments)}],
+                "labels": dict(plan.labels),
+            },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[spec]),
         )
         # A list may not be empty, and the operators' may be: the server itself does no harm in it.
@@ -59,36 +59,26 @@ class RunService(pulumi.ComponentResource):
         self.uri = service.uri
         self.register_outputs({"uri": self.uri, "spec_uri": self.spec_uri})
 
-    def _gateway(self, plan: ServicePlan) -> gcp.cloudrunv2.ServiceTemplateContainerArgs:
-        ready = gcp.cloudrunv2.ServiceTemplateContainerStartupProbeHttpGetArgs(path="/health", port=plan.port)
-        return gcp.cloudrunv2.ServiceTemplateContainerArgs(
-            name=plan.gateway.name,
-            image=plan.gateway.image,
-            commands=list(plan.gateway.arguments),
-            ports=gcp.cloudrunv2.ServiceTemplateContainerPortsArgs(container_port=plan.port, name="http1"),
-            startup_probe=gcp.cloudrunv2.ServiceTemplateContainerStartupProbeArgs(
-                http_get=ready,
-                period_seconds=plan.probe["period_seconds"],
-                timeout_seconds=plan.probe["timeout_seconds"],
-                failure_threshold=plan.probe["failure_threshold"],
-            ),
-            **self._common(plan.gateway),
-        )
 
-    def _server(self, plan: ServicePlan) -> gcp.cloudrunv2.ServiceTemplateContainerArgs:
-        return gcp.cloudrunv2.ServiceTemplateContainerArgs(
-            name=plan.server.name, image=plan.server.image, args=list(plan.server.arguments), **self._common(plan.server)
-        )
+def _gateway(plan: ServicePlan) -> gcp.cloudrunv2.ServiceTemplateContainerArgsDict:
+    return {
+        **_container(plan.gateway),
+        "commands": list(plan.gateway.arguments),
+        "ports": {"container_port": plan.port, "name": "http1"},
+        "startup_probe": {
+            "http_get": {"path": "/health", "port": plan.port},
+            "period_seconds": plan.probe["period_seconds"],
+            "timeout_seconds": plan.probe["timeout_seconds"],
+            "failure_threshold": plan.probe["failure_threshold"],
+        },
+    }
 
-    def _common(self, container: ContainerPlan) -> dict[str, Any]:
-        return {
-            "envs": [gcp.cloudrunv2.ServiceTemplateContainerEnvArgs(name=name, value=value) for name, value in container.environment],
-            "resources": gcp.cloudrunv2.ServiceTemplateContainerResourcesArgs(limits=dict(container.limits), cpu_idle=False, startup_cpu_boost=True),
-            "volume_mounts": [gcp.cloudrunv2.ServiceTemplateContainerVolumeMountArgs(name="keys", mount_path=KEYS_FOLDER)],
-        }
 
-    def _keys(self, foundation: FoundationReference) -> gcp.cloudrunv2.ServiceTemplateVolumeArgs:
-        newest = gcp.cloudrunv2.ServiceTemplateVolumeSecretItemArgs(path="keys", version="latest", mode=0o444)
-        return gcp.cloudrunv2.ServiceTemplateVolumeArgs(
-            name="keys", secret=gcp.cloudrunv2.ServiceTemplateVolumeSecretArgs(secret=foundation["apiKeySecret"], items=[newest])
-        )
+def _container(container: ContainerPlan) -> gcp.cloudrunv2.ServiceTemplateContainerArgsDict:
+    return {
+        "name": container.name,
+        "image": container.image,
+        "envs": [{"name": name, "value": value} for name, value in container.environment],
+        "resources": {"limits": dict(container.limits), "cpu_idle": False, "startup_cpu_boost": True},
+        "volume_mounts": [{"name": "keys", "mount_path": KEYS_FOLDER}],
+    }

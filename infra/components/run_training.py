@@ -45,27 +45,27 @@ class RunTraining(pulumi.ComponentResource):
             deletion_protection=False,
             labels=dict(plan.labels),
             start_execution_token=job.start_token,
-            template=gcp.cloudrunv2.JobTemplateArgs(
-                task_count=1,
-                parallelism=1,
-                labels=dict(plan.labels),
-                template=gcp.cloudrunv2.JobTemplateTemplateArgs(
-                    service_account=account,
-                    execution_environment="EXECUTION_ENVIRONMENT_GEN2",
-                    timeout=f"{job.timeout_s}s",
-                    max_retries=job.retries,
-                    gpu_zonal_redundancy_disabled=True,
-                    node_selector=gcp.cloudrunv2.JobTemplateTemplateNodeSelectorArgs(accelerator=plan.accelerator),
-                    containers=[
-                        gcp.cloudrunv2.JobTemplateTemplateContainerArgs(
-                            name=container.name,
-                            image=container.image,
-                            args=list(container.arguments),
-                            envs=[gcp.cloudrunv2.JobTemplateTemplateContainerEnvArgs(name=name, value=value) for name, value in container.environment],
-                            resources=gcp.cloudrunv2.JobTemplateTemplateContainerResourcesArgs(limits=dict(container.limits)),
-                        )
+            template={
+                "task_count": 1,
+                "parallelism": 1,
+                "labels": dict(plan.labels),
+                "template": {
+                    "service_account": account,
+                    "execution_environment": "EXECUTION_ENVIRONMENT_GEN2",
+                    "timeout": f"{job.timeout_s}s",
+                    "max_retries": job.retries,
+                    "gpu_zonal_redundancy_disabled": True,
+                    "node_selector": {"accelerator": plan.accelerator},
+                    "containers": [
+                        {
+                            "name": container.name,
+                            "image": container.image,
+                            "args": list(container.arguments),
+                            "envs": [{"name": name, "value": value} for name, value in container.environment],
+                            "resources": {"limits": dict(container.limits)},
+                        }
                     ],
-                ),
-            ),
+                },
+            },
             opts=pulumi.ResourceOptions(parent=self, depends_on=after, delete_before_replace=True),
         )

@@ -21,7 +21,7 @@ class Secrets(pulumi.ComponentResource):
         self.secret = gcp.secretmanager.Secret(
             "api-key",
             secret_id="elson-api-key",  # noqa: S106 - a name, not a secret
-            replication=gcp.secretmanager.SecretReplicationArgs(auto=gcp.secretmanager.SecretReplicationAutoArgs()),
+            replication={"auto": {}},
             version_destroy_ttl="604800s",  # a revoked key can be brought back for a week
             labels={"elson-content": "api-key"},
             opts=after.first(self),

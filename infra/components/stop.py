@@ -29,12 +29,12 @@ class Stop(pulumi.ComponentResource):
             topic=topic.id,
             ack_deadline_seconds=180,
             # Left out, a subscription without messages is deleted after a month.
-            expiration_policy=gcp.pubsub.SubscriptionExpirationPolicyArgs(ttl=""),
-            retry_policy=gcp.pubsub.SubscriptionRetryPolicyArgs(minimum_backoff="10s", maximum_backoff="600s"),
-            push_config=gcp.pubsub.SubscriptionPushConfigArgs(
-                push_endpoint=function.url,
-                oidc_token=gcp.pubsub.SubscriptionPushConfigOidcTokenArgs(service_account_email=identities.stopper.email, audience=function.url),
-            ),
+            expiration_policy={"ttl": ""},
+            retry_policy={"minimum_backoff": "10s", "maximum_backoff": "600s"},
+            push_config={
+                "push_endpoint": function.url,
+                "oidc_token": {"service_account_email": identities.stopper.email, "audience": function.url},
+            },
             opts=mine,
         )
         self.topic = topic.id

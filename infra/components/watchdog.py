@@ -29,11 +29,11 @@ class Watchdog(pulumi.ComponentResource):
             schedule=f"*/{EVERY_MINUTES} * * * *",
             time_zone="Etc/UTC",
             attempt_deadline="180s",
-            http_target=gcp.cloudscheduler.JobHttpTargetArgs(
-                uri=function.url,
-                http_method="POST",
-                oidc_token=gcp.cloudscheduler.JobHttpTargetOidcTokenArgs(service_account_email=identities.stopper.email, audience=function.url),
-            ),
+            http_target={
+                "uri": function.url,
+                "http_method": "POST",
+                "oidc_token": {"service_account_email": identities.stopper.email, "audience": function.url},
+            },
             opts=after.first(self),
         )
         self.register_outputs({})
