@@ -18,7 +18,6 @@ from runners.planning.machines import MACHINES, PRICES_FILE, Machine, Provisioni
 
 #: Compute Engine in the catalogue.
 SERVICE = "services/6F81-5844-456A"
-_HOURS_PER_MONTH = 730
 #: provisioning model -> usage type of the catalogue, and the word its descriptions carry.
 _USAGE: dict[Provisioning, tuple[str, ...]] = {"SPOT": ("Preemptible",), "STANDARD": ("OnDemand",), "FLEX_START": ("OnDemand", "Commit1Mo")}
 _FAMILY = {"a3": "A3", "a2": "A2", "g2": "G2", "g4": "G4", "n1": "N1 Predefined"}

@@ -25,6 +25,7 @@ from typing import Any
 
 from runners import log
 from runners.artifacts import layout, storage
+from runners.artifacts.record import now
 from runners.errors import UserError
 from runners.processes import bound
 from runners.spec import Spec
@@ -68,7 +69,7 @@ class Task:
     @property
     def boot(self) -> Boot:
         """This try, in the words of a VM's state: each has its own file system."""
-        return Boot(f"{self.execution}/{self.attempt}", self.execution, self.region, _now().isoformat(timespec="milliseconds"))
+        return Boot(f"{self.execution}/{self.attempt}", self.execution, self.region, now())
 
 
 def run_task(spec: Spec, spec_uri: str, folder: Path, task: Task) -> int:
@@ -87,7 +88,7 @@ def run_task(spec: Spec, spec_uri: str, folder: Path, task: Task) -> int:
     if decision.action == "stop":
         return 0 if decision.job.status == "done" else 1
     for stage in task.stages:
-        state.settle(lambda job, stage=stage: Decision("work", replace(job, status="running", stage=stage, updated_at=_iso())))
+        state.settle(lambda job, stage=stage: Decision("work", replace(job, status="running", stage=stage, updated_at=now())))
         code = _run_stage(stage, spec_uri, folder, state, running) if not stopped.is_set() else 143
         decision = state.settle(lambda job, stage=stage, code=code: _ended(job, task, stage, code, "terminated" if stopped.is_set() else "", state.limits))
         if decision.action == "leave":
@@ -134,7 +135,7 @@ class JobState:
     def progress(self, found: dict[str, Any]) -> None:
         """Show how far a stage is; a bucket that does not answer now is asked again later."""
         try:
-            self.settle(lambda job: Decision("work", job if job.status in decide.OVER else replace(job, progress=found, updated_at=_iso())))
+            self.settle(lambda job: Decision("work", job if job.status in decide.OVER else replace(job, progress=found, updated_at=now())))
         except (OSError, UserError) as error:
             log.warning("progress not written", problem=str(error)[:200])
 
@@ -195,7 +196,3 @@ def _start_following(task: Task, state: JobState) -> int:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _iso() -> str:
-    return _now().isoformat(timespec="milliseconds")

@@ -52,6 +52,9 @@ COMMANDS = {
 _OF_STAGES = {"torch", "transformers", "peft", "accelerate", "gguf", "awq", "llmcompressor", "vllm", "tokenizers", "safetensors"}
 #: Commands that read files of a project (locks, images, stacks) beside the package.
 IN_A_PROJECT = {"run", "sweep", "init", "up", "down", "plan", "doctor", "images", "train", "merge", "quantize", "job"}
+#: Options of many commands.
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 
 
 class _Interrupted(BaseException):

@@ -9,12 +9,10 @@ from typing import Any
 import click
 
 from runners import log
-from runners.commands.cli import cli, print_json
+from runners.commands.cli import AS_JSON, DRY_RUN, cli, print_json
 from runners.errors import UserError
 
 _YES = click.option("--yes", is_flag=True, help="Ask nothing.")
-_DRY = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Data for machines on stdout.")
 
 
 @click.command()
@@ -33,8 +31,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Data for machines 
 )
 @click.option("--backend", help="Where Pulumi keeps its state: gs://…, file://…, or a URL. Default: where you are logged in, else gs://PROJECT-elson-state.")
 @_YES
-@_DRY
-@_JSON
+@DRY_RUN
+@AS_JSON
 def init(as_json: bool, dry_run: bool, yes: bool, project: str | None, no_budget: bool, **given: Any) -> None:
     """Make a Google Cloud project ready: login, billing, APIs, Pulumi's state, the stacks, your values. Run it again to change an answer.
 
@@ -81,8 +79,8 @@ def init(as_json: bool, dry_run: bool, yes: bool, project: str | None, no_budget
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Show the log until the job is done or the server is ready.")
 @click.option("--bake/--no-bake", default=True, show_default=True, help="Make a boot image where one boot saves more than it costs.")
 @_YES
-@_DRY
-@_JSON
+@DRY_RUN
+@AS_JSON
 def up(stack: str, follow: bool, bake: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Bring a stack up: check, plan, price, ask, build what is missing, `pulumi up`, and follow the job.
 
@@ -110,8 +108,8 @@ def up(stack: str, follow: bool, bake: bool, yes: bool, dry_run: bool, as_json: 
 @click.argument("stack", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every stack; of the foundation what is protected stays: the models.")
 @_YES
-@_DRY
-@_JSON
+@DRY_RUN
+@AS_JSON
 def down(stack: str | None, everything: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Destroy a stack, or all: nothing by the hour is left. The models stay.
 

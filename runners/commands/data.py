@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from runners import log, outside
-from runners.commands.cli import CommandGroup, print_json
+from runners.commands.cli import AS_JSON, CommandGroup, print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
 from runners.spec import Spec, load, parse
@@ -91,7 +91,7 @@ def _given(root: Path, paths: tuple[str, ...], any_category: bool, **options: An
 )
 @click.option("--workers", type=int, default=2, show_default=True, help="Tasks at a time on this machine.")
 @click.option("--slurm", metavar="PARTITION", help="Submit the tasks to Slurm; the same command without it finishes the dataset.")
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 @place_options
 def build(
     out: Path,
@@ -283,7 +283,7 @@ def _write_csv(file: Path | None, rows: list[dict[str, Any]], header: list[str] 
 @click.option("--root", type=click.Path(path_type=Path), default=Path(), help="What relative paths are relative to. Default: here.")
 @click.option("--sources", help="Another sources file.")
 @click.option("--benchmark", help="Another benchmark file or folder.")
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: str | None, as_json: bool, **given: Any) -> None:
     """Say what is wrong with the sources, or the files at PATHS, pair by pair, without building anything. Exit code 1 when something is.
 
@@ -307,7 +307,7 @@ def check(spec_file: Path | None, root: Path, sources: str | None, benchmark: st
 
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=Path(".elson/dataset"))
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 def stats(folder: Path, as_json: bool) -> None:
     """Show the statistics of a dataset FOLDER.
 

@@ -11,12 +11,10 @@ import click
 
 from runners.cloud.images import ROOT, bases, build_command, write_digests
 from runners.commands import completion
-from runners.commands.cli import CommandGroup, print_json
+from runners.commands.cli import AS_JSON, DRY_RUN, CommandGroup, print_json
 from runners.errors import UserError
 from runners.pipeline import IMAGES
 
-_DRY = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Data for machines.")
 _PROJECT = click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Google Cloud project.")
 
 
@@ -35,8 +33,8 @@ def images() -> None:
 
 @images.command()
 @click.argument("names", nargs=-1)
-@_DRY
-@_JSON
+@DRY_RUN
+@AS_JSON
 def resolve(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Look up the digest behind each base image's tag in its registry, and write it to images/bases.yaml.
 
@@ -65,8 +63,8 @@ def resolve(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
 @click.argument("stages", nargs=-1, type=click.Choice(IMAGES))
 @_PROJECT
 @click.option("--region", default="us-central1", show_default=True, help="Where the registry is and the builds run.")
-@_DRY
-@_JSON
+@DRY_RUN
+@AS_JSON
 def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_json: bool) -> None:
     """Build the containers with Cloud Build and write their digests into your stack files (infra/stacks/mine). What is built already is found, not built again.
 
@@ -99,8 +97,8 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
 @click.option("-s", "--stack", required=True, shell_complete=completion.stacks, help="The stack whose containers are baked in.")
 @_PROJECT
 @click.option("--zone", default="us-central1-a", show_default=True, help="Where the small VM runs meanwhile.")
-@_DRY
-@_JSON
+@DRY_RUN
+@AS_JSON
 def bake(stack: str, project: str, zone: str, dry_run: bool, as_json: bool) -> None:
     """Make a boot image that holds docker, the GPU toolkit and a stack's containers. Saves minutes at every boot; costs cents.
 
@@ -148,7 +146,7 @@ def sbom(out: Path) -> None:
 @images.command()
 @click.option("--ignore", multiple=True, metavar="ID", help="A finding that was looked at and accepted.")
 @click.option("--url", envvar="ELSON_OSV_URL", show_envvar=True, help="Another OSV service.  [default: https://api.osv.dev/v1/query]")
-@_JSON
+@AS_JSON
 def audit(ignore: tuple[str, ...], url: str | None, as_json: bool) -> None:
     """Ask the OSV database (by pip-audit) about every package of every lock. Ends with 1 when a vulnerability is known, with 75 when nobody answers.
 

@@ -12,7 +12,7 @@ from runners import log
 from runners.artifacts import fetch, registry, storage
 from runners.artifacts.record import RECORD
 from runners.commands import completion
-from runners.commands.cli import CommandGroup, print_json
+from runners.commands.cli import AS_JSON, CommandGroup, print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
 
@@ -29,7 +29,7 @@ def models() -> None:
 
 
 @models.command()
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 @place_options
 def ls(place: Place, as_json: bool) -> None:
     """List every published name.

@@ -10,7 +10,7 @@ import click
 
 from runners import log
 from runners.commands import completion
-from runners.commands.cli import CommandGroup, print_json
+from runners.commands.cli import AS_JSON, CommandGroup, print_json
 from runners.errors import UserError
 
 
@@ -26,7 +26,7 @@ from runners.errors import UserError
 @click.option("--days-per-month", type=click.FloatRange(0, 31, min_open=True), default=22.0, show_default=True, help="Days of a month with such use.")
 @click.option("--markdown", is_flag=True, help="The README's cost table.")
 @click.option("-v", "--verbose", is_flag=True, help="The tables behind the lines: memory, disk, each phase, what each saving is worth.")
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 def plan(
     stack_names: tuple[str, ...],
     offline: bool,
@@ -87,7 +87,7 @@ def _compare(plans: list[Any], use: Any, offline: bool, model_format: Any) -> No
 
 @click.command()
 @click.option("-s", "--stack", "stack_name", default="train-h100", show_default=True, shell_complete=completion.stacks, help="Stack whose needs are checked.")
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 def doctor(stack_name: str, as_json: bool) -> None:
     """Check credentials, APIs, quotas, images, the base model and the key. Exit code 1 when something is missing.
 
@@ -122,7 +122,7 @@ def prices() -> None:
 
 @prices.command()
 @click.option("--region", default="us-central1", show_default=True, help="Region of the table.")
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 def show(region: str, as_json: bool) -> None:
     """Show the table and its date.
 
@@ -176,9 +176,13 @@ def key() -> None:
     """
 
 
+_PROJECT = click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
+_SECRET = click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+
+
 @key.command("ls")
-@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
-@click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+@_PROJECT
+@_SECRET
 def list_keys(project: str, secret: str) -> None:
     """Show the marks of the accepted keys, newest first: the beginning of each key's SHA-256, never the key.
 
@@ -195,8 +199,8 @@ def list_keys(project: str, secret: str) -> None:
 
 @key.command()
 @click.argument("mark")
-@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
-@click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+@_PROJECT
+@_SECRET
 def revoke(mark: str, project: str, secret: str) -> None:
     """Refuse the key with this MARK from now on: servers that run read the keys again within a minute.
 
@@ -211,8 +215,8 @@ def revoke(mark: str, project: str, secret: str) -> None:
 
 
 @key.command()
-@click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
-@click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+@_PROJECT
+@_SECRET
 @click.option("--keep", type=click.IntRange(0), default=1, show_default=True, help="Earlier keys that stay valid beside the new one.")
 def rotate(project: str, secret: str, keep: int) -> None:
     """Make a new random key; the one before it stays valid until the next rotation. Keys go from this process to Secret Manager and nowhere else.

@@ -11,12 +11,17 @@ from runners import log
 from runners.commands import completion
 from runners.commands.cli import print_json
 
-
-@click.command()
-@click.option("--profile", shell_complete=completion.profiles, default="local", show_default=True, help="A name below runners/profiles, or a YAML file.")
-@click.option(
+PROFILE = click.option(
+    "--profile", shell_complete=completion.profiles, default="local", show_default=True, help="A name below runners/profiles, or a YAML file."
+)
+HOME = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), default=Path(".elson"), show_default=True, help="Folder of the embedded bucket and the work."
 )
+
+
+@click.command()
+@PROFILE
+@HOME
 @click.option(
     "--from", "redo_from", type=click.Choice(["base", "data", "train", "merge", "quantize", "evaluate"]), help="Do this stage and the later ones again."
 )

@@ -9,7 +9,7 @@ import click
 from runners import log, outside
 from runners.cloud import jobs
 from runners.commands import completion
-from runners.commands.cli import print_json
+from runners.commands.cli import AS_JSON, print_json
 from runners.commands.places import Place, place_options
 from runners.errors import UserError
 from runners.spec import BucketSpec
@@ -18,7 +18,7 @@ from runners.spec import BucketSpec
 @click.command()
 @click.argument("job", required=False, shell_complete=completion.jobs)
 @click.option("--log", "log_lines", type=int, default=0, show_default=True, help="Show so many lines of the newest kept log.")
-@click.option("--json", "as_json", is_flag=True, help="Data for machines.")
+@AS_JSON
 @place_options
 def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None:
     """What the VMs are doing: state, progress, capacity, logs. Reads the bucket and the Compute API; no login to a VM is needed.

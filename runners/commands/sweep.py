@@ -13,14 +13,13 @@ import click
 from runners import log
 from runners.commands import completion
 from runners.commands.cli import print_json
+from runners.commands.run import HOME, PROFILE
 
 
 @click.command()
 @click.option("--vary", "texts", multiple=True, required=True, metavar="KEY=VALUE,VALUE", help="A setting of train and its values; give it once a setting.")
-@click.option("--profile", shell_complete=completion.profiles, default="local", show_default=True, help="A name below runners/profiles, or a YAML file.")
-@click.option(
-    "--home", type=click.Path(file_okay=False, path_type=Path), default=Path(".elson"), show_default=True, help="Folder of the embedded bucket and the work."
-)
+@PROFILE
+@HOME
 @click.option("-s", "--stack", shell_complete=completion.stacks, help="Plan the grid for a training stack instead: time and dollars. Nothing is started.")
 @click.option("--offline", is_flag=True, help="With --stack: plan without reading the bucket.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and train nothing.")

@@ -41,27 +41,23 @@ answer from general principles, show the steps of a calculation, and say when a 
 """
 
 
-def make_tiny(dest: Path, *, hidden: int = 128, layers: int = 2, vocabulary: int = 768, seed: int = 0) -> Path:
-    """Write a tiny random Qwen2 with a ChatML tokenizer to ``dest``. The same arguments give the same files.
+#: Width of the tiny model, a multiple of 64 so that quantization in groups of 64 fits; words of its tokenizer (256 bytes, 3 special tokens, the rest learned).
+_HIDDEN, _VOCABULARY = 128, 768
 
-    Args:
-        dest: a folder; made, or replaced.
-        hidden: width, a multiple of 64 so that quantization in groups of 64 fits.
-        layers: decoder layers.
-        vocabulary: words of the tokenizer (256 bytes, 3 special tokens, the rest learned).
-        seed: what the weights depend on.
-    """
+
+def make_tiny(dest: Path, *, seed: int = 0) -> Path:
+    """Write a tiny random Qwen2 with a ChatML tokenizer to ``dest``, a folder that is made or replaced. The same seed gives the same files."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = _tiny_tokenizer(vocabulary)
+    tokenizer = _tiny_tokenizer()
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, hidden // 64),
+        vocab_size=_VOCABULARY,
+        hidden_size=_HIDDEN,
+        intermediate_size=2 * _HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=_HIDDEN // 64,
         num_key_value_heads=1,
         max_position_embeddings=4096,
         tie_word_embeddings=False,
@@ -79,7 +75,7 @@ def make_tiny(dest: Path, *, hidden: int = 128, layers: int = 2, vocabulary: int
     return _write(model, tokenizer, dest)
 
 
-def _tiny_tokenizer(vocabulary: int) -> Any:
+def _tiny_tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -87,7 +83,7 @@ def _tiny_tokenizer(vocabulary: int) -> Any:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=_VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     core.train_from_iterator([TEXT], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=4096)
     tokenizer.add_special_tokens({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})

@@ -25,7 +25,7 @@ from runners.artifacts.record import Stopwatch
 from runners.errors import Temporary, UserError, did_you_mean
 from runners.local import measure
 from runners.local.memory import PeakMemory, processor_s
-from runners.pipeline import MAKERS, STAGE
+from runners.pipeline import MAKERS, Stage
 from runners.processes import CHILD, bound
 from runners.spec import Spec
 
@@ -96,15 +96,10 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         uri = stages.save_spec(job.spec)
         if until in ("base", "data"):
             return _so_far(job)
-        _stage(job, "train", uri, _done(job, "train"))
-        if until == "train":
-            return _so_far(job)
-        _stage(job, "merge", uri, _done(job, "merge"))
-        if until == "merge":
-            return _so_far(job)
-        _stage(job, "quantize", uri, _done(job, "quantize"))
-        if until == "quantize":
-            return _so_far(job)
+        for stage in MAKERS:
+            _stage(job, stage, uri)
+            if until == stage.name:
+                return _so_far(job)
         served = registry.usable(wanted.buckets, identity.model_name(job.spec, "quantize"))
         job.spec = job.spec.model_copy(update={"serve": registry.with_model(job.spec.serve, job.spec.buckets, served)})
         return _evaluated(job, served, keep_serving=keep_serving, redo_from=redo_from)
@@ -184,18 +179,15 @@ def make_data(job: Run) -> None:
     job.spec = job.spec.model_copy(update={"dataset": spec.DatasetSpec(name=name)})
 
 
-def _done(job: Run, stage: str) -> registry.Entry | None:
-    return registry.complete(job.spec.buckets, identity.model_name(job.spec, stage), identity.stage_id(job.spec, stage))
-
-
-def _stage(job: Run, stage: str, uri: str, done: registry.Entry | None) -> None:
-    if done:
-        job.begin(stage, "done already")
-        job.skipped.append(stage)
+def _stage(job: Run, stage: Stage, uri: str) -> None:
+    name = stage.name
+    if registry.complete(job.spec.buckets, identity.model_name(job.spec, name), identity.stage_id(job.spec, name)):
+        job.begin(name, "done already")
+        job.skipped.append(name)
         return
-    job.begin(stage)
-    with job.watch.phase(stage):
-        process(job, stage, STAGE[stage].image, [stage, "--spec", uri, "--work", str(job.work)])
+    job.begin(name)
+    with job.watch.phase(name):
+        process(job, name, stage.image, [name, "--spec", uri, "--work", str(job.work)])
 
 
 def process(job: Run, stage: str, environment: str, arguments: list[str]) -> None:

@@ -186,6 +186,6 @@ def write_base(card: Card, shape: Shape, folder: Path) -> Path:
             # What activation-aware quantization is about; real models have them.
             layer.input_layernorm.weight[::32] *= 8
             layer.post_attention_layernorm.weight[::32] *= 8
-    tokenizer = base_model._tiny_tokenizer(768)
+    tokenizer = base_model._tiny_tokenizer()
     model.config.eos_token_id = tokenizer.eos_token_id
     return base_model._write(model, tokenizer, folder)
