@@ -30,17 +30,18 @@ def build(stack: Stack) -> dict[str, Any]:
     if not found.done:
         plan.accept()
     foundation = FoundationReference(stack.spec)
+    money = {"usd_per_hour": round(plan.money.usd_per_hour, 3), "usd_at_most": round(places.usd_at_most(plan), 2)}
     if plan.machine.is_run and plan.role == "serve":
-        return _service(stack, plan_service(stack.name, found), plan, foundation)
+        return _service(stack, plan_service(stack.name, found), foundation) | money
     if plan.machine.is_run and (training := plan_training(stack.name, stack.project, found)):
-        return _training(stack, training, plan, foundation)
+        return _training(stack, training, foundation) | money
     groups = () if plan.machine.is_run else plan_groups(stack.name, found, plan)
     if not groups:
         return {"status": "complete", "job": found.job_id, "artifact": found.done.name if found.done else ""}
-    return _declare(stack, groups, plan, foundation)
+    return _declare(stack, groups, foundation) | money
 
 
-def _declare(stack: Stack, groups: tuple[GroupPlan, ...], plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+def _declare(stack: Stack, groups: tuple[GroupPlan, ...], foundation: FoundationReference) -> dict[str, Any]:
     group, *others = groups
     exposure = Exposure(stack.name, group, group.access, foundation) if group.access and group.access.is_open else None
     ways_out = {one.region: one for one in reversed(groups) if one.needs_nat and group.size}
@@ -56,8 +57,6 @@ def _declare(stack: Stack, groups: tuple[GroupPlan, ...], plan: Plan, foundation
         "region": group.region,
         "spec": made.spec_uri,
         "watch": f"elson status {group.job_id}",
-        "usd_per_hour": round(plan.money.usd_per_hour, 3),
-        "usd_at_most": round(places.usd_at_most(plan), 2),
     }
     if others:
         outputs["places"] = [f"{one.name}, {one.region}" for one in groups]
@@ -67,7 +66,7 @@ def _declare(stack: Stack, groups: tuple[GroupPlan, ...], plan: Plan, foundation
     return outputs
 
 
-def _service(stack: Stack, service: ServicePlan, plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+def _service(stack: Stack, service: ServicePlan, foundation: FoundationReference) -> dict[str, Any]:
     made = RunService(stack.name, service, foundation)
     return {
         "status": "asked for",
@@ -77,12 +76,10 @@ def _service(stack: Stack, service: ServicePlan, plan: Plan, foundation: Foundat
         "region": service.region,
         "spec": made.spec_uri,
         "call": f"gcloud run services proxy {service.name} --region {service.region} --port {service.port}",
-        "usd_per_hour": round(plan.money.usd_per_hour, 3),
-        "usd_at_most": round(plan.money.usd_at_most, 2),
     }
 
 
-def _training(stack: Stack, training: TrainingPlan, plan: Plan, foundation: FoundationReference) -> dict[str, Any]:
+def _training(stack: Stack, training: TrainingPlan, foundation: FoundationReference) -> dict[str, Any]:
     made = RunTraining(stack.name, training, foundation)
     return {
         "status": "asked for" if training.train.start_token else "stopped",
@@ -91,8 +88,6 @@ def _training(stack: Stack, training: TrainingPlan, plan: Plan, foundation: Foun
         "region": training.region,
         "spec": made.spec_uri,
         "watch": f"elson status {training.job_id}",
-        "usd_per_hour": round(plan.money.usd_per_hour, 3),
-        "usd_at_most": round(plan.money.usd_at_most, 2),
     }
 
 
