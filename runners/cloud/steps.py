@@ -100,8 +100,7 @@ def bake(plan: Plan, stack: str, project: str, zone: str, image: str) -> BuildSt
         zone: where the small VM runs.
         image: the name that an image of the present containers has.
     """
-    wanted = plan.spec.machine
-    if wanted is None or (wanted.image_is_baked and wanted.image == image):
+    if plan.wanted.image_is_baked and plan.wanted.image == image:
         return None
     saved_s = BOOT_S.expected + PULL_S.expected - BAKED_BOOT_S.expected
     saved_usd = saved_s / 3600 * plan.money.usd_per_hour

@@ -48,11 +48,11 @@ def options(plans: Sequence[Plan], use: Use) -> list[Option]:
     run = next((plan for plan in plans if plan.machine.is_run), None)
     found = []
     for plan in plans:
-        if plan.role != "serve" or plan.refusals or plan.spec.machine is None:
+        if plan.role != "serve" or plan.refusals:
             continue
         hours, starts = _billed(plan, use)
         least = None if run is None or run.refusals or plan is run else break_even(run, plan, use)
-        spot = plan.spec.machine.provisioning_model == "SPOT"
+        spot = plan.wanted.provisioning_model == "SPOT"
         first = plan.expected_s + (plan.serving.expected_ms / 1000 if plan.serving else 0)
         found.append(Option(plan.stack, plan.machine.is_run, usd_per_month(plan, use), hours, starts, first, spot, least))
     return sorted(found, key=lambda option: option.usd_per_month)
@@ -79,9 +79,8 @@ def awake(requests_per_hour: float, hours: float, tail_minutes: float, start_s: 
 
 
 def _billed(plan: Plan, use: Use) -> tuple[float, float]:
-    wanted = plan.spec.machine
-    if plan.machine.is_run and wanted and wanted.min_instances:
-        return 24.0 * wanted.min_instances * 365 / 12 / use.days_per_month, 0.0  # kept, on the other days too
+    if plan.machine.is_run and plan.wanted.min_instances:
+        return 24.0 * plan.wanted.min_instances * 365 / 12 / use.days_per_month, 0.0  # kept, on the other days too
     if plan.machine.is_run:
         return awake(use.requests_per_hour, use.hours_per_day, TAIL_MINUTES, plan.expected_s, plan.serving.expected_ms / 1000 if plan.serving else 0.0)
     return use.hours_per_day + plan.spec.serve.idle_minutes / 60 + plan.expected_s / 3600, 1.0
@@ -172,5 +171,4 @@ def recommend_training(able: Sequence[Plan]) -> tuple[Plan, str]:
 
 def dearest_usd(plan: Plan) -> float:
     """A training's price at the dearest hour seen."""
-    wanted = plan.spec.machine
-    return plan.money.usd_expected if wanted is None else plan.money.usd_at_most * 60 / wanted.deadline_minutes * plan.expected_s / 3600
+    return plan.money.usd_at_most * 60 / plan.wanted.deadline_minutes * plan.expected_s / 3600

@@ -10,18 +10,17 @@ from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ServingPlan
 from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
 from runners.planning.training import ASSUMED_CORPUS
-from runners.spec import MachineSpec
 from runners.training.shape import Shape
 
 #: Several cards that cost more than one must save so many minutes.
 WORTH_MINUTES = 10
 
 
-def training_refusals(plan: Plan, wanted: MachineSpec, shape: Shape, *, whole_logits: bool) -> Iterator[Notice]:
+def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterator[Notice]:
     """What makes a training impossible."""
     memory, spec, host = plan.memory, plan.spec.train, plan.machine
     assert memory is not None and plan.memory_limit_gb is not None and plan.corpus is not None and plan.steps is not None  # noqa: S101 - a training plan has them
-    yield from _machine_refusals(plan, wanted)
+    yield from _machine_refusals(plan)
     if spec.precision == "bf16" and not host.accelerator.has_bf16:
         yield Notice(f"{host.accelerator.name} has no bf16 (capability {_dotted(host)})", "capability 8.0 or newer", "machine.machine_type: a3-highgpu-1g")
     if memory.total_gb > plan.memory_limit_gb:
@@ -41,7 +40,7 @@ def training_refusals(plan: Plan, wanted: MachineSpec, shape: Shape, *, whole_lo
             f"at least {spec.minimum_steps}: fewer hardly move an adapter, and no checkpoint is reached",
             f"train.batch_examples: {batch} or smaller, more examples, or more epochs",
         )
-    if plan.expected_s > wanted.deadline_minutes * 60:
+    if plan.expected_s > plan.wanted.deadline_minutes * 60:
         yield Notice(
             f"the job takes about {plan.expected_s / 60:.0f} minutes",
             "less than machine.deadline_minutes",
@@ -58,9 +57,9 @@ def cards_that_save_nothing(plan: Plan, single: Plan | None) -> tuple[Notice, ..
     return (Notice(f"{several}, {one}: most of the time is no training, or a step has too few micro-batches", f"{WORTH_MINUTES} minutes saved", fix),)
 
 
-def training_warnings(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
+def training_warnings(plan: Plan) -> Iterator[Notice]:
     """What somebody should know before training."""
-    yield from _machine_warnings(plan, wanted)
+    yield from _machine_warnings(plan)
     if plan.corpus is ASSUMED_CORPUS:
         yield Notice(
             f"the corpus is assumed: {plan.corpus.examples} examples of {plan.corpus.mean_tokens:.0f} tokens",
@@ -69,11 +68,11 @@ def training_warnings(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
         )
 
 
-def serving_refusals(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
+def serving_refusals(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
     """What makes serving impossible."""
     spec, host = plan.spec.serve, plan.machine
     card = host.accelerator
-    yield from _machine_refusals(plan, wanted)
+    yield from _machine_refusals(plan)
     if served.cards != host.count:
         yield Notice(
             f"serve.tensor_parallel is {served.cards}, and {host.name} has {host.count} x {card.name}",
@@ -98,10 +97,10 @@ def serving_refusals(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape
         yield _no_room(served, shape, plan)
 
 
-def serving_warnings(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
+def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
     """What somebody should know before serving."""
     target, spec = plan.spec.evaluate.mean_latency_bar_ms, plan.spec.serve
-    yield from _machine_warnings(plan, wanted)
+    yield from _machine_warnings(plan)
     if served.fits and target < served.expected_ms:
         below = target < served.floor_ms
         time = (
@@ -137,8 +136,8 @@ def serving_warnings(plan: Plan, wanted: MachineSpec, served: ServingPlan, shape
         )
 
 
-def _machine_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
-    host = plan.machine
+def _machine_refusals(plan: Plan) -> Iterator[Notice]:
+    host, wanted = plan.machine, plan.wanted
     if wanted.provisioning_model not in host.provisioning:
         sold = " or ".join(host.provisioning)
         yield Notice(f"{host.name} is not sold as {wanted.provisioning_model}", sold, f"machine.provisioning_model: {host.provisioning[0]}")
@@ -149,7 +148,7 @@ def _machine_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
             "raise it, or choose another machine",
         )
     if host.is_run:
-        yield from _run_refusals(plan, wanted)
+        yield from _run_refusals(plan)
         return
     if not (wanted.zones or host.zones_in(wanted.region)):
         known = ", ".join(region for region, _ in host.zones)
@@ -172,9 +171,9 @@ def _machine_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
         )
 
 
-def _run_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
+def _run_refusals(plan: Plan) -> Iterator[Notice]:
     """What Cloud Run does not allow. Its disk is its memory."""
-    host, given = plan.machine, plan.disk_given_gb
+    host, wanted, given = plan.machine, plan.wanted, plan.disk_given_gb
     if wanted.region not in host.regions:
         open_there = ", ".join(host.regions)
         yield Notice(f"Cloud Run has no {host.accelerator.name} for everybody in {wanted.region}", open_there, f"machine.region: {host.regions[0]}")
@@ -205,10 +204,10 @@ def _run_refusals(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
         )
 
 
-def _machine_warnings(plan: Plan, wanted: MachineSpec) -> Iterator[Notice]:
+def _machine_warnings(plan: Plan) -> Iterator[Notice]:
     if "not verified" in plan.money.source:
         yield Notice(f"the prices of {plan.money.priced_at} are {plan.money.source}", "a table read from the billing catalogue", "elson prices refresh")
-    if not wanted.image_is_baked and not plan.machine.is_run:
+    if not plan.wanted.image_is_baked and not plan.machine.is_run:
         slow = BOOT_S.expected + PULL_S.expected
         yield Notice(
             f"every boot installs docker and pulls images, about {slow / 60:.0f} minutes", f"{slow - BAKED_BOOT_S.expected:.0f} s less", "elson images bake"

@@ -96,6 +96,12 @@ class Plan:
     warnings: tuple[Notice, ...] = ()
 
     @property
+    def wanted(self) -> MachineSpec:
+        """What the spec says of the machine."""
+        assert self.spec.machine is not None  # noqa: S101 - make_plan refuses a spec without one
+        return self.spec.machine
+
+    @property
     def disk_needed_gb(self) -> float:
         """Sum of the disk's parts, and a tenth free."""
         return sum(gb for _, gb in self.disk) * (1 + FREE_SHARE)
@@ -103,8 +109,7 @@ class Plan:
     @property
     def disk_given_gb(self) -> float:
         """What there is: the disk, or the memory of an instance of Cloud Run, in decimal gigabytes like the parts."""
-        wanted = self.spec.machine
-        return self.machine.memory_gb * 2**30 / 1e9 if self.machine.is_run else wanted.disk_gb if wanted else 0.0
+        return self.machine.memory_gb * 2**30 / 1e9 if self.machine.is_run else self.wanted.disk_gb
 
     @property
     def expected_s(self) -> float:

@@ -95,8 +95,8 @@ def _training_plan(
     saved = training.savings(shape, spec.train, corpus, host, checkpointing=checkpointing)
     plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, training.card_gb(host), savings=saved, start_usd=start_usd)
     single = _with_one_card(plan, wanted, prices, shape, corpus)
-    refusals = (*notices.training_refusals(plan, wanted, shape, whole_logits=whole_logits), *notices.cards_that_save_nothing(plan, single))
-    return replace(plan, refusals=refusals, warnings=tuple(notices.training_warnings(plan, wanted)))
+    refusals = (*notices.training_refusals(plan, shape, whole_logits=whole_logits), *notices.cards_that_save_nothing(plan, single))
+    return replace(plan, refusals=refusals, warnings=tuple(notices.training_warnings(plan)))
 
 
 def _with_one_card(plan: Plan, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize) -> Plan | None:
@@ -126,7 +126,7 @@ def _serving_plan(
     most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * (24 * wanted.max_instances if host.is_run else wanted.max_run_minutes / 60)
     money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source)
     plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers, start_usd=far_usd * copies * weights / 1e9)
-    refusals, warnings = notices.serving_refusals(plan, wanted, served, shape), notices.serving_warnings(plan, wanted, served, shape)
+    refusals, warnings = notices.serving_refusals(plan, served, shape), notices.serving_warnings(plan, served, shape)
     return replace(plan, refusals=tuple(refusals), warnings=tuple(warnings))
 
 

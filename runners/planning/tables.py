@@ -18,9 +18,8 @@ Row = tuple[str, ...]
 
 def summary(plan: Plan) -> list[str]:
     """Two or three lines that say what will happen and what it costs."""
-    host, wanted = plan.machine, plan.spec.machine
-    model = wanted.provisioning_model if wanted else ""
-    lines = [f"{plan.stack}: {host.count} x {host.accelerator.name} ({host.name}, {model}), ${plan.money.usd_per_hour:.2f}/h, prices of {plan.money.priced_at}"]
+    host, model, money = plan.machine, plan.wanted.provisioning_model, plan.money
+    lines = [f"{plan.stack}: {host.count} x {host.accelerator.name} ({host.name}, {model}), ${money.usd_per_hour:.2f}/h, prices of {money.priced_at}"]
     if plan.role == "train" and plan.corpus and plan.memory:
         lines.append(
             f"{plan.steps} optimizer steps on {plan.corpus.examples} examples, {plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB, "
@@ -38,8 +37,7 @@ def summary(plan: Plan) -> list[str]:
 
 def brief(plan: Plan) -> list[str]:
     """At most eight lines: verdict, dollars, minutes, memory, latency, warnings, and how it stops. What does not apply is left out."""
-    wanted, money = plan.spec.machine, plan.money
-    assert wanted is not None  # noqa: S101 - every plan has a machine
+    wanted, money = plan.wanted, plan.money
     model = wanted.provisioning_model.lower().replace("_", "-")
     verdict = f"refused ({len(plan.refusals)} reason{'s' * (len(plan.refusals) > 1)} below)" if plan.refusals else "can run"
     lines = [f"{plan.stack}: {verdict}: {plan.machine.count} x {plan.machine.accelerator.name} ({plan.machine.name}, {model})"]
@@ -127,8 +125,8 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
 
 def money_rows(plan: Plan) -> list[Row]:
     """What it costs, in the order a person asks."""
-    money, wanted = plan.money, plan.spec.machine
-    limit = 0 if wanted is None else wanted.deadline_minutes if plan.role == "train" else wanted.max_run_minutes
+    money, wanted = plan.money, plan.wanted
+    limit = wanted.deadline_minutes if plan.role == "train" else wanted.max_run_minutes
     rows = [("an hour", f"{money.usd_per_hour:.2f}")]
     if plan.role == "train":
         rows.append((f"the job, about {minutes(plan.expected_s)} ({span(plan)})", f"{money.usd_expected:.2f}"))
@@ -136,7 +134,7 @@ def money_rows(plan: Plan) -> list[Row]:
     else:
         rows.append(("a day that never idles", f"{24 * money.usd_per_hour:.2f}"))
         most = f"at most for one VM, {limit / 60:.0f} h"
-        if plan.machine.is_run and wanted:
+        if plan.machine.is_run:
             most = f"at most a day, {wanted.max_instances} x 24 h"
         rows.append((f"{most} at the dearest price seen", f"{money.usd_at_most:.2f}"))
         rows.append(("a month always on", f"{HOURS_PER_MONTH * money.usd_per_hour:.0f}"))
@@ -174,8 +172,7 @@ def cost_table(plans: Sequence[Plan]) -> str:
     """The README's cost table, in Markdown."""
     lines = ["| stack | machine | USD an hour | a usual run | at most | a month always on | stops by itself |", "|---|---|---:|---|---|---:|---|"]
     for plan in plans:
-        wanted, money = plan.spec.machine, plan.money
-        assert wanted is not None  # noqa: S101 - every plan has a machine
+        wanted, money = plan.wanted, plan.money
         bought = "Cloud Run" if plan.machine.is_run else wanted.provisioning_model.lower().replace("_", "-")
         if plan.role == "train":
             usual, always, ends = f"${money.usd_expected:.2f} in {minutes(plan.expected_s)}", "", "done, failed, or at its deadline"
@@ -193,11 +190,10 @@ def cost_table(plans: Sequence[Plan]) -> str:
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """Everything, as plain data."""
-    wanted = plan.spec.machine
     return {
         "stack": plan.stack,
         "role": plan.role,
-        "machine": {"name": plan.machine.name, "cards": plan.machine.count, "provisioning_model": wanted.provisioning_model if wanted else None},
+        "machine": {"name": plan.machine.name, "cards": plan.machine.count, "provisioning_model": plan.wanted.provisioning_model},
         "steps": plan.steps,
         "corpus": asdict(plan.corpus) if plan.corpus else None,
         "training_memory": {**asdict(plan.memory), "total_gb": plan.memory.total_gb, "limit_gb": plan.memory_limit_gb} if plan.memory else None,
