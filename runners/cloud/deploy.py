@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from runners.cloud.taken import EXISTS, UnmanagedResource, taken, unknown_to_the_state
 from runners.environments import ROOT
 from runners.errors import UserError
+from runners.planning import stacks
 
 #: The first with exit codes by category; the flags used here are older.
 MINIMUM = (3, 200)
@@ -120,9 +122,42 @@ def up(name: str) -> dict[str, Any]:
     The state is refreshed first: a group that emptied itself has size 0 in the cloud and 1 in the state.
     """
     stack = select(name, make=True)
-    with _watched("up", name) as watch:
-        done = stack.up(refresh=True, color="never", on_output=_show, on_event=watch)
+    try:
+        done = _up(stack, name)
+    except AlreadyThere as error:
+        mine = [one for one in error.found_there if one.urn in _being_made(stack)]
+        _take_over(stack, mine)
+        if others := [one for one in error.found_there if one not in mine]:
+            raise unknown_to_the_state(name, others) from None
+        done = _up(stack, name)
+    if _being_made(stack):
+        # Made by this update, or without a name of its own; left there, each later update would warn of it.
+        with _watched("refresh", name):
+            stack.refresh(clear_pending_creates=True, color="never", on_output=_show)
     return {key: output.value for key, output in done.outputs.items()}
+
+
+def _up(stack: Any, name: str) -> Any:
+    with _watched("up", name) as watch:
+        return stack.up(refresh=True, color="never", on_output=_show, on_event=watch)
+
+
+def _being_made(stack: Any) -> set[str]:
+    """URNs of what an update was making when it was cut off. Pulumi keeps them until a refresh is told what became of them."""
+    pending = (stack.export_stack().deployment or {}).get("pending_operations") or []
+    return {operation["resource"]["urn"] for operation in pending if operation["type"] == "creating"}
+
+
+def _take_over(stack: Any, found: list[UnmanagedResource]) -> None:
+    """Tell Pulumi the IDs of what the update that was cut off has made. The Automation API has no word for it."""
+    if not found:
+        return
+    for one in found:
+        _show(f"{one} was made by an update that was cut off: taken over")
+    pairs = [word for one in found for text in (one.urn, one.id) for word in ("--import-pending-creates", text)]
+    call = ["refresh", "--yes", "--skip-preview", "--clear-pending-creates", *pairs, "--stack", stack.name, "--color", "never"]
+    with _watched("refresh", stack.name):
+        stack.workspace.pulumi_command.run(call, stack.workspace.work_dir, stack.workspace.env_vars, _show)
 
 
 def preview(name: str) -> dict[str, int]:
@@ -151,19 +186,37 @@ def _show(line: str) -> None:
 
 @contextmanager
 def _watched(verb: str, name: str) -> Iterator[Any]:
-    """Collects Pulumi's error diagnostics; they say what the command's last line only counts."""
+    """Collects Pulumi's error diagnostics; they say what the command's last line only counts. Raises UserError."""
     from pulumi.automation import CommandError
 
-    errors: list[str] = []
+    errors: dict[str, list[str]] = {}
+    refused: list[Any] = []
 
     def watch(event: Any) -> None:
         if (said := event.diagnostic_event) and said.severity == "error" and not said.ephemeral:
-            errors.append(_MARKUP.sub("", said.message).strip().removeprefix("error: "))
+            errors.setdefault(said.urn or "", []).append(_MARKUP.sub("", said.message).strip().removeprefix("error: "))
+        if event.res_op_failed_event and event.res_op_failed_event.metadata.new:
+            refused.append(event.res_op_failed_event.metadata.new)
 
     try:
         yield watch
     except CommandError as error:
-        raise _explained(verb, name, error, errors) from None
+        texts = [text for some in errors.values() for text in some]
+        explained = _explained(verb, name, error, texts)
+        if refused and all(EXISTS.search(" ".join(errors.get(one.urn, []))) for one in refused):
+            project = stacks.load(name).project
+            there = [taken(one.urn, one.parent, one.inputs or {}, project) for one in refused]
+            if all(there):
+                raise AlreadyThere(explained, [one for one in there if one]) from None
+        raise explained from None
+
+
+class AlreadyThere(UserError):
+    """An update failed for nothing but things that are in the cloud and not in the state."""
+
+    def __init__(self, error: UserError, found: list[UnmanagedResource]) -> None:
+        super().__init__(error.found, error.expected, error.fix)
+        self.found_there = found
 
 
 def _explained(verb: str, name: str, error: Exception, errors: list[str]) -> UserError:
@@ -192,6 +245,8 @@ _KNOWN = (
     (r"billing.*(permission|denied)|billingbudgets", "ask the billing account's owner for roles/billing.costsManager, or: elson init --no-budget"),
     (r"has not been used in project|SERVICE_DISABLED|it is disabled", "wait two minutes for the APIs, then run the same command again"),
     (r"could not find default credentials|invalid_grant|reauth", "gcloud auth login --update-adc"),
+    (r"name is not available", "somebody else has a bucket of that name: set another under buckets in infra/stacks/mine"),
+    (EXISTS.pattern, "it is in the cloud and not in Pulumi's state: delete it with gcloud, or pulumi import it"),
     (r"Permission .* denied|does not have .* access|forbidden", "ask the project's owner for the missing role"),
 )
 

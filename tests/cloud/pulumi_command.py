@@ -2,22 +2,25 @@
 
 `up` and `preview` run the program for real, against the stand-in engine of tests/infra; buckets and objects appear in the storage emulator, groups and
 APIs in STANDIN. Flags, words and exit codes are those of the command's source and documentation (v3.226.1 and later: 2 configuration, 3 login, 4 resources,
-6 no such stack). Left out: providers, diffs of properties, secrets.
+6 no such stack). What is in the cloud and not in the state is answered with 409, as Google does. `cut.json` names a resource at which the command is killed:
+it is made, the state has a pending operation, and the lock stays. Left out: providers, diffs of properties, secrets.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from provided import cloud_id, delete, has_bucket, make, taken, there
 
 VERSION = "v3.272.0"
 STANDIN = Path(os.environ["STANDIN"])
@@ -55,6 +58,7 @@ UPDATE = {
     "--config-file": ONE,
     "--policy-pack": ONE,
 }
+YES = {"--yes": NONE, "-y": NONE, "--skip-preview": NONE, "-f": NONE}
 COMMANDS: dict[str, dict[str, bool]] = {
     "version": {},
     "whoami": {"--json": NONE, "-j": NONE},
@@ -65,8 +69,11 @@ COMMANDS: dict[str, dict[str, bool]] = {
     "stack export": {**STACK, "--show-secrets": NONE, "--file": ONE, "--version": ONE},
     "stack history": {**STACK, "--json": NONE, "--show-secrets": NONE, "--page-size": ONE, "--page": ONE, "--full-dates": NONE},
     "preview": {**UPDATE, "--save-plan": ONE, "--expect-no-changes": NONE},
-    "up": {**UPDATE, "--yes": NONE, "-y": NONE, "--skip-preview": NONE, "-f": NONE, "--plan": ONE, "--expect-no-changes": NONE},
-    "destroy": {**UPDATE, "--yes": NONE, "-y": NONE, "--skip-preview": NONE, "-f": NONE, "--preview-only": NONE, "--exclude-protected": NONE, "--remove": NONE},
+    "up": {**UPDATE, **YES, "--plan": ONE, "--expect-no-changes": NONE},
+    "refresh": {**UPDATE, **YES, "--clear-pending-creates": NONE, "--skip-pending-creates": NONE, "--import-pending-creates": ONE},
+    "import": {**STACK, **YES, "--parent": ONE, "--provider": ONE, "--protect": ONE, "--generate-code": ONE, "--file": ONE},
+    "cancel": {**STACK, **YES},
+    "destroy": {**UPDATE, **YES, "--preview-only": NONE, "--exclude-protected": NONE, "--remove": NONE},
 }
 
 
@@ -90,6 +97,8 @@ def parse(arguments: list[str]) -> tuple[str, dict[str, str], list[str]]:
                 if not rest:
                     raise Failed(2, f"flag needs an argument: {name}")
                 value = rest.pop(0)
+            if name == "--import-pending-creates" and name in given:
+                value = f"{given[name]}\n{value}"
             given[{"-s": "--stack", "-j": "--json", "-y": "--yes", "-f": "--skip-preview", "-r": "--refresh"}.get(name, name)] = value or "true"
         else:
             words.append(word)
@@ -151,41 +160,6 @@ def passphrase() -> None:
         )
 
 
-# --- the cloud that providers would change ------------------------------------------------------------------------------------------------
-
-
-def call(method: str, path: str, body: bytes | None = None) -> int:
-    request = urllib.request.Request(os.environ["STORAGE_EMULATOR_HOST"] + path, data=body, method=method, headers={"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-def has_bucket(name: str) -> bool:
-    return call("GET", f"/storage/v1/b/{name}") == 200
-
-
-def make(resource: Any) -> None:
-    kind, inputs = resource.type.split(":")[-1], resource.inputs
-    if kind == "Bucket" and not has_bucket(inputs["name"]):
-        call("POST", "/storage/v1/b?project=a-project", json.dumps({"name": inputs["name"]}).encode())
-    elif kind == "BucketObject" and "content" in inputs:
-        name = urllib.parse.quote(inputs["name"], safe="")
-        code = call("POST", f"/upload/storage/v1/b/{inputs['bucket']}/o?uploadType=media&name={name}", inputs["content"].encode())
-        assert code == 200, code
-    elif kind in ("Service", "RegionInstanceGroupManager", "Secret"):
-        with (STANDIN / "cloud.jsonl").open("a") as file:
-            file.write(json.dumps({"kind": kind, **inputs}) + "\n")
-
-
-def delete(resource: dict[str, Any]) -> None:
-    if resource["type"].endswith(":RegionInstanceGroupManager"):
-        with (STANDIN / "cloud.jsonl").open("a") as file:
-            file.write(json.dumps({"kind": "deleted", "name": resource["inputs"]["name"]}) + "\n")
-
-
 # --- commands -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +189,15 @@ def run(command: str, flags: dict[str, str], words: list[str]) -> None:
         print(json.dumps(read_state(name)["outputs"]))
     elif command == "stack export":
         stack = {"type": "pulumi:pulumi:Stack", "custom": False}
-        print(json.dumps({"version": 3, "deployment": {"resources": [stack, *read_state(name)["resources"]] if read_state(name)["resources"] else []}}))
+        state = read_state(name)
+        pending = [{"resource": resource, "type": "creating"} for resource in state.get("pending", [])]
+        rows = [stack, *state["resources"]] if state["resources"] else []
+        print(json.dumps({"version": 3, "deployment": {"resources": rows, **({"pending_operations": pending} if pending else {})}}))
+    elif command == "cancel":
+        (STANDIN / f"{name}.lock").unlink(missing_ok=True)
+    elif command == "import":
+        passphrase()
+        take_in(flags["--stack"], flags, words)
     elif command == "stack history":
         print(json.dumps(read_state(name)["history"][-1:]))
     else:
@@ -242,7 +224,11 @@ def update(command: str, name: str, flags: dict[str, str]) -> None:
     begun = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
     events: list[dict[str, Any]] = []
     try:
-        changes = destroy(state, flags, events) if command == "destroy" else apply(command, name, state, events)
+        if command == "refresh":
+            changes = refresh(name, flags)
+            state = read_state(name)
+        else:
+            changes = destroy(state, flags, events) if command == "destroy" else apply(command, name, state, events)
         events.append({"summaryEvent": {"durationSeconds": 1, "resourceChanges": changes, "PolicyPacks": {}}})
     finally:
         send(flags.get("--event-log", ""), events)
@@ -284,20 +270,91 @@ def apply(command: str, name: str, state: dict[str, Any], events: list[dict[str,
             events.append({"diagnosticEvent": {"message": f"<{{%fg 1%}}>error: <{{%reset%}}>{refused}<{{%reset%}}>\n", "color": "raw", "severity": "error"}})
         print(f"Diagnostics:\n  pulumi:pulumi:Stack (elson-{name}):\n    {did.errors or refused}")
         raise Failed(4, "update failed" if command == "up" else "preview failed")
-    before = {resource["urn"] for resource in state["resources"]}
+    before = {resource["urn"]: resource for resource in state["resources"]}
     now = {resource.urn: resource for resource in did.custom}
     gone = [resource for resource in state["resources"] if resource["urn"] not in now]
-    changes = {"create": len(set(now) - before), "same": len(set(now) & before), "delete": len(gone)}
+    changes = {"create": len(set(now) - set(before)), "same": len(set(now) & set(before)), "delete": len(gone)}
     if command == "up":
-        for resource in did.custom:
-            make(resource)
-            print(f" +  {resource.type} {resource.name} created", flush=True)
+        make_all(name, state, did.custom, before, events)
         for resource in gone:
             delete(resource)
-        keys = ("urn", "type", "name", "inputs")
-        state["resources"] = [{**{key: getattr(r, key) for key in keys}, "custom": True, "protect": bool(r.request.protect)} for r in now.values()]
+        state["resources"] = [kept(resource) for resource in now.values()]
         state["outputs"] = did.outputs
     return {kind: count for kind, count in changes.items() if count}
+
+
+def kept(resource: Any) -> dict[str, Any]:
+    row = {key: getattr(resource, key) for key in ("urn", "type", "name", "inputs")}
+    return {**row, "parent": resource.request.parent, "custom": True, "protect": bool(resource.request.protect)}
+
+
+def make_all(name: str, state: dict[str, Any], wanted: list[Any], before: dict[str, dict[str, Any]], events: list[dict[str, Any]]) -> None:
+    """Make and change what the program asks for, in its order; what cannot be made is left out with all that depends on it."""
+    cut = STANDIN / "cut.json"
+    cut_at = json.loads(cut.read_text()) if cut.exists() else []
+    left_out: set[str] = set()
+    done = dict(before)
+    for resource in wanted:
+        old = before.get(resource.urn)
+        mine, found = old and cloud_id(resource.type, old["inputs"]), cloud_id(resource.type, resource.inputs)
+        if left_out & set(resource.request.dependencies):
+            left_out.add(resource.urn)
+        elif found and found != mine and found in there():
+            left_out.add(resource.urn)
+            step = {"op": "create", "urn": resource.urn, "type": resource.type, "provider": "", "new": {**kept(resource), "id": "", "provider": ""}}
+            text = f"<{{%reset%}}>{taken(resource)}<{{%reset%}}>\n"
+            events.append({"diagnosticEvent": {"urn": resource.urn, "message": text, "color": "raw", "severity": "error"}})
+            events.append({"resOpFailedEvent": {"metadata": step, "status": 0, "steps": 1}})
+        else:
+            make(resource)
+            if old and mine and mine != found:
+                delete(old)
+            if resource.key in cut_at:
+                # Its dependents wait for it, so they are not begun.
+                state["pending"] = [*state.get("pending", []), kept(resource)]
+                cut_at.remove(resource.key)
+                left_out.add(resource.urn)
+            else:
+                done[resource.urn] = kept(resource)
+                print(f" +  {resource.type} {resource.name} created", flush=True)
+            if cut.exists() and not cut_at:
+                write_state(name, {**state, "resources": list(done.values())})
+                (STANDIN / f"{name}.lock").touch()
+                cut.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+    if left_out:
+        write_state(name, {**state, "resources": list(done.values())})
+        raise Failed(4, "update failed")
+
+
+def refresh(name: str, flags: dict[str, str]) -> dict[str, int]:
+    """Read everything again, and settle what an interrupted update was making: imported by its ID, or forgotten."""
+    state, words = read_state(name), flags.get("--import-pending-creates", "").split("\n")
+    ids = dict(zip(words[::2], words[1::2], strict=False))
+    if words != [""] and len(words) % 2:
+        raise Failed(1, "each URN must be followed by an ID: found an odd number of entries")
+    for resource in [resource for resource in state.get("pending", []) if resource["urn"] in ids]:
+        if ids[resource["urn"]] not in there() or ids[resource["urn"]] != cloud_id(resource["type"], resource["inputs"]):
+            raise Failed(4, f"resource '{ids[resource['urn']]}' does not exist")
+        state["resources"].append(resource)
+        state["pending"].remove(resource)
+    if "--clear-pending-creates" in flags:
+        state["pending"] = []
+    write_state(name, state)
+    return {"same": len(state["resources"])}
+
+
+def take_in(name: str, flags: dict[str, str], words: list[str]) -> None:
+    """`pulumi import TYPE NAME ID`."""
+    state, (kind, own, found) = read_state(name), words
+    parent = flags.get("--parent", "").partition("=")[2]
+    if found not in there():
+        raise Failed(4, f"resource '{found}' does not exist")
+    chain = f"{parent.split('::')[2]}$" if parent else ""
+    urn = f"urn:pulumi:{name}::elson::{chain}{kind}::{own}"
+    row = {"urn": urn, "type": kind, "name": own, "inputs": there()[found], "parent": parent, "custom": True}
+    state["resources"].append({**row, "protect": flags.get("--protect") != "false"})
+    write_state(name, state)
 
 
 def destroy(state: dict[str, Any], flags: dict[str, str], events: list[dict[str, Any]]) -> dict[str, int]:
