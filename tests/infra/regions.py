@@ -11,6 +11,7 @@ import importlib.util
 import json
 import sys
 import urllib.error
+import zlib
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -173,14 +174,19 @@ class Platform:
             if "alt" in query:
                 return {"status": self.status}
             return {"updated": (START + timedelta(minutes=self.reported)).isoformat()}
+        generation = str(zlib.crc32(self.objects[name].encode())) if name in self.objects else "0"
+        if name not in self.objects and method != "POST":
+            raise urllib.error.HTTPError("", 404, "", Message(), None)
+        if query.get("ifGenerationMatch", [generation]) != [generation]:
+            raise urllib.error.HTTPError("", 412, "conditionNotMet", Message(), None)
         if method == "POST":
             self.objects[name] = body.decode()
-            return {}
-        if name not in self.objects:
-            raise urllib.error.HTTPError("", 404, "", Message(), None)
+            return {"generation": str(zlib.crc32(body))}
         if method == "DELETE":
             del self.objects[name]
             return {}
+        if "alt" not in query:
+            return {"generation": generation}
         found: dict[str, Any] = json.loads(self.objects[name])
         return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -107,11 +108,20 @@ class Cloud(ThreadingHTTPServer):
         self.broken: set[str] = set()
         self.ids = {"elson-train-0b75369b": "77"}
         self.sent, self.cut = 0, ""
+        #: Called once, right after an object's content was read: what a person does in the middle of a look.
+        self.after_read: dict[str, Callable[[], None]] = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def generation(self, name: str) -> str:
+        """Another one for each content and time."""
+        return str(zlib.crc32(repr(self.objects[name]).encode()) or 1) if name in self.objects else "0"
+
+    def write(self, name: str, content: str) -> None:
+        self.objects[name] = (content, datetime.now(UTC).isoformat())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -140,17 +150,23 @@ class Handler(BaseHTTPRequestHandler):
         if parts[-1] == "resize":
             cloud.sizes[parts[-2]] = int(query["size"][0])
             return self._answer(200, {})
-        if self.command == "POST":
-            cloud.objects[query["name"][0]] = (body, datetime.now(UTC).isoformat())
-            return self._answer(200, {})
-        name = parts[-1]
-        if name not in cloud.objects:
+        name = query["name"][0] if self.command == "POST" else parts[-1]
+        expected, generation = query.get("ifGenerationMatch", query.get("generation")), cloud.generation(name)
+        if name not in cloud.objects and self.command != "POST":
             return self._answer(404, {})
+        if expected and expected[0] != generation:
+            return self._answer(404 if "generation" in query else 412, {})
+        if self.command == "POST":
+            cloud.write(name, body)
+            return self._answer(200, {"generation": cloud.generation(name)})
         if self.command == "DELETE":
             del cloud.objects[name]
             return self._answer(204, None)
         content, updated = cloud.objects[name]
-        return self._answer(200, content if query.get("alt") else {"updated": updated, "size": str(len(content))})
+        answered = content if query.get("alt") else {"updated": updated, "size": str(len(content)), "generation": generation}
+        if name in cloud.after_read and query.get("alt"):
+            cloud.after_read.pop(name)()
+        return self._answer(200, answered)
 
     do_GET = do_POST = do_DELETE = _handle
 
@@ -284,4 +300,55 @@ def test_a_group_that_refuses_is_an_error_and_the_others_are_looked_at(cloud: Cl
     assert "watchdog/elson-other.json" in cloud.objects
     cloud.broken.clear()
     main.watch(None)
+    assert cloud.sizes["elson-train-0b75369b"] == 0
+
+
+MEMORY = "watchdog/elson-train-0b75369b.json"
+
+
+def again(cloud: Cloud, vm: str) -> None:
+    """What `elson retry` does: the memory goes, the group gets a VM."""
+    cloud.objects.pop(MEMORY, None)
+    cloud.sizes["elson-train-0b75369b"], cloud.vms["elson-train-0b75369b"] = 1, [vm]
+
+
+@pytest.mark.parametrize("minutes", [1, 30])
+def test_a_look_that_began_before_a_retry_neither_stops_the_job_nor_brings_its_memory_back(minutes: int, cloud: Cloud) -> None:
+    main.watch(None)
+    aged(cloud, minutes)
+    cloud.after_read[MEMORY] = lambda: again(cloud, "12")
+    assert main.watch(None) == "ok"
+    assert cloud.sizes["elson-train-0b75369b"] == 1 and MEMORY not in cloud.objects
+    main.watch(None)
+    assert list(json.loads(cloud.objects[MEMORY][0])["vms"]) == ["12"] and json.loads(cloud.objects[MEMORY][0])["minutes"] == 0
+
+
+def test_pulumi_up_right_after_a_stop_begins_with_nothing_behind_it(cloud: Cloud) -> None:
+    """It knows nothing of the memory, and may come before a look that sees the group empty."""
+    main.watch(None)
+    aged(cloud, 200)
+    main.watch(None)
+    assert cloud.sizes["elson-train-0b75369b"] == 0
+    cloud.sizes["elson-train-0b75369b"], cloud.vms["elson-train-0b75369b"] = 1, ["12"]
+    main.watch(None)
+    assert cloud.sizes["elson-train-0b75369b"] == 1 and list(json.loads(cloud.objects[MEMORY][0])["vms"]) == ["12"]
+
+
+def test_a_stop_that_was_refused_is_no_new_start(cloud: Cloud) -> None:
+    main.watch(None)
+    aged(cloud, 200)
+    cloud.broken.add("resize")
+    with pytest.raises(RuntimeError):
+        main.watch(None)
+    cloud.broken.clear()
+    main.watch(None)
+    assert cloud.sizes["elson-train-0b75369b"] == 0
+
+
+def test_storage_that_takes_no_memory_keeps_no_vm_alive(cloud: Cloud) -> None:
+    main.watch(None)
+    aged(cloud, 200)
+    cloud.broken.add("upload")
+    with pytest.raises(RuntimeError):
+        main.watch(None)
     assert cloud.sizes["elson-train-0b75369b"] == 0

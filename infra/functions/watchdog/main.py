@@ -34,6 +34,50 @@ MOST_BYTES = 1 << 20
 OVER = ("done", "failed", "deadline")
 
 
+class _Changed(Exception):
+    """Somebody wrote or deleted a memory after this look had read it: who starts a job again does."""
+
+
+class _Memory:
+    """What is known of one job's groups, in one object. Each write says which generation it has read."""
+
+    def __init__(self, uri: str, token: str) -> None:
+        self.uri, self.token, self.generation = uri, token, "0"
+
+    def read(self, ids: dict[str, str]) -> dict[str, Any]:
+        """What is known of these very groups; a group that was made again under the same name is another."""
+        try:
+            self.generation = str(_call("GET", _object(self.uri), self.token)["generation"])
+            found = _call("GET", f"{_object(self.uri)}?alt=media&generation={self.generation}", self.token)
+        except OSError as error:
+            if getattr(error, "code", 0) != 404:
+                raise
+            return {}
+        except ValueError:
+            return {}
+        known = found.get("groups") if isinstance(found, dict) else None
+        if not isinstance(known, dict) or any(known.get(name, id) != id for name, id in ids.items()):
+            return {}
+        return found
+
+    def keep(self, memory: dict[str, Any]) -> None:
+        address = f"{_upload()}&name={_quoted(self.uri)}&ifGenerationMatch={self.generation}"
+        self.generation = str(self._write("POST", address, json.dumps(memory).encode())["generation"])
+
+    def forget(self) -> None:
+        if self.generation != "0":
+            self._write("DELETE", f"{_object(self.uri)}?ifGenerationMatch={self.generation}")
+            self.generation = "0"
+
+    def _write(self, method: str, url: str, body: bytes = b"") -> dict[str, Any]:
+        try:
+            return _call(method, url, self.token, body)
+        except OSError as error:
+            if getattr(error, "code", 0) in (404, 412):
+                raise _Changed(self.uri) from None
+            raise
+
+
 def watch(_request: Any) -> str:
     """Handle one call of the scheduler."""
     project, failed, now = os.environ["ELSON_PROJECT"], [], datetime.now(UTC)
@@ -41,6 +85,8 @@ def watch(_request: Any) -> str:
     for name, members in _families(_groups(project, token), project, token).items():
         try:
             _look(name, members, token, now)
+        except _Changed:
+            _say("INFO", "started again while it was looked at", group=name)
         except (OSError, ValueError, KeyError, TypeError) as error:
             failed.append(name)
             _say("ERROR", "a group could not be looked at", group=name, problem=repr(error)[:500])
@@ -121,34 +167,37 @@ def _families(found: list[tuple[str, dict[str, Any]]], project: str, token: str)
 
 def _look(name: str, members: list[dict[str, Any]], token: str, now: datetime) -> None:
     """Judge one job's groups, remember, stop them when there is a reason, or ask another place."""
-    uri, seen = f"watchdog/{name}.json", {member["name"]: {"size": member["size"], **_managed(member, token)} for member in members}
+    seen = {member["name"]: {"size": member["size"], **_managed(member, token)} for member in members}
     vms = sorted(vm for one in seen.values() for vm in one["vms"])
     ids = {member["name"]: member["id"] for member in members}
-    memory = _remembered(uri, ids, token)
+    memory = _Memory(f"watchdog/{name}.json", token)
+    known = memory.read(ids)
     ranked: list[dict[str, Any]] = next((member["places"] for member in members if member["places"]), [])
     everywhere = {place["group"] for place in ranked} <= set(seen)
-    if not vms and not any(one["size"] for one in seen.values()) and (not ranked or (everywhere and "stopped" in memory)):
-        _forget(uri, token)  # whoever starts it again begins with nothing behind it
+    if not vms and not any(one["size"] for one in seen.values()) and (not ranked or (everywhere and "stopped" in known)):
+        memory.forget()  # whoever starts it again begins with nothing behind it
         return
+    # A stop has set these to 0, so a person or `pulumi up` has started the job again before this look.
+    if any(seen[group]["size"] for group in known.get("emptied", []) if group in seen):
+        known = {}
     values: dict[str, str] = next((member["values"] for member in members if member["values"]), {})
     bounds = (_number(values.get("elson-max-minutes"), DEFAULT_BOUNDS[0]), _number(values.get("elson-max-vms"), DEFAULT_BOUNDS[1]))
     state = _state(values.get("elson-job-id", ""), token)
     try:
-        judged, reason = judge(memory, vms, bounds, state, now)
+        judged, reason = judge(known, vms, bounds, state, now)
     except (TypeError, ValueError, KeyError, AttributeError):  # a memory of another shape: begin again, rather than fail at every look
-        memory = {}
-        judged, reason = judge(memory, vms, bounds, state, now)
+        known = {}
+        judged, reason = judge(known, vms, bounds, state, now)
     # A region that did not answer when its job was stopped may come back with a group that asks for a VM.
-    reason = reason or (str(memory.get("stopped", "")) if ranked else "")
+    reason = reason or (str(known.get("stopped", "")) if ranked else "")
+    kept = judged | {"groups": {**known.get("groups", {}), **ids}}
     if reason:
-        _stop(members, reason, judged, name, token)
-    # Who starts it again deletes a memory that says so.
-    kept = judged | {"groups": {**memory.get("groups", {}), **ids}} | ({"stopped": reason} if reason else {})
-    if ranked and not reason:
-        kept = _move(kept | {"place": memory["place"] if isinstance(memory.get("place"), dict) else {}}, ranked, seen, state, members, uri, token, now)
-        if not kept:
-            return
-    _keep(uri, kept, token)
+        _stop(members, reason, kept, name, memory, token)
+        return
+    if ranked:
+        kept = _move(kept | {"place": known["place"] if isinstance(known.get("place"), dict) else {}}, ranked, seen, state, members, memory, token, now)
+    if kept:
+        memory.keep(kept)
 
 
 def _move(
@@ -157,7 +206,7 @@ def _move(
     seen: dict[str, dict[str, Any]],
     state: dict[str, Any] | None,
     members: list[dict[str, Any]],
-    uri: str,
+    memory: _Memory,
     token: str,
     now: datetime,
 ) -> dict[str, Any]:
@@ -167,12 +216,12 @@ def _move(
     if not place and not empty:
         if any(one["vms"] for one in seen.values()):
             return kept
-        _forget(uri, token)
+        memory.forget()
         return {}
     kept |= {"place": place}
     urls = {member["name"]: member for member in members}
     if going:
-        _keep(uri, kept, token)
+        memory.keep(kept)
     elif reason:
         _say("ERROR", "watchdog: group resized to 0", group=ranked[0]["group"], reason=reason, minutes=kept["minutes"], vms=len(kept["vms"]))
     for group in empty:
@@ -192,46 +241,24 @@ def _managed(member: dict[str, Any], token: str) -> dict[str, Any]:
     return {"vms": sorted(str(one["id"]) for one in managed if one.get("id")), "problems": [str(error.get("code", "")) for error in errors]}
 
 
-def _stop(members: list[dict[str, Any]], reason: str, memory: dict[str, Any], name: str, token: str) -> None:
-    refused: OSError | None = None
+def _stop(members: list[dict[str, Any]], reason: str, kept: dict[str, Any], name: str, memory: _Memory, token: str) -> None:
+    """Resize to 0, unless the job was started again since this look began; storage that does not answer keeps no VM alive."""
+    trouble: OSError | None = None
+    try:
+        memory.keep(kept | {"stopped": reason})
+    except OSError as error:
+        trouble = error
     asked = [member for member in members if member["size"] or not member["places"]]
     for member in asked:
         try:
             _call("POST", f"{member['url']}/resize?size=0", token)
         except OSError as error:
-            refused = error
-    if refused:
-        raise refused
+            trouble = error
+    if trouble:
+        raise trouble
     if asked:
-        _say("ERROR", "watchdog: group resized to 0", group=name, reason=reason, minutes=memory["minutes"], vms=len(memory["vms"]))
-
-
-def _keep(uri: str, memory: dict[str, Any], token: str) -> None:
-    _call("POST", f"{_upload()}&name={_quoted(uri)}", token, json.dumps(memory).encode())
-
-
-def _remembered(uri: str, ids: dict[str, str], token: str) -> dict[str, Any]:
-    """What is known of these very groups; a group that was made again under the same name is another."""
-    try:
-        found = _call("GET", f"{_object(uri)}?alt=media", token)
-    except OSError as error:
-        if getattr(error, "code", 0) != 404:
-            raise
-        return {}
-    except ValueError:
-        return {}
-    known = found.get("groups") if isinstance(found, dict) else None
-    if not isinstance(known, dict) or any(known.get(name, id) != id for name, id in ids.items()):
-        return {}
-    return found
-
-
-def _forget(uri: str, token: str) -> None:
-    try:
-        _call("DELETE", _object(uri), token)
-    except OSError as error:
-        if getattr(error, "code", 0) != 404:
-            raise
+        _say("ERROR", "watchdog: group resized to 0", group=name, reason=reason, minutes=kept["minutes"], vms=len(kept["vms"]))
+    memory.keep(kept | {"stopped": reason, "emptied": [member["name"] for member in members]})
 
 
 def _template(group: dict[str, Any], token: str) -> dict[str, str]:
