@@ -21,7 +21,7 @@ T = TypeVar("T")
 MOST_BYTES = 256 << 20
 _HOST = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 #: What a parser raises for input of the wrong shape: a missing key, another type, a number out of range, nesting too deep.
-WRONG_SHAPE = (ValueError, TypeError, KeyError, AttributeError, IndexError, LookupError, RecursionError, OverflowError)
+WRONG_SHAPE = (ValueError, TypeError, KeyError, AttributeError, IndexError, LookupError, RecursionError, ArithmeticError)
 
 
 def canonical_json(value: Any) -> str:
@@ -61,6 +61,11 @@ def is_below(name: str) -> bool:
 def printable(text: Any) -> str:
     """One line that a terminal may show: control characters, line breaks and marks of direction as escapes. What a machine wrote moves no cursor."""
     return "".join(mark if mark.isprintable() or mark == "\t" else mark.encode("unicode_escape", "backslashreplace").decode() for mark in str(text))
+
+
+def cell(value: Any) -> Any:
+    """A value of a CSV file. A spreadsheet would run a text that begins like a formula, and a model or an error can hold one."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def is_host_name(text: str) -> bool:

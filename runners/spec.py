@@ -103,13 +103,13 @@ class TrainSpec(Strict):
     precision: Literal["bf16", "fp32"] = "bf16"
     max_tokens: int = Field(2048, ge=16, description="longest example, in tokens; a longer one is refused, not cut")
     packing: bool = True
-    micro_batch_tokens: int | None = Field(None, description="left out, the memory plan chooses it")
+    micro_batch_tokens: int | None = Field(None, ge=1, description="left out, the memory plan chooses it")
     gradient_checkpointing: bool | None = Field(None, description="left out, the memory plan chooses it")
     checkpoints_per_epoch: int = Field(1, ge=1)
     early_stop_evaluations: int = Field(2, ge=1, description="evaluations without improvement before training stops")
     minimum_steps: int = Field(20, ge=1, description="a run with fewer optimizer steps is refused")
-    max_train_examples: int | None = Field(None, description="train on the first so many of the shuffled split (demo)")
-    max_validation_examples: int | None = None
+    max_train_examples: int | None = Field(None, ge=1, description="train on the first so many of the shuffled split (demo)")
+    max_validation_examples: int | None = Field(None, ge=1)
     seed: int = 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +59,9 @@ def read(file: Path, columns: dict[str, str] | None = None) -> tuple[list[Import
         except outside.WRONG_SHAPE as error:
             problems.append(f"row {number}: has a value of another form ({error})")
     if not found:
-        keys = sorted({key for row in rows[:20] if isinstance(row, dict) for key in row})
+        keys = sorted({str(key) for row in rows[:20] if isinstance(row, dict) for key in row if key})
         raise UserError(
-            f"{file} cannot be imported: {problems[0] if problems else 'it has no rows'}; its rows have {', '.join(map(str, keys))[:200] or 'no keys'}",
+            f"{file} cannot be imported: {problems[0] if problems else 'it has no rows'}; its rows have {', '.join(keys)[:200] or 'no keys'}",
             "rows with a question and an answer, keywords or choices: test_cases, FinQA, TAT-QA, FinanceBench, MMLU, CSV",
             "name the columns: --map question=COLUMN --map answer=COLUMN",
         )
@@ -72,13 +73,13 @@ def _rows(file: Path) -> tuple[list[Any], dict[str, Any]]:
     text = outside.text(file, "JSON, JSON lines or CSV")
     if file.suffix.lower() in (".csv", ".tsv"):
         try:
-            return list(csv.DictReader(text.splitlines(), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")), {}
+            return list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if file.suffix.lower() == ".tsv" else ",")), {}
         except csv.Error as error:
             raise UserError(f"{file} cannot be imported: {error}", "CSV with a header", "pass another file") from None
     try:
         value = outside.parsed_json(text, str(file))
     except UserError:
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in text.split("\n") if line.strip()]
         if len(lines) < 2 or not lines[0].lstrip().startswith("{"):
             raise
         value = [outside.parsed_json(line, f"line {number} of {file}") for number, line in enumerate(lines, 1)]

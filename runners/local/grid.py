@@ -20,6 +20,8 @@ from runners.pages.page import duration
 from runners.spec import ModelNames, Spec, TrainSpec
 from runners.training.batches import count_steps
 
+#: The rows of a sweep, and what each took, beside its page.
+RESULTS = "sweep.json"
 #: A grid grows by multiplication; a larger one is a mistake more often than a wish.
 MOST_RUNS = 64
 _DECIDES_THE_LOSS = {
@@ -87,6 +89,12 @@ class Outcome:
         kept = ("status", "name", "id", "before", "after", "best_step", "steps", "held_out", "seconds", "processor_s", "reason")
         return {f"train.{name}": value for name, value in self.trial.settings.items()} | {key: getattr(self, key) for key in kept}
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Outcome:
+        """What ``as_row`` wrote."""
+        settings = {key.removeprefix("train."): value for key, value in row.items() if key.startswith("train.")}
+        return cls(Trial(settings, Spec()), **{key: value for key, value in row.items() if not key.startswith("train.")})
+
 
 def written(value: Any) -> str:
     """A setting's value as a person types it."""
@@ -95,6 +103,8 @@ def written(value: Any) -> str:
 
 def varied(base: Spec, texts: Sequence[str]) -> tuple[Varied, ...]:
     """``train.KEY=VALUE,VALUE`` parsed and validated. Raises UserError with the value that is refused."""
+    if (count := math.prod(text.count(",") + 1 for text in texts)) > MOST_RUNS:
+        raise UserError(f"the grid has {count} runs", f"at most {MOST_RUNS}", "give fewer values; then a second sweep around the best")
     found = tuple(_varied(base.train, text) for text in texts)
     names = [one.name for one in found]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
@@ -102,8 +112,6 @@ def varied(base: Spec, texts: Sequence[str]) -> tuple[Varied, ...]:
     if "seed" in names and base.train.max_validation_examples is not None:
         reason = f"with train.max_validation_examples {base.train.max_validation_examples} it chooses the held-out pairs, so the losses could not be compared"
         raise UserError(f"train.seed cannot be varied: {reason}", "one set of held-out pairs", "remove train.max_validation_examples from the profile")
-    if (count := math.prod(len(one.values) for one in found)) > MOST_RUNS:
-        raise UserError(f"the grid has {count} runs", f"at most {MOST_RUNS}", "give fewer values; then a second sweep around the best")
     return found
 
 
@@ -182,28 +190,22 @@ def outcome(trial: Trial, made_id: str, record: Record | None, processor_s: floa
     if record is None:
         return Outcome(trial, made_id)
     metrics, took = record.metrics, taken(record, processor_s)
-    return Outcome(
-        trial,
-        made_id,
-        "done",
-        record.name or "",
-        metrics["validation_loss_before"],
-        metrics["validation_loss_after"],
-        metrics["best_step"],
-        metrics["steps_done"],
-        metrics.get("held_out"),
-        took.seconds,
-        processor_s,
-        tuple((row["step"], row["loss"]) for row in metrics["validation"]),
-    )
+    before, after = float(metrics["validation_loss_before"]), float(metrics["validation_loss_after"])
+    if not math.isfinite(before + after):
+        raise ValueError(f"a held-out loss of {after}")
+    steps = (metrics["best_step"], metrics["steps_done"], metrics.get("held_out"))
+    validation = [(row["step"], float(row["loss"])) for row in metrics["validation"]]
+    return Outcome(trial, made_id, "done", record.name or "", before, after, *steps, took.seconds, processor_s, tuple(validation))
 
 
 def taken(record: Record, processor_s: float | None = None) -> Taken:
     """What a training took. Of one that was cut off and went on, the steps before its last start are added; its evaluations then are not known."""
     metrics = record.metrics
     earlier = sum(row["seconds"] for row in metrics["history"] if row["step"] <= metrics["resumed_from_step"])
-    epochs = metrics["steps_done"] / metrics["steps_planned"] * TrainSpec.model_validate(record.spec["train"]).epochs
-    return Taken(round(sum(phase.seconds for phase in record.phases) + earlier, 1), metrics["examples"] * epochs, processor_s)
+    seen = metrics["examples"] * metrics["steps_done"] / metrics["steps_planned"] * TrainSpec.model_validate(record.spec["train"]).epochs
+    if not seen > 0:
+        raise ValueError(f"{seen:g} examples were trained on")
+    return Taken(round(sum(phase.seconds for phase in record.phases) + earlier, 1), seen, processor_s)
 
 
 def expected(trial: Trial, pairs: int, finished: Sequence[Taken]) -> Taken | None:
@@ -275,7 +277,10 @@ def remarks(outcomes: Sequence[Outcome]) -> list[str]:
         return ["no training is done"]
     best = done[0]
     found = [f"best: {best.trial}, held-out loss {best.after:.4f} (base model {best.before:.4f}), adapter {best.name}"]
-    for name, value in best.trial.settings.items():
+    same = [str(one.trial) for one in done[1:] if one.after == best.after]
+    if same:
+        found.append(f"the same loss to the last digit: {'; '.join(same)}")
+    for name, value in () if same else best.trial.settings.items():
         tried = {one.trial.settings[name] for one in done}
         if isinstance(value, bool | str) or value is None or len(tried) < 2 or value not in (min(tried), max(tried)):
             continue

@@ -24,14 +24,11 @@ from runners.artifacts import layout, local_bucket, registry, storage
 from runners.artifacts.record import RECORD, Record
 from runners.errors import Temporary, UserError
 from runners.local import grid, sweep_report
-from runners.local.grid import Outcome, Taken, Varied
+from runners.local.grid import RESULTS, Outcome, Taken, Trial, Varied
 from runners.local.run import ROOT, Run, kept_log, make_base, make_data, need_environments, process
 from runners.pipeline import ADAPTERS
 from runners.spec import DatasetSpec, Spec
 from runners.training.examples import read_rows
-
-#: The rows of a sweep, and what each took, beside its page.
-RESULTS = "sweep.json"
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,10 @@ class Sweep:
     outcomes: list[Outcome]
 
     def as_data(self) -> dict[str, Any]:
-        """For machines, best first."""
-        rows = [one.as_row() for one in grid.ranked(self.outcomes)]
-        return {"sweep": self.name, "report": str(self.folder / sweep_report.PAGE), "plan": self.plan, "runs": rows, "remarks": grid.remarks(self.outcomes)}
+        """For machines, best first. A sweep that is only planned has no name yet: it is made of the ids of the trainings."""
+        page, rows = self.folder / sweep_report.PAGE, [one.as_row() for one in grid.ranked(self.outcomes)]
+        named = {"sweep": self.name, "report": str(page)} if page.exists() else {"sweep": None, "report": None}
+        return {**named, "plan": self.plan, "runs": rows, "remarks": grid.remarks(self.outcomes)}
 
 
 def sweep(base: Spec, varied: Sequence[Varied], home: Path, *, dry_run: bool = False, say: Callable[[str], None] = log.event) -> Sweep:
@@ -109,17 +107,20 @@ def _pairs(folder: Path) -> int:
 
 
 def _outcomes(spec: Spec, varied: Sequence[Varied], processor_s: dict[str, float]) -> list[Outcome]:
-    """Each trial, with the record of its adapter where it is published."""
+    """Each trial, with the record of its adapter where it is published, under any name."""
+    published = {entry.id: entry for entry in registry.entries(spec.buckets) if entry.status == "ready"}
     found = []
     for trial in grid.trials(spec, varied):
         made_id = identity.stage_id(trial.spec, "train") if spec.base_model.id else ""
-        found.append(grid.outcome(trial, made_id, _record(trial.spec, made_id), processor_s.get(made_id)))
+        entry = published.get(made_id)
+        found.append(_outcome(trial, entry, processor_s.get(made_id)) if entry else grid.outcome(trial, made_id, None))
     return found
 
 
-def _record(spec: Spec, made_id: str) -> Record | None:
-    entry = registry.read(spec.buckets, identity.model_name(spec, "train")) if made_id else None
-    return _record_of(spec, entry) if entry and entry.status == "ready" and entry.id == made_id else None
+def _outcome(trial: Trial, entry: registry.Entry, processor_s: float | None) -> Outcome:
+    record, place = _record_of(trial.spec, entry), f"the {RECORD} of {entry.name}"
+    fix = f"elson run --from train makes it again; or restore {layout.model(trial.spec.buckets, entry.name)}/{RECORD}"
+    return outside.shaped(lambda: grid.outcome(trial, entry.id, record, processor_s), place, "losses and steps as a training writes them", fix)
 
 
 def _record_of(spec: Spec, entry: registry.Entry) -> Record:
@@ -127,7 +128,10 @@ def _record_of(spec: Spec, entry: registry.Entry) -> Record:
     stored = storage.read_json(place)
     if stored is None:
         raise UserError(f"{entry.name} has no {RECORD}", "the record of its training", f"elson run --from train makes it again; or restore {place}")
-    return outside.shaped(lambda: Record.model_validate(stored[0]), place, "the record of a training")
+    record = outside.shaped(lambda: Record.model_validate(stored[0]), place, "the record of a training")
+    if (record.id, record.name) != (entry.id, entry.name):
+        raise UserError(f"{place} is the record of {record.name}, {record.id}", f"that of {entry.name}, {entry.id}", f"restore an older version of {place}")
+    return record
 
 
 def _finished(spec: Spec, processor_s: dict[str, float]) -> list[Taken]:
@@ -135,7 +139,7 @@ def _finished(spec: Spec, processor_s: dict[str, float]) -> list[Taken]:
     found = []
     for one in registry.entries(spec.buckets) if spec.base_model.id else ():
         if one.kind in ADAPTERS and one.status == "ready" and one.parents.get("base_model") == spec.base_model.id:
-            with contextlib.suppress(UserError, ZeroDivisionError, *outside.WRONG_SHAPE):
+            with contextlib.suppress(UserError, *outside.WRONG_SHAPE):
                 record = _record_of(spec, one)
                 found += [grid.taken(record, processor_s.get(one.id))] if record.metrics["precision"] == spec.train.precision else []
     return found
@@ -185,9 +189,9 @@ def _train(job: Run, wanted: Outcome) -> Outcome:
             log.warning("the sweep goes on without this training", training=str(trial), reason=reason)
             return replace(wanted, status="failed", reason=reason)
     shutil.rmtree(work)
-    record = _record(trial.spec, wanted.id)
-    resumed = record is None or record.metrics["resumed_from_step"]
-    return grid.outcome(trial, wanted.id, record, None if resumed else job.watch.phases[-1].processor_s)
+    entry = registry.usable(trial.spec.buckets, identity.model_name(trial.spec, "train"))
+    resumed = _record_of(trial.spec, entry).metrics["resumed_from_step"]
+    return _outcome(trial, entry, None if resumed else job.watch.phases[-1].processor_s)
 
 
 def _provide(job: Run, work: Path) -> None:
@@ -204,10 +208,10 @@ def _last_error(file: Path) -> str:
         with contextlib.suppress(ValueError, TypeError, KeyError):
             row = json.loads(line)
             said = str(row["message"]) if row["severity"] == "ERROR" else said
-    return said.partition("\n")[0][:300]
+    return outside.printable(said.partition("\n")[0][:300])
 
 
 def _write(job: Run, made: Sweep) -> None:
     made.folder.mkdir(parents=True, exist_ok=True)
-    outside.write_durably(made.folder / RESULTS, json.dumps(made.as_data(), indent=1))
     sweep_report.write(job.spec, made.name, made.outcomes, made.folder)
+    outside.write_durably(made.folder / RESULTS, json.dumps(made.as_data(), indent=1))

@@ -33,7 +33,7 @@ def as_csv(outcomes: Sequence[Outcome]) -> str:
     made = io.StringIO()
     writer = csv.DictWriter(made, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: outside.cell(value) for key, value in row.items()} for row in rows)
     return made.getvalue()
 
 

@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from runners import outside
 from runners.errors import UserError
 from runners.view.runs import Bucket, RunView
 from runners.view.screens import flat
@@ -88,8 +89,7 @@ def _table(file: Path, rows: list[dict[str, Any]]) -> Path:
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
-        # A spreadsheet would run a cell that begins like a formula, and a model can write one.
-        writer.writerows({key: f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value for key, value in row.items()} for row in rows)
+        writer.writerows({key: outside.cell(value) for key, value in row.items()} for row in rows)
     return file
 
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runners import outside
 from runners.artifacts import layout, registry, storage
 from runners.artifacts.record import RECORD, Record
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.evaluation.results import EvaluationResult
+from runners.local import grid
+from runners.local.grid import RESULTS, Outcome
 from runners.pipeline import ADAPTERS, QUANTIZED
 from runners.spec import BucketSpec
 
@@ -80,6 +83,14 @@ class RunView:
 
 
 @dataclass(frozen=True)
+class SweepView:
+    """One `elson sweep` of this machine: its name, and its trainings, the best first."""
+
+    name: str
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
 class Bucket:
     """Everything that is shown."""
 
@@ -89,10 +100,15 @@ class Bucket:
     problems: tuple[str, ...] = ()
     under_way: tuple[dict[str, Any], ...] = ()
     holder: str = ""
+    sweeps: tuple[SweepView, ...] = ()
 
     def run(self, run_id: str) -> RunView | None:
         """A run by its id."""
         return next((run for run in self.runs if run.id == run_id), None)
+
+    def sweep(self, name: str) -> SweepView | None:
+        """A sweep by its name."""
+        return next((sweep for sweep in self.sweeps if sweep.name == name), None)
 
 
 def load(buckets: BucketSpec, where: str, home: Path | None = None) -> Bucket:
@@ -105,7 +121,8 @@ def load(buckets: BucketSpec, where: str, home: Path | None = None) -> Bucket:
     jobs = _jobs(buckets, problems)
     rows, holder = under_way(home) if home else ([], "")
     found = sorted(runs, key=lambda run: run.finished_at, reverse=True)
-    return Bucket(where, tuple(found), tuple(jobs), tuple(problems), tuple(rows), holder)
+    swept = _sweeps(home, problems) if home else []
+    return Bucket(where, tuple(found), tuple(jobs), tuple(problems), tuple(rows), holder, tuple(swept))
 
 
 def pairs(buckets: BucketSpec, dataset_id: str) -> list[dict[str, Any]]:
@@ -145,6 +162,23 @@ def under_way(home: Path) -> tuple[list[dict[str, Any]], str]:
         return rows, f"{holder['command']} (pid {holder['pid']})"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return rows, ""
+
+
+def _sweeps(home: Path, problems: list[str]) -> list[SweepView]:
+    """The sweeps of this machine, newest first."""
+    files = sorted(home.glob(f"sweeps/*/{RESULTS}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    found = [_tolerant(problems, lambda file=file: _sweep(file)) for file in files if _PLAIN.fullmatch(file.parent.name)]
+    return [one for one in found if one and one.outcomes]
+
+
+def _sweep(file: Path) -> SweepView:
+    def read() -> tuple[Outcome, ...]:
+        found = grid.ranked([Outcome.of_row(row) for row in outside.read_json(file)["runs"]])
+        if found:
+            grid.text(found)  # What cannot be written as a table is told apart here.
+        return tuple(found)
+
+    return SweepView(file.parent.name, outside.shaped(read, str(file), f"{RESULTS} as elson sweep writes it", f"delete {file.parent}"))
 
 
 def _entries(buckets: BucketSpec, problems: list[str]) -> list[Entry]:

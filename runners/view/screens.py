@@ -9,16 +9,19 @@ from typing import Any
 from runners.evaluation import statistics, why
 from runners.evaluation.report import headline, side_by_side, whisker
 from runners.evaluation.results import CaseResult, EvaluationResult
+from runners.local import grid
 from runners.pages import charts, lineage, page
 from runners.pages.charts import Interval, Series, Span
 from runners.pages.lineage import Node
 from runners.pages.page import Html, Status, Tile
-from runners.view.runs import VARIANTS, Bucket, RunView
+from runners.view.runs import VARIANTS, Bucket, RunView, SweepView
 
 #: Runs that can be side by side: more do not fit a page, and colours are told apart up to six.
 MOST_COMPARED = 6
 _TRAINING = {"before": "validation_loss_before", "after": "validation_loss_after", "steps": "steps_done", "examples": "examples"}
 _OUTCOME: dict[str, Status] = {"passed": "good", "not passed": "bad", "not shown": "warn", "contaminated": "bad", "unfit": "bad", "incomplete": "warn"}
+
+_SWEPT: dict[str, Status] = {"done": "good", "failed": "bad", "to run": "none"}
 
 
 def index(bucket: Bucket) -> str:
@@ -37,6 +40,19 @@ def index(bucket: Bucket) -> str:
     parts = [page.section("Runs", chosen)]
     if len(bucket.runs) > 1:
         parts.append(page.section("Training side by side", _losses(bucket.runs[:MOST_COMPARED])))
+    if bucket.sweeps:
+        swept = [
+            (
+                _link(f"sweep--{found.name}.html", found.name),
+                sum(one.status == "done" for one in found.outcomes),
+                len(found.outcomes),
+                str(best.trial),
+                best.after,
+            )
+            for found in bucket.sweeps
+            if (best := found.outcomes[0])
+        ]
+        parts.append(page.section("Sweeps", page.table(("sweep", "done", "of", "best", "loss"), swept, cards=True)))
     if bucket.problems:
         parts.append(page.section("What could not be read", page.table(("problem",), [(problem,) for problem in bucket.problems])))
     return framed("Runs", parts, f"{len(bucket.runs)} in {bucket.where}", bucket)
@@ -98,6 +114,21 @@ def one(bucket: Bucket, run: RunView) -> str:
         sections.append(page.section("Score by domain", _domains(run.results)))
     sections.append(page.section("Spec", page.details("Every setting", page.facts({key: str(value) for key, value in flat(run.spec).items()}))))
     return framed(run.name, sections, f"{run.id}, finished {run.finished_at[:16].replace('T', ' ')} UTC", bucket)
+
+
+def sweep(bucket: Bucket, found: SweepView) -> str:
+    """A sweep's trainings, the lowest held-out loss first, and the curves of the best."""
+    headers, rows = grid.table(found.outcomes)
+    runs = [bucket.run(one.id) for one in found.outcomes]
+    cells = [
+        (*row[:-1], page.badge(one.status, _SWEPT[one.status]), _link(f"run--{run.id}.html", run.name) if run else one.reason)
+        for row, one, run in zip(rows, found.outcomes, runs, strict=True)
+    ]
+    remarks = [page.paragraph(f"{line[0].upper()}{line[1:]}.") for line in grid.remarks(found.outcomes)]
+    sections = [page.section("Trainings", *remarks, page.table((*headers[:-1], "status", "run, or why there is none"), cells, cards=True))]
+    if curves := [run for run in runs if run][:MOST_COMPARED]:
+        sections.append(page.section("Losses", _losses(curves)))
+    return framed(f"Sweep {found.name}", sections, "lowest held-out loss first", bucket)
 
 
 def compare(bucket: Bucket, runs: list[RunView]) -> str:

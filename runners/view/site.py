@@ -28,6 +28,9 @@ def draw(bucket: Bucket, buckets: BucketSpec, name: str) -> str | None:
         return made(bucket) if made else None
     if kind == "data" and len(ids) == 1 and ids[0] in {run.dataset for run in bucket.runs}:
         return screens.dataset(bucket, ids[0], pairs(buckets, ids[0]))
+    if kind == "sweep":
+        found = bucket.sweep("--".join(ids))
+        return screens.sweep(bucket, found) if found else None
     runs = [run for run_id in ids if (run := bucket.run(run_id))]
     if len(runs) != len(ids) or len(runs) > screens.MOST_COMPARED:
         return None
@@ -42,6 +45,7 @@ def names(bucket: Bucket) -> list[str]:
     found = ["index", *(["live"] if bucket.under_way else []), *(["jobs"] if bucket.jobs else [])]
     found += [f"run--{run.id}" for run in bucket.runs] + [f"cases--{run.id}" for run in bucket.runs if run.results]
     found += [f"data--{dataset}" for dataset in dict.fromkeys(run.dataset for run in bucket.runs) if dataset]
+    found += [f"sweep--{sweep.name}" for sweep in bucket.sweeps]
     found += [f"compare--{'--'.join(sorted((a.id, b.id)))}" for a, b in itertools.combinations(bucket.runs[:PAIRED], 2)]
     return [f"{name}.html" for name in found]
 

@@ -110,6 +110,17 @@ def test_csv_with_columns_of_their_own(tmp_path: Path) -> None:
     assert done.exit_code == 0 and "What does 5% of $200 make?" in done.output
 
 
+def test_line_breaks_inside_a_value_are_kept(tmp_path: Path) -> None:
+    """A cell of several lines; and the line separators of Unicode, which end no row and which JSON may hold as they are."""
+    columns = {"Prompt": "question", "Gold": "answer"}
+    made = convert(written(tmp_path, 'Prompt,Gold\n"Look:\nwhat does 5% of $200\u2028make?",$10\nLonger,$1,than,the header\n', "their.csv"), columns)
+    assert [case["question"] for case in made.cases] == ["Look:\nwhat does 5% of $200\u2028make?", "Longer"]
+    lines = "".join(json.dumps(FINANCEBENCH | {"question": f"What is\u2028{n}?"}, ensure_ascii=False) + "\n" for n in range(2))
+    assert len(convert(written(tmp_path, lines)).cases) == 2
+    with pytest.raises(UserError, match="its rows have Gold, Prompt"):
+        convert(tmp_path / "their.csv")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
     lambda inner: (

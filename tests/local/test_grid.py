@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from runners import identity
 from runners.artifacts import registry
 from runners.artifacts.record import Phase, Record
 from runners.commands.cli import cli
@@ -17,7 +21,7 @@ from runners.errors import UserError
 from runners.local import grid, sweep_report
 from runners.local.grid import MOST_RUNS, Outcome, Taken
 from runners.local.run import load_profile
-from runners.local.sweep import _finished, _last_error, _processor_s
+from runners.local.sweep import Sweep, _finished, _last_error, _outcomes, _processor_s
 from runners.spec import BucketSpec, ModelNames, Spec
 from tests.browser import Browser
 
@@ -68,6 +72,8 @@ def test_values_have_the_type_of_their_setting(text: str, values: tuple[Any, ...
         (["train.rank=8", "train.rank=16"], "train.rank is varied twice"),
         (["train.max_validation_examples=4"], "the losses could not be compared"),
         (["train.max_tokens=512"], "the losses could not be compared"),
+        (["train.micro_batch_tokens=0"], "'0' is refused"),
+        (["train.max_train_examples=-5"], "'-5' is refused"),
         (["train.seed=1,2"], "with train.max_validation_examples 8 it chooses the held-out pairs"),
         ([f"train.rank={','.join(map(str, range(1, MOST_RUNS + 2)))}"], f"the grid has {MOST_RUNS + 1} runs"),
     ],
@@ -76,6 +82,13 @@ def test_what_is_refused_before_anything_runs(texts: list[str], said: str) -> No
     with pytest.raises(UserError) as refused:
         grid.varied(TINY, texts)
     assert said in refused.value.found and refused.value.expected and refused.value.fix
+
+
+def test_a_grid_of_thousands_is_refused_before_its_values_are_read() -> None:
+    begin = time.process_time()
+    with pytest.raises(UserError, match="the grid has 20000 runs"):
+        grid.varied(TINY, [f"train.seed={','.join(map(str, range(20000)))}"])
+    assert time.process_time() - begin < 1
 
 
 def test_seeds_can_be_varied_where_every_held_out_pair_is_used() -> None:
@@ -175,6 +188,12 @@ def test_the_best_at_an_edge_says_where_to_look_next(after: tuple[float, ...], s
     assert any(said in line for line in grid.remarks(outcomes(*after)))
 
 
+def test_a_tie_is_said_and_has_no_edge() -> None:
+    said = grid.remarks(outcomes(6.0, 6.0, 6.1))
+    assert said[0].startswith("best: rank 1,") and said[1] == "the same loss to the last digit: rank 2"
+    assert not any("smallest" in line for line in said)
+
+
 def test_kinds_have_no_edge_and_one_training_no_rival() -> None:
     trials = grid.trials(TINY, grid.varied(TINY, ["train.adapter=dora,lora", "train.packing=true,false"]))
     found = [grid.outcome(trial, "x", record(6.0 + place)) for place, trial in enumerate(trials)]
@@ -188,6 +207,19 @@ def test_rows_are_the_same_in_csv_and_as_data() -> None:
     rows = list(csv.DictReader(io.StringIO(sweep_report.as_csv(found))))
     assert [(row["train.rank"], row["status"], row["after"]) for row in rows] == [("4", "done", "6.1"), ("1", "done", "6.5"), ("2", "failed", "")]
     assert rows == [{key: "" if value is None else str(value) for key, value in one.as_row().items()} for one in grid.ranked(found)]
+
+
+def test_a_cell_of_the_csv_is_no_formula() -> None:
+    (failed,) = [replace(one, reason="=HYPERLINK(1)", name="@name") for one in outcomes(None)]
+    (row,) = csv.DictReader(io.StringIO(sweep_report.as_csv([failed])))
+    assert row["reason"] == "'=HYPERLINK(1)" and row["name"] == "'@name"
+
+
+def test_what_is_not_written_has_no_place(tmp_path: Path) -> None:
+    planned = Sweep("tiny-1", tmp_path, [], outcomes(6.0))
+    assert planned.as_data()["report"] is None and planned.as_data()["sweep"] is None
+    sweep_report.write(TINY, "tiny-1", planned.outcomes, tmp_path)
+    assert planned.as_data()["report"] == str(tmp_path / "report.html")
 
 
 @pytest.mark.parametrize("width", [360, 1366])
@@ -239,10 +271,55 @@ def test_records_of_another_release_do_not_stop_a_sweep(buckets: BucketSpec, tmp
     ):
         folder = tmp_path / str(place)
         folder.mkdir()
-        (folder / "record.json").write_text(text)
+        (folder / "record.json").write_text(text.replace("dora-1", f"dora-{place}"))
         registry.publish(buckets, folder, name=f"tiny-dora-{place}", stage_id=f"dora-{place}", kind="dora", parents={"base_model": base_id})
     spec = TINY.model_copy(update={"buckets": buckets, "base_model": TINY.base_model.model_copy(update={"id": "base-1"})})
     assert _finished(spec, {"dora-0": 7.5}) == [Taken(10.0, 80, 7.5)]
+
+
+def published(buckets: BucketSpec, folder: Path, under: str, **changes: Any) -> Spec:
+    """TINY with resolved ids, its adapter published under a name with such a record."""
+    ids = {"base_model": TINY.base_model.model_copy(update={"id": "base-1"}), "dataset": TINY.dataset.model_copy(update={"id": "data-1"})}
+    spec = identity.with_code(TINY.model_copy(update={"buckets": buckets, **ids}))
+    made_id = identity.stage_id(spec, "train")
+    values = json.loads(record(6.0).model_copy(update={"id": made_id, "name": under}).model_dump_json()) | changes
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps(values))
+    registry.publish(buckets, folder, name=under, stage_id=made_id, kind="dora", parents={"base_model": "base-1"})
+    return spec
+
+
+def test_a_training_is_found_under_any_name(buckets: BucketSpec, tmp_path: Path) -> None:
+    """A profile may name its models; the content is what counts."""
+    spec = published(buckets, tmp_path / "a", "my-dora-v1")
+    same, other = _outcomes(spec, grid.varied(spec, ["train.rank=4,8"]), {})
+    assert (same.status, same.name, same.after, other.status) == ("done", "my-dora-v1", 6.0, "to run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": {}},
+        {"metrics": {**record(6.0).metrics, "validation_loss_after": "low"}},
+        {"metrics": {**record(6.0).metrics, "validation_loss_after": float("nan")}},
+        {"metrics": {**record(6.0).metrics, "validation_loss_after": 10**400}},
+        {"metrics": {**record(6.0).metrics, "steps_planned": 0}},
+        {"metrics": {**record(6.0).metrics, "examples": 0}},
+        {"metrics": {**record(6.0).metrics, "validation": [{"step": 0}]}},
+        {"metrics": {**record(6.0).metrics, "validation": [{"step": 0, "loss": "<b>"}]}},
+        {"metrics": {**record(6.0).metrics, "history": 3}},
+        {"name": "another-model"},
+        {"id": "dora-2"},
+        {"phases": None},
+    ],
+    ids=str,
+)
+def test_a_record_that_lies_is_one_sentence(changes: dict[str, Any], buckets: BucketSpec, tmp_path: Path) -> None:
+    spec = published(buckets, tmp_path / "a", "tiny-dora-1", **changes)
+    with pytest.raises(UserError) as refused:
+        _outcomes(spec, grid.varied(spec, ["train.rank=4,8"]), {})
+    assert "tiny-dora-1" in refused.value.found and refused.value.fix
+    assert _finished(spec, {}) == [] or "validation" in str(changes), "and no time is expected by it"
 
 
 def test_a_stack_is_planned_in_dollars_and_a_refused_size_is_named() -> None:
@@ -263,3 +340,5 @@ def test_the_reason_of_a_failure_is_read_from_a_log_with_half_a_line(tmp_path: P
         '{"severity": "ERROR", "message": "first"}\n[]\n{"severity": "ERROR", "message": "a loss of NaN\\n  fix: lower it"}\n{"severity": "INFO", "mess'
     )
     assert _last_error(log) == "a loss of NaN"
+    log.write_text('{"severity": "ERROR", "message": "\\u001b[2J gone"}')
+    assert _last_error(log) == "\\x1b[2J gone", "moves no cursor"

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,14 @@ from runners.errors import UserError
 from runners.evaluation import cases, contamination, importer
 from runners.evaluation.run import read as results_of
 from runners.evaluation.store import Store
+from runners.local import grid, sweep, sweep_report
 from runners.planning import machines, stacks
 from runners.serving import serve
-from runners.spec import BucketSpec
+from runners.spec import BucketSpec, Spec
 from runners.training import checkpoint, examples
-from runners.view import runs, site
+from runners.view import runs, screens, site
 from runners.vm import facts, watch
+from tests.evaluation.test_importer_forms import CSV, FINANCEBENCH, FINQA, KEYWORDS, MMLU, TATQA
 from tests.vm.test_agent import metadata
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +69,15 @@ RECORD = {
     "phases": [{"name": "train", "started_at": "2026-01-01T00:00:00+00:00", "seconds": 3.0}],
     "gates": [{"name": "kl", "value": 1.0, "bound": 2.0, "rule": "at most"}],
 }
+TRAINING = {
+    "train.rank": 4, "status": "done", "name": "m-v1", "id": "dora-1", "before": 3.1, "after": 2.1, "best_step": 20, "steps": 20, "held_out": 8,
+    "seconds": 61.0, "processor_s": 50.0, "reason": "",
+}  # fmt: skip
+LEARNED = {
+    "history": [{"step": 1, "loss": 7.0, "seconds": 1.0}], "validation": [{"step": 0, "loss": 6.9}, {"step": 1, "loss": 6.0}], "best_step": 1, "examples": 40,
+    "validation_loss_before": 6.9, "validation_loss_after": 6.0, "steps_done": 1, "steps_planned": 1, "resumed_from_step": 1, "held_out": 8,
+}  # fmt: skip
+TRAINED = {**RECORD, "name": "m-v1", "spec": {"train": {"rank": 4}}, "metrics": LEARNED}
 
 
 def text_of(path: str) -> str:
@@ -76,7 +88,7 @@ def on_file(parse: Callable[[Path], Any], name: str) -> Callable[[Path, bytes], 
     """A parser of a file, given the bytes."""
 
     def call(folder: Path, content: bytes) -> Any:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
         return parse(folder / name)
 
@@ -121,6 +133,22 @@ def _checkpoint(folder: Path) -> Any:
         raise UserError(problem, "a checkpoint", "")
 
 
+def _swept(file: Path) -> Any:
+    """The page of a sweep."""
+    if (found := runs._sweep(file)).outcomes:
+        screens.sweep(runs.Bucket("here", (), sweeps=(found,)), found)
+
+
+def _trained() -> Any:
+    """What a sweep makes of a record: a row of its table, and the time of the next training."""
+    entry, trial = registry.Entry.model_validate(ENTRY), grid.trials(Spec(), grid.varied(Spec(), ["train.rank=4"]))[0]
+    place = trial.spec.model_copy(update={"buckets": BUCKETS})
+    found = sweep._outcome(replace(trial, spec=place), entry, None)
+    sweep_report.document(place, "s", [found])
+    grid.text([found])
+    grid.expected(trial, 100, [grid.taken(sweep._record_of(place, entry))])
+
+
 def _view(path: str) -> Callable[[Path, bytes], Any]:
     """The pages of a bucket that holds a good adapter and one hostile object."""
     good = {layout.registry(BUCKETS, "m-v1"): json.dumps(ENTRY).encode(), "gs://models/m-v1/record.json": json.dumps(RECORD).encode()}
@@ -151,6 +179,12 @@ PARSERS: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
     "leaks' benchmark (JSON)": (on_file(leaks._cases, "b.json"), json.dumps({"test_cases": [CASE]})),
     "benchmark": (on_file(cases.load, "c.yaml"), yaml.safe_dump({"version": 1, "cases": [CASE]})),
     "imported benchmark": (on_file(importer.convert, "i.json"), json.dumps({"metadata": {"created": "2025"}, "test_cases": [{"question": "Why?", "expected_keywords": ["a"], "category": "tax"}]})),
+    "imported FinQA": (on_file(importer.convert, "i.json"), json.dumps([FINQA])),
+    "imported TAT-QA": (on_file(importer.convert, "i.json"), json.dumps([TATQA])),
+    "imported FinanceBench": (on_file(importer.convert, "i.jsonl"), f"{json.dumps(FINANCEBENCH)}\n{json.dumps(FINANCEBENCH)}\n"),
+    "imported MMLU": (on_file(importer.convert, "i.json"), json.dumps([MMLU])),
+    "imported keyword lists": (on_file(importer.convert, "i.json"), json.dumps({"questions": [KEYWORDS]})),
+    "imported CSV": (on_file(lambda file: importer.convert(file, {"Prompt": "question", "Gold": "answer"}), "i.csv"), CSV),
     "training pairs": (on_file(contamination.read_pairs, "train.jsonl"), PAIRS),
     "dataset rows": (on_file(lambda file: examples.read_rows(file.parent, "train"), "train.jsonl"), PAIRS),
     "price table": (on_file(lambda file: machines.load_prices.__wrapped__("us-central1", file), "prices.yaml"), text_of("runners/planning/prices.yaml")),
@@ -182,6 +216,9 @@ PARSERS: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
     "view: results": (_view("gs://models/runs/r/evaluation/results.json"), json.dumps(RESULTS)),
     "view: summary": (_view("gs://models/runs/r/summary.json"), json.dumps({"loss": [1, 2]})),
     "view: log": (on_file(lambda file: runs.under_way(file.parent.parent), "work/tiny.jsonl"), '{"message": "train", "time": "2026-01-01T00:00:00+00:00", "done": 1}\n' * 3),
+    "view: sweep": (on_file(_swept, "sweep.json"), json.dumps({"sweep": "s", "runs": [TRAINING, {**TRAINING, "train.rank": 8, "status": "failed", "reason": "why"}]})),
+    "a sweep's times": (on_file(lambda file: sweep._processor_s(file.parent.parent.parent), "sweeps/tiny-1/sweep.json"), json.dumps({"runs": [TRAINING]})),
+    "a sweep's record": (on_object(_trained, "gs://models/m-v1/record.json"), json.dumps(TRAINED)),
     "view: holder": (on_file(lambda file: runs.under_way(file.parent), "bucket.holder"), json.dumps({"pid": 1, "command": "x"})),
     "vLLM's counters": (lambda _, content: watch.counters(content.decode(errors="replace")), 'vllm:generation_tokens_total{a="b"} 12.0\nvllm:num_requests_running 1\n'),
 }  # fmt: skip

@@ -13,7 +13,10 @@ from runners.artifacts.record import Cost, Gate, Phase, Record, manifest_of
 from runners.evaluation.contamination import Contamination
 from runners.evaluation.results import CaseResult, EvaluationResult, Verdict, latency
 from runners.evaluation.statistics import judge_rate
-from runners.spec import BucketSpec
+from runners.local import grid
+from runners.local.grid import Outcome
+from runners.local.sweep import Sweep
+from runners.spec import BucketSpec, Spec
 
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"'& ` ${1}"
 
@@ -102,3 +105,15 @@ def runs(buckets: BucketSpec, tmp_path: Path) -> BucketSpec:
                 place = f"{layout.run(buckets, f'{label}-{kind}')}/evaluation/results.json"
                 storage.write(place, result(model, max(0, right - (kind == "a") * 2), text).model_dump_json(), generation=0)
     return buckets
+
+
+@pytest.fixture
+def swept(tmp_path: Path) -> Path:
+    """A home with a sweep over two of the runs and one training that failed, written as `elson sweep` writes it."""
+    trials = grid.trials(Spec(), grid.varied(Spec(), ["train.rank=4,8,16", "train.learning_rate=1e-4"]))
+    done = [Outcome(one, f"dora-{n:016x}", "done", f"adapter-{n}", 3.1, 2.1 + n / 10, 20, 20, 8, 61.0, 50.0) for n, one in enumerate(trials[:2])]
+    failed = Outcome(trials[2], "dora-x", "failed", reason=HOSTILE)
+    folder = tmp_path / "home" / "sweeps" / "tiny-1"
+    folder.mkdir(parents=True)
+    (folder / grid.RESULTS).write_text(json.dumps(Sweep("tiny-1", folder, [], [failed, *done]).as_data()))
+    return tmp_path / "home"

@@ -30,9 +30,9 @@ from tests.view.conftest import HOSTILE
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1366, False), (1366, True)])
-def test_every_page_reads_well_and_runs_nothing_foreign(browser: Browser, runs: BucketSpec, tmp_path: Path, width: int, dark: bool) -> None:
-    names = site.export(runs, "a bucket", None, tmp_path / "site")
-    assert {name.split("--")[0] for name in names} == {"index.html", "run", "cases", "data", "compare"}
+def test_every_page_reads_well_and_runs_nothing_foreign(browser: Browser, runs: BucketSpec, swept: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    names = site.export(runs, "a bucket", swept, tmp_path / "site")
+    assert {name.split("--")[0] for name in names} == {"index.html", "run", "cases", "data", "compare", "sweep"}
     for name in names:
         shown = browser.open(tmp_path / "site" / name, width=width, dark=dark)
         shown.run("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -77,6 +77,38 @@ def test_one_run_and_none_are_pages_too(browser: Browser, runs: BucketSpec, tmp_
     for count in (0, 1):
         (tmp_path / "index.html").write_text(screens.index(replace(found, runs=found.runs[:count])))
         assert browser.open(tmp_path / "index.html").faults() == {}
+
+
+def test_a_sweep_leads_to_its_trainings(browser: Browser, runs: BucketSpec, swept: Path, tmp_path: Path) -> None:
+    site.export(runs, "a bucket", swept, tmp_path)
+    shown = browser.open(tmp_path / "index.html")
+    assert shown.run("document.querySelector('#sweeps tbody tr').innerText.split(/\\s+/)").count("tiny-1") == 1
+    shown.events.clear()
+    shown.run("document.querySelector('#sweeps a').click()")
+    shown.wait_for("Page.loadEventFired")
+    rows = shown.run("[...document.querySelectorAll('#trainings tbody tr')].map(row => [...row.children].map(cell => cell.textContent))")
+    assert [row[0] for row in rows] == ["4", "8", "16"] and rows[0][2:4] == ["3.1000", "2.1000"]
+    assert [row[-2].split()[-1] for row in rows] == ["done", "done", "failed"]
+    assert [row[-1] for row in rows] == ["good-adapter", "hostile-adapter", HOSTILE]
+    links = shown.run("[...document.querySelectorAll('#trainings a')].map(link => link.getAttribute('href'))")
+    assert links == [f"run--dora-{n:016x}.html" for n in (0, 1)] and all((tmp_path / link).exists() for link in links)
+    assert "Best: rank 4" in shown.run("document.body.textContent") and len(shown.run("measures.drawings()")) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"runs": 3}', '{"runs": [{}]}', '{"runs": [{"train.rank": 4, "id": "x", "status": "done"}]}', '{"runs": [{"id": "x", "status": "gone"}]}']
+    + [
+        f'{{"runs": [{{"train.rank": 4, "id": "x", "status": "done", "before": 3, "after": {after}, "seconds": {seconds}}}]}}'
+        for after, seconds in ((1, "1e999"), ('"low"', 1), (1, '"long"'))
+    ],
+)
+def test_a_damaged_sweep_hides_nothing_else(runs: BucketSpec, swept: Path, content: str) -> None:
+    (swept / "sweeps" / "tiny-2").mkdir()
+    (swept / "sweeps" / "tiny-2" / "sweep.json").write_text(content)
+    found = load(runs, "here", swept)
+    assert [one.name for one in found.sweeps] == ["tiny-1"] and len(found.problems) == 1 and "tiny-2" in found.problems[0]
+    assert site.render(runs, "here", swept, "sweep--tiny-2.html") is None and site.render(runs, "here", swept, "sweep--tiny-1.html")
 
 
 def test_the_comparison_names_the_cases_that_differ(runs: BucketSpec) -> None:
