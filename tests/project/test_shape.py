@@ -59,7 +59,7 @@ ARROWS = {
     "planning": {"artifacts", "serving", "training", "vm"},
     "cloud": {"artifacts", "installation", "planning", "vm"},
     "pages": set(),
-    "view": {"artifacts", "cloud", "evaluation", "pages", "vm"},
+    "view": {"artifacts", "cloud", "evaluation", "local", "pages", "vm"},
     "vm": {"artifacts"},
     "stages": {"artifacts", "training", "compression"},
     "cloud_run": {"artifacts", "serving", "vm"},

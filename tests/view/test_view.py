@@ -92,7 +92,7 @@ def test_a_sweep_leads_to_its_trainings(browser: Browser, runs: BucketSpec, swep
     assert [row[-1] for row in rows] == ["good-adapter", "hostile-adapter", HOSTILE]
     links = shown.run("[...document.querySelectorAll('#trainings a')].map(link => link.getAttribute('href'))")
     assert links == [f"run--dora-{n:016x}.html" for n in (0, 1)] and all((tmp_path / link).exists() for link in links)
-    assert "Best: rank 4" in shown.run("document.body.textContent") and len(shown.run("measures.drawings()")) == 1
+    assert "Best: rank 4" in shown.run("document.body.textContent") and shown.run("document.querySelectorAll('#losses svg').length") > 0
 
 
 @pytest.mark.parametrize(
