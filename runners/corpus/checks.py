@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from runners.corpus.dated_limits import Limit, LimitIndex
+from runners.corpus.finance.identifiers import luhn_check_digit
 from runners.corpus.pairs import Pair
 from runners.corpus.words import plain
 
@@ -122,9 +123,7 @@ def _is_card(text: str) -> bool:
     number = re.sub(r"\D", "", text)
     if not _CARD_BEGINS.match(number) or len(set(number)) < 2:
         return False
-    digits = [int(digit) for digit in number]
-    doubled = [digit * 2 - 9 * (digit > 4) if place % 2 else digit for place, digit in enumerate(reversed(digits))]
-    return sum(doubled) % 10 == 0
+    return luhn_check_digit(number[:-1]) == int(number[-1])
 
 
 def is_truncated(answer: str) -> bool:

@@ -8,14 +8,9 @@ from __future__ import annotations
 from runners.corpus.finance import limits, money
 
 
-def future_cost(cost_today: float, inflation: float, years: int) -> float:
-    """One year's cost in ``years`` years."""
-    return money.future_value(cost_today, inflation, years)
-
-
 def four_year_cost(cost_today: float, inflation: float, years_until: int, length: int = 4) -> float:
     """Sum of each year's cost, the first in ``years_until`` years, undiscounted."""
-    return sum(future_cost(cost_today, inflation, years_until + k) for k in range(length))
+    return sum(money.future_value(cost_today, inflation, years_until + k) for k in range(length))
 
 
 def monthly_saving(target: float, start: float, annual_rate: float, years: float) -> float:

@@ -40,11 +40,6 @@ def deductible_break_even_years(low_deductible: float, high_deductible: float, y
     return (high_deductible - low_deductible) / yearly_saving
 
 
-def emergency_fund(essential_monthly: float, months: float) -> float:
-    """Essential spending for ``months``."""
-    return essential_monthly * months
-
-
 def combined_ratio(losses: float, expenses: float, premiums: float) -> float:
     """An insurer's losses and expenses per premium earned; over 1: an underwriting loss."""
     return (losses + expenses) / premiums

@@ -64,20 +64,10 @@ def balance_after(principal: float, annual_rate: float, months: int, paid_months
     return money.annuity_present_value(monthly_payment(principal, annual_rate, months), annual_rate / 12, months - paid_months)
 
 
-def affordable_principal(payment: float, annual_rate: float, months: int) -> float:
-    """The loan a monthly payment supports."""
-    return money.annuity_present_value(payment, annual_rate / 12, months)
-
-
 def annual_percentage_rate(principal: float, fees: float, annual_rate: float, months: int) -> float:
     """APR when ``fees`` are withheld from the proceeds: the rate that equates the payments to what the borrower received (Reg. Z, App. J)."""
     paid = monthly_payment(principal, annual_rate, months)
     return money.solve(lambda rate: money.annuity_present_value(paid, rate / 12, months) - (principal - fees), 1e-9, 5.0)
-
-
-def debt_to_income(monthly_debts: Sequence[float], gross_monthly_income: float) -> float:
-    """Monthly debt payments per gross monthly income."""
-    return sum(monthly_debts) / gross_monthly_income
 
 
 def month_at_loan_to_value(principal: float, annual_rate: float, months: int, value: float, ratio: float) -> int:

@@ -9,15 +9,10 @@ import math
 from collections.abc import Sequence
 
 
-def variance(weights: Sequence[float], volatilities: Sequence[float], correlations: Sequence[Sequence[float]]) -> float:
-    """w' S w with S_ij = rho_ij s_i s_j."""
-    n = range(len(weights))
-    return sum(weights[i] * weights[j] * volatilities[i] * volatilities[j] * correlations[i][j] for i in n for j in n)
-
-
 def two_asset_volatility(weight: float, first: float, second: float, correlation: float) -> float:
     """Standard deviation of ``weight`` in the first asset and the rest in the second."""
-    return math.sqrt(variance([weight, 1 - weight], [first, second], [[1, correlation], [correlation, 1]]))
+    a, b = weight * first, (1 - weight) * second
+    return math.sqrt(a * a + b * b + 2 * a * b * correlation)
 
 
 def minimum_variance_weight(first: float, second: float, correlation: float) -> float:

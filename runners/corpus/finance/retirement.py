@@ -5,7 +5,7 @@ Sources: IRS Publication 590-B, Appendix B, Table III (Uniform Lifetime, from 20
 
 from __future__ import annotations
 
-from runners.corpus.finance import limits, money
+from runners.corpus.finance import limits
 
 _PERIODS = (
     "27.4 26.5 25.5 24.6 23.7 22.9 22.0 21.1 20.2 19.4 18.5 17.7 16.8 16.0 15.2 14.4 13.7 12.9 12.2 11.5 10.8 10.1 9.5 8.9 8.4 "
@@ -28,16 +28,6 @@ def missed_distribution_tax(missed: float, corrected_in_time: bool) -> float:
 def employer_match(salary: float, deferral_fraction: float, match_rate: float, match_up_to: float) -> float:
     """Match of ``match_rate`` on deferrals up to ``match_up_to`` of pay."""
     return salary * match_rate * min(deferral_fraction, match_up_to)
-
-
-def nest_egg(spending: float, withdrawal_rate: float) -> float:
-    """Portfolio that supports a first-year withdrawal at ``withdrawal_rate``."""
-    return spending / withdrawal_rate
-
-
-def years_money_lasts(balance: float, real_rate: float, yearly_withdrawal: float) -> float:
-    """Years of end-of-year withdrawals, constant in today's dollars, until the balance is gone."""
-    return money.periods_to_repay(balance, real_rate, yearly_withdrawal)
 
 
 def primary_insurance_amount(indexed_monthly_earnings: float, year_62: int) -> float:

@@ -19,7 +19,7 @@ def loan_payment(principal: float, rate: float, months: float) -> Figures:
 
 
 def affordable_loan(payment: float, rate: float, years: float) -> Figures:
-    principal = lending.affordable_principal(payment, rate, int(years * 12))
+    principal = money.annuity_present_value(payment, rate / 12, int(years * 12))
     return locals() | {"monthly_rate": rate / 12, "month_count": years * 12, "annuity_factor": principal / payment}
 
 
@@ -62,7 +62,7 @@ def card_payoff(balance: float, rate: float, paid: float) -> Figures:
 
 def debt_to_income(housing: float, car: float, other: float, income: float) -> Figures:
     monthly = income / 12
-    front, back = housing / monthly, lending.debt_to_income([housing, car, other], monthly)
+    front, back = housing / monthly, sum([housing, car, other]) / monthly
     return locals() | {"all_debts": housing + car + other, "front_at_most_28pct": front <= 0.28, "back_at_most_36pct": back <= 0.36}
 
 

@@ -98,10 +98,8 @@ def loss_allowance(exposure: float, pd: float, life_pd: float, lgd: float) -> Fi
 
 
 def isin_check_digit(body: str) -> Figures:
-    digits = "".join(str(int(char, 36)) for char in body)
-    check = identifiers.isin_check_digit(body)
-    doubled = [int(d) * (2 if place % 2 == 0 else 1) for place, d in enumerate(reversed(digits))]
-    total = sum(v - 9 if v > 9 else v for v in doubled)
+    digits = identifiers.as_digits(body)
+    total, check = identifiers.luhn_sum(digits), identifiers.isin_check_digit(body)
     return locals() | {"total_plus_check": total + check}
 
 

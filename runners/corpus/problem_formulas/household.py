@@ -91,7 +91,7 @@ def hsa_saving(amount: float, kind: str, age: int, bracket: float, year: int) ->
 def college_saving(cost: float, growth: float, years: int, start: float, rate: float) -> Figures:
     total = education.four_year_cost(cost, growth, years)
     monthly = education.monthly_saving(total, start, rate, years)
-    first = education.future_cost(cost, growth, years)
+    first = money.future_value(cost, growth, years)
     return locals() | {"growth_factor": 1 + growth, "month_count": 12 * years, "start_grown": start * (1 + rate / 12) ** (12 * years)}
 
 
@@ -191,7 +191,7 @@ def budget_split(gross: float, withheld: float, needs: float) -> Figures:
 
 def reserve_plan(rent: float, food: float, utilities: float, insurance_: float, minimums: float, months: int, saved: float, monthly: float) -> Figures:
     essential = rent + food + utilities + insurance_ + minimums
-    target = insurance.emergency_fund(essential, months)
+    target = essential * months
     gap = max(0, target - saved)
     return locals() | {"months_needed": -(-gap // monthly)}
 

@@ -57,7 +57,7 @@ def nest_egg(spending: float, other: float, rate: float) -> Figures:
 def money_lasts(balance: float, rate: float, withdrawal: float) -> Figures:
     if withdrawal <= balance * rate:
         raise ValueError("the money never runs out")
-    years = retirement.years_money_lasts(balance, rate, withdrawal)
+    years = money.periods_to_repay(balance, rate, withdrawal)
     return locals() | {
         "balance_times_rate": balance * rate, "log_argument": 1 - balance * rate / withdrawal, "withdrawal_over_balance": withdrawal / balance,
     }

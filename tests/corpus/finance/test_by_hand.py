@@ -81,11 +81,11 @@ def test_both_branches_of_bunching():
 
 
 def test_a_loan_that_can_be_paid_is_the_one_lent():
-    assert lending.affordable_principal(lending.monthly_payment(200_000, 0.06, 360), 0.06, 360) == pytest.approx(200_000)
+    assert money.annuity_present_value(lending.monthly_payment(200_000, 0.06, 360), 0.06 / 12, 360) == pytest.approx(200_000)
 
 
 def test_a_pension_pot_without_growth_lasts_as_long_as_division_says():
-    assert retirement.years_money_lasts(100, 0.0, 10) == 10
+    assert money.periods_to_repay(100, 0.0, 10) == 10
 
 
 @pytest.mark.parametrize(
