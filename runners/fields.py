@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from runners import outside
+from runners.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NAME = r"^[a-z0-9][a-z0-9.-]{1,80}$"
@@ -36,3 +38,17 @@ class Strict(BaseModel):
     """Frozen, and a key nobody declared is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def from_yaml(cls, file: Path, expected: str, *, text_keys: bool = True) -> Self:
+        """What a YAML file holds. Raises UserError naming each bad key."""
+        try:
+            return cls.model_validate(outside.read_yaml(file, text_keys=text_keys))
+        except ValidationError as error:
+            raise UserError(f"{file}: {wrong(error)}", expected, f"edit {file}") from None
+
+
+def wrong(error: ValidationError) -> str:
+    """Each bad key with what is wrong with it."""
+    found = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+    return "; ".join(f"{key}: {why}" if key else why for key, why in found)

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from runners import outside
 from runners.corpus.pairs import DOMAINS
 from runners.corpus.words import words
 from runners.errors import UserError
@@ -245,10 +244,7 @@ def load(file: Path) -> Categorizer:
 
 def taxonomy(file: Path) -> Taxonomy:
     """Read and validate the file alone."""
-    try:
-        return Taxonomy.model_validate(outside.read_yaml(file))
-    except ValidationError as error:
-        raise UserError(f"{file}: {str(error)[:300]}", "the form its first lines explain", f"edit {file}") from None
+    return Taxonomy.from_yaml(file, "the form its first lines explain")
 
 
 def read_catalogue(file: Path) -> list[dict[str, str]]:

@@ -11,12 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from runners import outside
 from runners.corpus.pairs import Pair
 from runners.corpus.words import plain, words
-from runners.errors import UserError
 from runners.fields import Strict
 
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
@@ -119,7 +117,4 @@ def load(file: Path) -> tuple[Limit, ...]:
     """Read the dated table; an absent file is an empty one. Raises UserError naming the bad key."""
     if not file.exists():
         return ()
-    try:
-        return DatedLimits.model_validate(outside.read_yaml(file, text_keys=False)).limits
-    except ValidationError as error:
-        raise UserError(f"{file}: {str(error)[:300]}", "the form of data/dated_limits.yaml", f"edit {file}") from None
+    return DatedLimits.from_yaml(file, "the form of data/dated_limits.yaml", text_keys=False).limits

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 from runners.corpus import problem_formulas
 from runners.corpus.problem_text import Figures, article, as_given, fill, sentence
 from runners.errors import UserError
-from runners.fields import Strict
+from runners.fields import Strict, wrong
 
 #: How far another seed moves a number, as a fraction of it.
 SPREAD = 0.10
@@ -127,8 +127,7 @@ def rows(file: Path, seed: int = 0) -> list[dict[str, Any]]:
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         raise UserError(f"{file} is not a YAML list: {error}", "a list of kinds of problems", "see data/README.md for the keys") from None
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'kind'}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{file}, kind {len(kinds) + 1}: {wrong}", "the keys in data/README.md", f"edit {file}") from None
+        raise UserError(f"{file}, kind {len(kinds) + 1}: {wrong(error)}", "the keys in data/README.md", f"edit {file}") from None
     return [row for kind in kinds for row in kind.rows(seed)]
 
 

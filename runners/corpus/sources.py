@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from runners import outside
 from runners.corpus import formats
 from runners.corpus.pairs import DOMAINS
 from runners.errors import UserError
@@ -65,11 +64,7 @@ class Sources(Strict):
 
 def load(file: Path) -> Sources:
     """Read a sources file. Raises UserError with the bad key."""
-    try:
-        return Sources.model_validate(outside.read_yaml(file))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{file}: {problems}", "the keys in data/README.md", f"edit {file}") from None
+    return Sources.from_yaml(file, "the keys in data/README.md")
 
 
 def given(paths: Iterable[str], **options: Any) -> Sources:

@@ -242,7 +242,8 @@ def messages(case: Case, chat: ChatSpec) -> list[dict[str, str]]:
 
 def load(place: Path) -> Benchmark:
     """Read a file, all ``*.yaml`` of a folder, or the parts a ``benchmark.yaml`` lists. Raises UserError naming every bad case, with its id and file."""
-    declared = _declaration(place / DECLARATION) if (place / DECLARATION).is_file() else None
+    declaration = place / DECLARATION
+    declared = Declaration.from_yaml(declaration, "`id: name-2026.11-v2` and `parts: [folder, …]`") if declaration.is_file() else None
     folders = [place / part for part in declared.parts] if declared else [place]
     files = [file for folder in folders for file in (sorted(folder.glob("*.yaml")) if folder.is_dir() else [folder])]
     if not files or not all(file.is_file() for file in files):
@@ -283,14 +284,6 @@ def sample(benchmark: Benchmark, most_per_category: int | None) -> Benchmark:
 def normalised_question(case: Case) -> str:
     """The whole conversation's user side in lower case without punctuation."""
     return re.sub(r"\W+", " ", case.said_by_user.lower()).strip()
-
-
-def _declaration(file: Path) -> Declaration:
-    try:
-        return Declaration.model_validate(outside.read_yaml(file))
-    except ValidationError as error:
-        shown = "; ".join(_explain(detail) for detail in error.errors())
-        raise UserError(f"{file}: {shown}", "`id: name-2026.11-v2` and `parts: [folder, …]`", f"edit {file}") from None
 
 
 def _rows(file: Path) -> list[Any]:

@@ -12,7 +12,7 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
@@ -74,10 +74,6 @@ class Reply:
     def came_back(self) -> bool:
         """Whether there is an answer to read, right or wrong."""
         return self.status in ("answered", "truncated")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 class Endpoint:

@@ -22,11 +22,9 @@ def file_name(found: EvaluationResult) -> str:
 def inspect_log(found: EvaluationResult) -> dict[str, Any]:
     """The whole log as plain data."""
     name = str(found.model.get("name") or "none")
-    metrics = {
-        "accuracy": {"name": "accuracy", "value": found.overall.rate if found.overall else 0.0, "params": {}, "metadata": {}},
-        "wilson_low": {"name": "wilson_low", "value": found.overall.low if found.overall else 0.0, "params": {}, "metadata": {}},
-        "wilson_high": {"name": "wilson_high", "value": found.overall.high if found.overall else 0.0, "params": {}, "metadata": {}},
-    }
+    rate = found.overall
+    shown = {"accuracy": rate.rate, "wilson_low": rate.low, "wilson_high": rate.high} if rate else dict.fromkeys(("accuracy", "wilson_low", "wilson_high"), 0.0)
+    metrics = {metric: {"name": metric, "value": value, "params": {}, "metadata": {}} for metric, value in shown.items()}
     tokens = {"input_tokens": sum(c.prompt_tokens or 0 for c in found.cases), "output_tokens": sum(c.completion_tokens or 0 for c in found.cases)}
     usage = {f"openai/{name}": {**tokens, "total_tokens": sum(tokens.values())}}
     eval_spec = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -188,21 +187,17 @@ def latency(cases: Sequence[CaseResult], *, concurrency: int, wall_s: float, bar
     return Latency(
         concurrency=concurrency,
         mean=judge_mean(timed, bar_ms),
-        p50_ms=_or_none(percentile(timed, 0.5)),
-        p95_ms=_or_none(percentile(timed, 0.95)),
-        p99_ms=_or_none(percentile(timed, 0.99)),
+        p50_ms=percentile(timed, 0.5),
+        p95_ms=percentile(timed, 0.95),
+        p99_ms=percentile(timed, 0.99),
         slowest_ms=max(timed, default=None),
         first_token_mean_ms=sum(first) / len(first) if first else None,
-        first_token_p50_ms=_or_none(percentile(first, 0.5)),
-        first_token_p95_ms=_or_none(percentile(first, 0.95)),
-        first_token_p99_ms=_or_none(percentile(first, 0.99)),
+        first_token_p50_ms=percentile(first, 0.5),
+        first_token_p95_ms=percentile(first, 0.95),
+        first_token_p99_ms=percentile(first, 0.99),
         tokens_per_s=tokens / wall_s if tokens and wall_s else None,
-        tokens_per_s_per_request=_or_none(percentile(speeds, 0.5)),
+        tokens_per_s_per_request=percentile(speeds, 0.5),
         requests_per_s=len(timed) / wall_s if timed and wall_s else None,
         wall_s=wall_s,
         retried=sum(len(case.attempts) > 1 for case in cases),
     )
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -182,10 +182,10 @@ def compare(this: dict[str, bool], other: dict[str, bool]) -> Comparison:
     return Comparison(cases=len(common), both=both, only_this=gained, only_other=lost, neither=neither, p_value=min(1.0, 2 * tail))
 
 
-def percentile(values: Sequence[float], fraction: float) -> float:
-    """The value at a fraction of the sorted sample, linearly between neighbours; NaN for none."""
+def percentile(values: Sequence[float], fraction: float) -> float | None:
+    """The value at a fraction of the sorted sample, linearly between neighbours; None for none."""
     if not values:
-        return math.nan
+        return None
     ordered = sorted(values)
     place = fraction * (len(ordered) - 1)
     low = math.floor(place)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Store:
     def add(self, answer: Answer) -> None:
         """Keep an answer, on disk before this returns."""
         self.answers[answer.case] = answer
-        line = json.dumps({**vars(answer), "reply": answer.reply.to_json()}, ensure_ascii=False)
+        line = json.dumps(asdict(answer), ensure_ascii=False)
         with (self.folder / ANSWERS).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -98,10 +98,6 @@ class Store:
 
 
 def _read_answer(line: bytes) -> Answer:
-    return _answer(json.loads(line))
-
-
-def _answer(row: dict[str, Any]) -> Answer:
-    reply = dict(row["reply"])
-    reply["attempts"] = tuple(Attempt(**attempt) for attempt in reply["attempts"])
-    return Answer(**{**row, "reply": Reply(**reply)})
+    row = json.loads(line)
+    attempts = tuple(Attempt(**attempt) for attempt in row["reply"]["attempts"])
+    return Answer(**{**row, "reply": Reply(**{**row["reply"], "attempts": attempts})})
