@@ -8,14 +8,13 @@ trusted. Then the model judges the pair without the section, as its reader sees 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runners.corpus import citations, documents, extract, gate, markdown
-from runners.corpus.words import words
+from runners.corpus.words import FIGURE, words
 from runners.errors import UserError
 
 #: Least share of a sentence's content words that must be in the text it quotes.
@@ -39,7 +38,6 @@ Return only JSON: {{"verdict": "good" | "usable" | "junk", "why": "..."}}
 Question: {question}
 Answer: {answer}"""
 _NEGATION = frozenset([*words("not no never none nor neither cannot without"), "t"])
-_FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 #: Words that carry no claim, so they need no support.
 _EMPTY = frozenset(
     words(
@@ -160,8 +158,8 @@ def unsupported(sentence: str, quote: str, section: str) -> str:
         return "a sentence says nothing"
     if len(quoted) < _LEAST_QUOTE_WORDS or f" {' '.join(quoted)} " not in f" {' '.join(words(section))} ":
         return "a quote is not in the section"
-    known = {figure.replace(",", "") for figure in _FIGURE.findall(quote)}
-    if invented := [figure for figure in _FIGURE.findall(sentence) if figure.replace(",", "") not in known]:
+    known = {figure.replace(",", "") for figure in FIGURE.findall(quote)}
+    if invented := [figure for figure in FIGURE.findall(sentence) if figure.replace(",", "") not in known]:
         return f"the figure {invented[0]} is not in the text it quotes"
     if bool(_NEGATION & set(said)) != bool(_NEGATION & set(quoted)):
         return "a sentence and its quote differ in a negation"

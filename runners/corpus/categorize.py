@@ -164,7 +164,7 @@ class Categorizer:
         place = f"{host}{path}".lower()
         for rule, domain in self.hosts:
             name, _, start = rule.partition("/")
-            if (host == name or host.endswith(f".{name}")) and (not start or place[len(host) :].startswith(f"/{start}")):
+            if is_of(host, name) and (not start or place[len(host) :].startswith(f"/{start}")):
                 return rule, domain
         return None
 
@@ -173,9 +173,14 @@ class Categorizer:
         if "book" in f"{row.get('resource_type', '')} {row.get('category', '')}".lower().split() or not host:
             return "reference"
         for tier, hosts in self.tiers.items():
-            if any(host == name or host.endswith(f".{name}") for name in hosts):
+            if any(is_of(host, name) for name in hosts):
                 return tier
         return "other"
+
+
+def is_of(host: str, name: str) -> bool:
+    """Whether a host is the one of this name, or below it."""
+    return host == name or host.endswith(f".{name}")
 
 
 def labels_by_host(labelled: Iterable[Mapping[str, str]]) -> dict[str, Counter[str]]:

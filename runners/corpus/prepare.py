@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import string
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,7 +24,7 @@ from runners.corpus.leaks import BenchmarkQuestions, Hit
 from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, pair_of
 from runners.corpus.sources import Source
 from runners.corpus.turns import Rejected
-from runners.corpus.words import Sets, hashes, shingle_sets, word_sets
+from runners.corpus.words import FIGURE, Sets, hashes, shingle_sets, word_sets
 from runners.processes import end_with
 
 BATCH_ROWS = 2_000
@@ -36,7 +35,6 @@ _DIGITS = string.digits.encode()
 _MARKS = string.punctuation.encode()
 #: Bytes that are no letters as spaces; those outside ASCII are letters.
 _LETTERS_ONLY = bytes(byte if byte >= 128 or chr(byte).isalpha() else 32 for byte in range(256))
-_FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ def _digests(texts: list[str]) -> Any:
 
 def figures(answer: str) -> str:
     """The numbers of an answer, sorted: two answers to one question with other figures are a conflict of facts."""
-    return " ".join(sorted({figure.replace(",", "") for figure in _FIGURE.findall(answer)}))
+    return " ".join(sorted({figure.replace(",", "") for figure in FIGURE.findall(answer)}))
 
 
 def _hits(pairs: list[Pair], benchmark: BenchmarkQuestions | None) -> list[Hit]:

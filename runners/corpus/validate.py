@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from runners.corpus.categorize import Categorizer, Taxonomy, host_of, label_of, labels_by_host
+from runners.corpus.categorize import Categorizer, Taxonomy, host_of, is_of, label_of, labels_by_host
 
 
 def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str,
         host, path = host_of(row.get("url", ""))
         rule = rules.host_rule(host, path)
         hosts_only += bool(rule and rule[1] == domain)
-        elsewhere = [one for one in rules.hosts if not _is_of(one[0], host)]
+        elsewhere = [one for one in rules.hosts if not is_of(host, one[0].partition("/")[0])]
         unseen += replace(rules, hosts=elsewhere).row(_features(row)).domain == domain
     count = max(1, len(labelled))
     return {
@@ -44,8 +44,3 @@ def accuracy(rows: Sequence[Mapping[str, str]], taxonomy: Taxonomy) -> dict[str,
 def _features(row: Mapping[str, str]) -> dict[str, str]:
     """What an unlabelled row has: the columns that people filled in with the label are left out."""
     return {key: row.get(key, "") for key in ("title", "organization", "url", "notes", "resource_type")}
-
-
-def _is_of(rule: str, host: str) -> bool:
-    name = rule.partition("/")[0]
-    return bool(host) and (host == name or host.endswith(f".{name}"))

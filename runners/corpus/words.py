@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 WORD = re.compile(r"[^\W_]+")
+FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _FOREIGN_MARKS = re.compile(r"[^\x00-\x7f\w]|_")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 #: Bytes hashed at a time: the tables of powers are two arrays of this length.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 Status = Literal["single", "joint", "head"]
+#: As questions name them.
+STATUSES: dict[str, Status] = {"single": "single", "joint": "joint", "head-of-household": "head"}
 
 #: Upper ends of the brackets 10, 12, 22, 24, 32, 35 %; above the last, 37 %. Rev. Proc. 2023-34 and 2024-40, s. 2.01.
 BRACKETS: dict[int, dict[Status, tuple[float, ...]]] = {
@@ -35,6 +37,11 @@ GAIN_BRACKETS: dict[int, dict[Status, tuple[float, float]]] = {
 
 #: IRC 1411(b); not indexed.
 NIIT_THRESHOLD: dict[Status, float] = {"single": 200_000, "joint": 250_000, "head": 200_000}
+
+#: Combined income from which half, and from which 85 %, of Social Security benefits is taxable; not indexed (IRC 86(c)).
+BENEFIT_BASES: dict[Status, tuple[float, float]] = {"single": (25_000, 34_000), "joint": (32_000, 44_000), "head": (25_000, 34_000)}
+#: Modified AGI from which the child tax credit falls (IRC 24(h)(3)).
+CHILD_CREDIT_THRESHOLD: dict[Status, float] = {"single": 200_000, "joint": 400_000, "head": 200_000}
 
 #: Social Security contribution and benefit base (ssa.gov/oact/cola/cbb.html).
 WAGE_BASE = {2024: 168_600, 2025: 176_100, 2026: 184_500}

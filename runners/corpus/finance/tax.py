@@ -33,10 +33,16 @@ def taxable_income(gross: float, status: Status, year: int, deductions: float = 
 
 def gains_tax(ordinary_taxable: float, gains: float, status: Status, year: int) -> float:
     """Tax on long-term gains and qualified dividends stacked on top of ordinary taxable income (Qualified Dividends worksheet, Form 1040)."""
+    _, at_fifteen, at_twenty = gains_by_rate(ordinary_taxable, gains, status, year)
+    return 0.15 * at_fifteen + 0.20 * at_twenty
+
+
+def gains_by_rate(ordinary_taxable: float, gains: float, status: Status, year: int) -> tuple[float, float, float]:
+    """Dollars of gains that are taxed at 0, 15 and 20 %."""
     zero_top, fifteen_top = limits.GAIN_BRACKETS[year][status]
     at_zero = min(gains, max(0.0, zero_top - ordinary_taxable))
     at_fifteen = min(gains - at_zero, max(0.0, fifteen_top - ordinary_taxable - at_zero))
-    return 0.15 * at_fifteen + 0.20 * (gains - at_zero - at_fifteen)
+    return at_zero, at_fifteen, gains - at_zero - at_fifteen
 
 
 def net_investment_income_tax(investment_income: float, modified_agi: float, status: Status) -> float:
@@ -108,7 +114,7 @@ def roth_ira_limit(modified_agi: float, status: Status, year: int, age: int = 40
 
 def taxable_social_security(benefits: float, other_income: float, status: Status, tax_exempt_interest: float = 0.0) -> float:
     """Taxable part of benefits (IRC 86; Pub. 915 worksheet 1): bases 25,000/34,000, or 32,000/44,000 on a joint return."""
-    first, second = (32_000, 44_000) if status == "joint" else (25_000, 34_000)
+    first, second = limits.BENEFIT_BASES[status]
     combined = other_income + tax_exempt_interest + benefits / 2
     if combined <= first:
         return 0.0
@@ -123,8 +129,7 @@ def underpayment_safe_harbor(last_year_tax: float, this_year_tax: float, last_ye
 
 def child_tax_credit(children: int, modified_agi: float, status: Status, per_child: float) -> float:
     """$50 less per $1,000, or part of it, over $200,000 ($400,000 joint) (IRC 24(b))."""
-    threshold = 400_000 if status == "joint" else 200_000
-    over = max(0.0, modified_agi - threshold)
+    over = max(0.0, modified_agi - limits.CHILD_CREDIT_THRESHOLD[status])
     return max(0.0, children * per_child - 50 * -(-over // 1_000))
 
 

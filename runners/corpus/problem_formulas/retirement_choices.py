@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from runners.corpus.finance import limits, money, retirement, tax
-from runners.corpus.finance.limits import Status
 from runners.corpus.problem_text import Figures
-
-_NAMES: dict[str, Status] = {"single": "single", "joint": "joint", "head-of-household": "head"}
 
 # fmt: off
 # The figures of a formula are read across.
@@ -25,7 +22,7 @@ def early_retirement_bridge(portfolio: float, spending: float, benefit: float, y
 
 
 def conversion_tax_cost(taxable: float, converted: float, status: str, year: int, later: float, growth: float, years: int) -> Figures:
-    kind = _NAMES[status]
+    kind = limits.STATUSES[status]
     before, after = tax.income_tax(taxable, kind, year), tax.income_tax(taxable + converted, kind, year)
     cost = after - before
     factor = (1 + growth) ** years
@@ -129,7 +126,7 @@ def rental_cash_and_tax(
 
 
 def withholding_catch_up(gross: float, status: str, year: int, withheld: float, per_check: float, checks: int) -> Figures:
-    kind = _NAMES[status]
+    kind = limits.STATUSES[status]
     taxable = tax.taxable_income(gross, kind, year)
     due = tax.income_tax(taxable, kind, year)
     coming = per_check * checks

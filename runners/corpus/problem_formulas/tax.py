@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from runners.corpus.finance import limits, tax
-from runners.corpus.finance.limits import Status
 from runners.corpus.problem_text import Figures, pct, usd, whole
-
-_NAMES: dict[str, Status] = {"single": "single", "joint": "joint", "head-of-household": "head"}
 
 # fmt: off
 # The figures of a formula are read across.
 
 
 def income_tax(gross: float, status: str, year: int) -> Figures:
-    kind = _NAMES[status]
+    kind = limits.STATUSES[status]
     standard = limits.STANDARD_DEDUCTION[year][kind]
     taxable = tax.taxable_income(gross, kind, year)
     parts = tax.by_bracket(taxable, kind, year)
@@ -29,16 +26,15 @@ def self_employment_tax(profit: float, wages: float, year: int) -> Figures:
 
 
 def stacked_gains(ordinary: float, gain: float, status: str, year: int) -> Figures:
-    kind = _NAMES[status]
+    kind = limits.STATUSES[status]
     zero_top, fifteen_top = limits.GAIN_BRACKETS[year][kind]
-    at_zero = min(gain, max(0.0, zero_top - ordinary))
-    at_fifteen = min(gain - at_zero, max(0.0, fifteen_top - ordinary - at_zero))
+    at_zero, at_fifteen, at_twenty = tax.gains_by_rate(ordinary, gain, kind, year)
     due = tax.gains_tax(ordinary, gain, kind, year)
-    return locals() | {"at_twenty": gain - at_zero - at_fifteen, "due_over_gain": due / gain}
+    return locals() | {"due_over_gain": due / gain}
 
 
 def net_investment_income_tax(magi: float, investment: float, status: str) -> Figures:
-    kind = _NAMES[status]
+    kind = limits.STATUSES[status]
     threshold = limits.NIIT_THRESHOLD[kind]
     due = tax.net_investment_income_tax(investment, magi, kind)
     return locals() | {
@@ -68,8 +64,8 @@ def home_sale_exclusion(price: float, costs: float, bought: float, improved: flo
 
 
 def taxable_benefits(benefits: float, other: float, status: str) -> Figures:
-    kind = _NAMES[status]
-    first, second = (32_000, 44_000) if kind == "joint" else (25_000, 34_000)
+    kind = limits.STATUSES[status]
+    first, second = limits.BENEFIT_BASES[kind]
     combined, taxable = other + benefits / 2, tax.taxable_social_security(benefits, other, kind)
     return locals() | {
         "half_benefits": benefits / 2, "between": max(0, min(combined, second) - first),
@@ -79,7 +75,7 @@ def taxable_benefits(benefits: float, other: float, status: str) -> Figures:
 
 
 def itemize_or_not(mortgage: float, taxes: float, gifts: float, status: str, rate: float) -> Figures:
-    kind = _NAMES[status]
+    kind = limits.STATUSES[status]
     allowed, standard = min(taxes, 10_000), limits.STANDARD_DEDUCTION[2024][kind]
     itemized = mortgage + allowed + gifts
     better = max(itemized, standard)
@@ -95,7 +91,7 @@ def estimated_tax_safe_harbor(last: float, this: float, agi: float) -> Figures:
 
 
 def charitable_bunching(gift: float, other: float, status: str) -> Figures:
-    kind, year = _NAMES[status], 2024
+    kind, year = limits.STATUSES[status], 2024
     standard = limits.STANDARD_DEDUCTION[year][kind]
     evenly, bunched = tax.charitable_bunching(gift, other, kind, year)
     return locals() | {
@@ -111,8 +107,8 @@ def business_income_deduction(income: float, taxable: float, gains: float) -> Fi
 
 
 def child_credit_phase_out(children: int, magi: float, status: str, year: int) -> Figures:
-    kind, each = _NAMES[status], limits.CHILD_CREDIT[year]
-    threshold = 400_000 if kind == "joint" else 200_000
+    kind, each = limits.STATUSES[status], limits.CHILD_CREDIT[year]
+    threshold = limits.CHILD_CREDIT_THRESHOLD[kind]
     credit = tax.child_tax_credit(children, magi, kind, each)
     steps = -(-max(0, magi - threshold) // 1000)
     return locals() | {"children_times_each": children * each, "over_threshold": max(0, magi - threshold), "fee_cut": 50 * steps}
