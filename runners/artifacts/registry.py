@@ -251,6 +251,19 @@ def format_of(entry: Entry) -> Format:
     return entry.format or ("awq" if entry.kind in QUANTIZED else "bf16")
 
 
+def base_of(buckets: BucketSpec, adapter: Entry) -> Entry:
+    """The base model that an adapter was trained on. Raises UserError when it is not published."""
+    base = adapter.parents.get("base_model", "")
+    found = next((entry for entry in entries(buckets) if entry.id == base and entry.kind == "base" and entry.status == "ready"), None)
+    if found is None:
+        raise UserError(
+            f"{adapter.name} is an adapter of {base or 'an unknown base model'}, which is not published here",
+            "its base model, to merge it into",
+            "serve its quantized model, or publish the base model again: elson base publish --help",
+        )
+    return found
+
+
 def forget(buckets: BucketSpec, name: str) -> None:
     """Free a name whose publication never finished. Raises UserError for a complete one."""
     entry = read(buckets, name)

@@ -10,10 +10,10 @@ from typing import Any
 
 from runners.artifacts import layout, registry, storage
 from runners.errors import UserError
+from runners.pipeline import IMAGES, images_of
 from runners.planning import places
 from runners.planning.machines import machine
 from runners.planning.stacks import Stack
-from runners.spec import EnvironmentDigests
 
 SERVICES = ("artifactregistry", "compute", "iam", "logging", "monitoring", "run", "secretmanager", "storage")
 _PINNED = re.compile(r"(?P<host>[a-z0-9.-]+)/(?P<path>[a-z0-9._/-]+)@(?P<digest>sha256:[0-9a-f]{64})")
@@ -213,7 +213,7 @@ def _buckets(stack: Stack) -> Iterator[Finding]:
 
 
 def _images(stack: Stack, clients: Clients | None) -> Iterator[Finding]:
-    stages = {"train": ("train", "quantize"), "serve": ("serve", "gateway")}.get(stack.role, tuple(EnvironmentDigests.model_fields))
+    stages = images_of(stack.role) if stack.spec.machine else IMAGES
     for stage in stages:
         image = getattr(stack.spec.environments, stage)
         parts = _PINNED.fullmatch(image or "")

@@ -7,17 +7,15 @@ a base without one is refused. An image's tag is the digest of its inputs, so a 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import subprocess
 import tempfile
-import urllib.error
-import urllib.parse
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import requests
 
 from runners import identity, log, outside
 from runners.errors import UserError
@@ -80,19 +78,16 @@ def look_up(image: str, tag: str, scheme: str = "https") -> str:
     """The digest of a tag, from the registry itself (Distribution API v2, with the anonymous token that public registries ask for). Raises UserError."""
     host, _, path = image.partition("/")
     address = "registry-1.docker.io" if host == "docker.io" else host
-    url = f"{scheme}://{address}/v2/{path}/manifests/{tag}"
-    headers = {"Accept": _MANIFESTS}
+    url, headers = f"{scheme}://{address}/v2/{path}/manifests/{tag}", {"Accept": _MANIFESTS}
     try:
-        try:
-            answer = _head(url, headers)
-        except urllib.error.HTTPError as error:
-            if error.code != 401:
-                raise
-            headers["Authorization"] = f"Bearer {_token(error.headers['WWW-Authenticate'])}"
-            answer = _head(url, headers)
+        answer = requests.head(url, headers=headers, timeout=30, allow_redirects=True)
+        if answer.status_code == 401:
+            headers["Authorization"] = f"Bearer {_token(answer.headers['WWW-Authenticate'])}"
+            answer = requests.head(url, headers=headers, timeout=30, allow_redirects=True)
+        answer.raise_for_status()
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{image}:{tag} cannot be looked up: {error}", "an answer from its registry", "run it where the registry can be reached") from None
-    digest = str(answer.get("Docker-Content-Digest", ""))
+    digest = answer.headers.get("Docker-Content-Digest", "")
     if not _DIGEST.fullmatch(digest):
         raise UserError(
             f"{address} gives {digest!r} as the digest of {path}:{tag}", "sha256 and 64 hex digits", "check the image and the tag in images/bases.yaml"
@@ -100,17 +95,12 @@ def look_up(image: str, tag: str, scheme: str = "https") -> str:
     return digest
 
 
-def _head(url: str, headers: dict[str, str]) -> Any:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers, method="HEAD"), timeout=30) as answer:
-        return answer.headers
-
-
 def _token(challenge: str) -> str:
     """The anonymous token a ``WWW-Authenticate: Bearer realm=…`` asks for."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-    query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
-    with urllib.request.urlopen(f"{fields['realm']}?{query}", timeout=30) as answer:
-        values = json.load(answer)
+    answer = requests.get(fields["realm"], {key: fields[key] for key in ("service", "scope") if key in fields}, timeout=30)
+    answer.raise_for_status()
+    values = answer.json()
     return str(values.get("token") or values["access_token"])
 
 

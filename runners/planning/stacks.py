@@ -232,7 +232,7 @@ def _serving(spec: Spec) -> ResolvedStack:
             entry = shaped_as = merged
         else:
             # vLLM refuses DoRA adapters (vllm#10849): the server merges this one into its base, on its own disk, before vLLM starts.
-            shaped_as, merges = _base_of(spec.buckets, entry), True
+            shaped_as, merges = registry.base_of(spec.buckets, entry), True
     serve = registry.with_model(spec.serve, spec.buckets, entry)
     resolved = spec.model_copy(update={"serve": serve})
     if (there := compiled.published(resolved)) != serve.compiled:
@@ -253,19 +253,6 @@ def _images_are_built(spec: Spec, role: str) -> None:
 def _merged_of(buckets: BucketSpec, adapter: Entry) -> Entry | None:
     """The published model that an adapter was merged into, if there is one."""
     return next((e for e in registry.entries(buckets) if e.kind == "merged" and e.status == "ready" and e.parents.get("adapter") == adapter.id), None)
-
-
-def _base_of(buckets: BucketSpec, adapter: Entry) -> Entry:
-    """The base model that an adapter was trained on. Raises UserError when it is not published."""
-    base = adapter.parents.get("base_model", "")
-    found = next((entry for entry in registry.entries(buckets) if entry.id == base and entry.status == "ready"), None)
-    if found is None:
-        raise UserError(
-            f"{adapter.name} is an adapter of {base or 'an unknown base model'}, which is not published here",
-            "its base model, to merge it into",
-            "serve its quantized model, or publish the base model again: elson base publish --help",
-        )
-    return found
 
 
 def _over(buckets: BucketSpec, job_id: str) -> str:

@@ -135,11 +135,7 @@ def _planned_entry(spec: Spec) -> Entry:
 def _merged(spec: Spec, entry: Entry, adapter: Path, base: Path | None, work: Path) -> Path:
     from runners.compression.merge import merge_streaming
 
-    parent = next((e for e in registry.entries(spec.buckets) if e.id == entry.parents.get("base_model") and e.status == "ready"), None)
-    if parent is None or parent.kind != "base":
-        raise UserError(
-            f"the base model {entry.parents.get('base_model')} of {entry.name} is not published here", "a base model to merge it into", "elson models ls"
-        )
+    parent = registry.base_of(spec.buckets, entry)
     source = base or work / "models" / parent.name
     fetch.download(spec.buckets, parent, source)
     merged = work / "models" / f"{entry.name}-merged"
