@@ -9,6 +9,7 @@ Nothing here imports torch, click or pulumi: this module is read everywhere.
 from __future__ import annotations
 
 import ipaddress
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -122,7 +123,7 @@ class MergeSpec(Strict):
     min_top1_agreement: Fraction = 0.96
     rounding_factor: float = Field(4.0, gt=0, description="the KL may be so many times that of rounding once more, and the adapter must have changed as much")
     adapter_share: Fraction = Field(0.10, description="or this share of the KL between base and adapter, whichever is larger")
-    max_general_nats_lost: float = Field(0.5, gt=0, description="log-likelihood a token that right answers to questions outside finance may lose by training")
+    max_general_nats_lost: float = Field(0.5, gt=0, description="log-likelihood a token that right answers outside finance may lose by training, in any area")
     max_general_share_lost: Fraction = Field(0.10, description="share of those questions that may be answered right no more")
 
 
@@ -366,12 +367,24 @@ class Spec(Strict):
 
 
 def parse(values: dict[str, Any], source: str = "spec") -> Spec:
-    """Validate values from a stack file, a profile or the bucket. Raises UserError naming each bad key."""
+    """Validate values from a stack file, a profile or the bucket. Raises UserError naming each bad key; a bound of infinity would bound nothing."""
     try:
-        return Spec.model_validate(values)
+        found = Spec.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']} (found {e.get('input')!r})"[:300] for e in error.errors())
         raise UserError(f"{source} is not a valid spec: {problems}", "the keys of runners/spec.py", f"edit {source}") from None
+    if endless := _not_finite(found.model_dump()):
+        raise UserError(f"{source} is not a valid spec: {endless[0]}: Input should be a finite number", "a finite number", f"edit {source}")
+    return found
+
+
+def _not_finite(value: Any, place: str = "") -> list[str]:
+    """The keys whose value is NaN or infinite."""
+    if isinstance(value, dict):
+        return [one for key, inner in value.items() for one in _not_finite(inner, f"{place}.{key}" if place else str(key))]
+    if isinstance(value, list | tuple):
+        return [one for inner in value for one in _not_finite(inner, place)]
+    return [place] if isinstance(value, float) and not math.isfinite(value) else []
 
 
 def load(file: Path) -> Spec:

@@ -146,16 +146,18 @@ def table(found: dict[str, Any]) -> str:
         f"The base answers {found['right']} of 96 right ({by_area(found['areas'])}; guessing gives 24), at {found['nats']:.3f} nats a token.",
         f"Reading the set once took {found['seconds']:.1f} processor seconds (under load).",
         "",
-        "| model | nats a token lost | share lost, 95 % interval | right: knowledge, arithmetic, instructions | held-out loss, before and after | gate |",
-        "|---|---|---|---|---|---|",
+        "| model | nats a token lost | in the worst area | share lost, 95 % interval | right: knowledge, arithmetic, instructions | held-out loss | gate |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
-        (nats, _), (share, _) = row["gates"].values()
+        (nats, _), (share, _), (worst, _) = row["gates"].values()
         passed = all(ok for _, ok in row["gates"].values())
         interval = f"{share:.3f} ({row['general_share_lost_from']:.3f} to {row['general_share_lost_to']:.3f})"
         losses = f"{row['losses'][0]:.2f}, {row['losses'][-1]:.2f}" if row["losses"] else ""
         verdict = "passes" if passed else "**refused**"
-        lines.append(f"| {row['name']} | {nats:.3f} | {interval} | {row['general_right_after']}: {by_area(row['areas'])} | {losses} | {verdict} |")
+        lines.append(
+            f"| {row['name']} | {nats:.3f} | {worst:.3f} | {interval} | {row['general_right_after']}: {by_area(row['areas'])} | {losses} | {verdict} |"
+        )
     lines += ["", *(f"| model | {' | '.join(SHOWN)} |\n|---|{'---|' * len(SHOWN)}".split("\n"))]
     lines += [f"| {row['name']} | {' | '.join(quoted(said) for said in row['said'])} |" for row in found["rows"] if row["said"]]
     return "\n".join(lines) + "\n"
