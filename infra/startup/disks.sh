@@ -21,7 +21,8 @@ elif ((${#disks[@]} > 0)); then
 			mdadm --create "$device" --run --level=0 --raid-devices="${#disks[@]}" "${disks[@]}"
 		fi
 	fi
-	blkid "$device" >/dev/null || mkfs.ext4 -q -E nodiscard "$device"
+	# Anything else is no file system of ours: a new disk, or one left of several that were joined.
+	[[ $(blkid --output value --match-tag TYPE "$device" || true) == ext4 ]] || mkfs.ext4 -q -F -E nodiscard "$device"
 	mkdir --parents "$WORK"
 	mount -o noatime,discard "$device" "$WORK"
 	echo "elson: $WORK is on ${#disks[@]} local SSD"
