@@ -39,6 +39,7 @@ systemd-run --quiet --collect --unit=elson-dead-man --description="elson: end a 
 # The script runner reports a failed script as a success, and an idle GPU costs as much as a busy one: so a start that fails ends the VM.
 give_up() {
 	echo "elson: startup failed at line $1; this VM ends" >&2
+	PATIENCE_S=$((PATIENCE_S / 10)) # a metadata server that was away for all of it is not waited for once more
 	curl --silent --max-time 5 --request PUT --header 'Metadata-Flavor: Google' --data "{\"status\": \"failed\", \"reason\": \"startup script, line $1\"}" \
 		"$SERVER/instance/guest-attributes/elson/state" || true
 	empty_group || systemctl poweroff

@@ -36,6 +36,7 @@ SCENARIOS = (
     Scenario("no capacity for five hours", capacity=(0, 300)),
     Scenario("no capacity for five hours after a preemption", works_minutes=40, taken_after_minutes=30, taken_once=True, capacity=(20, 320)),
     Scenario("metadata server away for 75 s at boot", metadata_away_s=75),
+    Scenario("metadata server away for two minutes at boot", metadata_away_s=120),
     Scenario("metadata server away for good", metadata_away_s=10**9),
     Scenario("the job's state is not JSON in the middle", states=((20, "{"),)),
     Scenario("the job's state has another shape at boot", states=((0, SHAPE),)),

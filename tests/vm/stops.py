@@ -14,6 +14,7 @@ import heapq
 import importlib.util
 import itertools
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator
@@ -243,9 +244,9 @@ class World:
             self._start(self._dead_man(vm), vm)
         while self._metadata_is_away(vm):
             yield 4
-            if self.now_s - vm.boot_s > 660:
+            if self.now_s - vm.boot_s > 60 + PATIENCE_S + END_PATIENCE_S:
                 if "the VM itself" in self.stops:
-                    self._off(vm)  # the script gives up, and cannot reach the group without metadata
+                    self._off(vm)  # the script gives up, asks for a token to empty the group, and gets none either
                 return
         if self.scenario.guest == "no python":
             return
@@ -359,9 +360,23 @@ def _status(content: bytes) -> Any:
     return found.get("status") if isinstance(found, dict) else ""
 
 
+STARTUP = (ROOT / "infra/startup/startup.sh").read_text()
+
+
+def _patience() -> tuple[int, int]:
+    """Seconds that the startup script waits for a value of metadata, and for those that end the VM's group."""
+    first = int(re.findall(r"PATIENCE_S=(\d+)", STARTUP)[0])
+    give_up = STARTUP[STARTUP.index("give_up() {") : STARTUP.index("trap 'give_up")]
+    part = re.search(r"PATIENCE_S=\$\(\(PATIENCE_S / (\d+)\)\)", give_up)
+    return first, first // int(part[1]) if part else first
+
+
+PATIENCE_S, END_PATIENCE_S = _patience()
+
+
 def _switch() -> str:
     """The functions of the startup script, with programs that ask over the pipes instead of doing."""
-    text = (ROOT / "infra/startup/startup.sh").read_text()
+    text = STARTUP
     functions = text[text.index("metadata() {") : text.index("systemd-run ")]
     ask = (
         'exec 3<&0 4>&1 0</dev/null\nask() {\n\tlocal answer\n\tprintf "%s\\n" "${*//$\'\\n\'/ }" >&4\n\tIFS= read -r answer <&3 || exit 1\n'

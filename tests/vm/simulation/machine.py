@@ -22,10 +22,12 @@ class Machine:
         self.name, self.folder, self.network = name, folder, network
         self.root, self.console = folder / "root", folder / "console.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._on_at = self._off_at = 0.0
 
     def boot(self) -> None:
         """Switch on. The disk is new the first time, and as it was left the next time."""
         self.make_disk()
+        self._on_at, self._off_at = self._on_at or time.monotonic(), 0.0
         golden.mount(self.root, self.folder / "upper", self.folder / "work")
         (self.root / "etc/hostname").write_text(f"{self.name}\n")
         docker = self.folder / "docker"
@@ -46,7 +48,15 @@ class Machine:
 
     @property
     def is_on(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        on = self.process is not None and self.process.poll() is None
+        if not on:
+            self._off_at = self._off_at or time.monotonic()
+        return on
+
+    @property
+    def seconds_on(self) -> float:
+        """What is billed: from the first switching on to the end, as the group saw it."""
+        return (time.monotonic() if self.is_on else self._off_at) - self._on_at
 
     @property
     def leader(self) -> int:
