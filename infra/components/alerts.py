@@ -1,4 +1,4 @@
-"""Mails about what a VM wrote into Cloud Logging (preempted, failed, past its deadline, cannot be stopped), and about what the watchdog stopped."""
+"""Mails about what a VM or a training on Cloud Run wrote into Cloud Logging, and about what the watchdog stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from runners.spec import FoundationSpec
 
 #: name -> (title, filter, what to do). The agent logs every decision that ends or changes a job with the status it leads to (runners/vm/state.py).
 EVENTS = {
-    "preempted": ("a VM was preempted", 'jsonPayload.status="preempted"', "Nothing: the group makes another VM, which resumes from the last checkpoint."),
+    "preempted": (
+        "a VM was preempted",
+        'jsonPayload.status="preempted"',
+        "Nothing: another VM (Cloud Run: another try) resumes from the last checkpoint.",
+    ),
     "failed": (
         "a job failed",
         'jsonPayload.status="failed"',
@@ -19,7 +23,7 @@ EVENTS = {
     "deadline": (
         "a job passed its deadline",
         'jsonPayload.status="deadline"',
-        "The VM has deleted itself. Raise machine.deadline_minutes or look for what was slow.",
+        "It has ended by itself. Raise machine.deadline_minutes or look for what was slow.",
     ),
     "unstoppable": (
         "a VM could not delete itself",
@@ -46,8 +50,10 @@ class Alerts(pulumi.ComponentResource):
         ]
         self.channels = [channel.name for channel in made]
         for name, (title, condition, what_to_do) in EVENTS.items():
-            source = "run.googleapis.com%2Fstdout" if name == "watchdog" else "elson"
-            selected = f'logName="projects/{project}/logs/{source}" AND {condition}'
+            # VMs write into "elson"; a training on Cloud Run writes to stderr, and the watchdog prints.
+            sources = ("run.googleapis.com%2Fstdout",) if name == "watchdog" else ("elson", "run.googleapis.com%2Fstderr")
+            names = " OR ".join(f'"projects/{project}/logs/{source}"' for source in sources)
+            selected = f"logName=({names}) AND {condition}"
             gcp.logging.Metric(
                 f"count-{name}",
                 name=f"elson/{name}",

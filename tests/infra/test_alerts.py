@@ -16,6 +16,7 @@ from conftest import ROOT
 
 from infra.components.alerts import EVENTS
 from infra.components.dashboard import content
+from runners import log
 from runners.vm import decide, logs, state
 from runners.vm.cloud import CloudError
 from runners.vm.decide import Decision, Job, Limits
@@ -85,6 +86,16 @@ def test_a_vm_that_cannot_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def refused(_facts: Facts) -> None:
     raise CloudError(403, "no permission")
+
+
+def test_a_training_on_cloud_run_is_told_where_its_containers_write(runs: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Cloud Run keeps what a container writes to stderr under a name of its own, JSON as fields."""
+    log.event("decided", action="stop", status="failed")
+    assert json.loads(capsys.readouterr().err)["status"] == "failed"
+    for name in AGENT:
+        selected = runs("foundation").only("Metric", f"count-{name}").inputs["filter"]
+        assert re.findall(r'"projects/a-project/logs/([^"]+)"', selected) == ["elson", "run.googleapis.com%2Fstderr"]
+        assert runs("foundation").only("AlertPolicy", f"alert-{name}").inputs["conditions"][0]["conditionMatchedLog"]["filter"] == selected
 
 
 def test_what_the_watchdog_does_is_told() -> None:
