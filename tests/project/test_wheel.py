@@ -1,9 +1,13 @@
 """elson outside a checkout: the wheel alone, in another folder. Every command works or says what is missing; `elson new` writes a project that works."""
 
+import importlib.metadata
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -82,3 +86,28 @@ def test_a_new_project_plans_and_builds_data(site: Path, tmp_path: Path) -> None
     program = "from runners import identity; print(identity.code_digest('train'), identity.code_digest('quantize'))"
     digests = {subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True).stdout for folder in (mine, ROOT)}
     assert len(digests) == 1, "the same code has other ids in a new project"
+
+
+_WITHOUT = """
+import importlib, json, sys
+away = set(json.loads(sys.argv[1]))
+class Away:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in away: raise ImportError(f"{name} is in an extra")
+sys.meta_path.insert(0, Away())
+for name in sys.argv[2:]: importlib.import_module(name)
+"""
+
+
+def test_what_every_command_needs_is_not_in_an_extra() -> None:
+    """`elson evaluate`, `compare`, `plan`, `models` and `status` with the packages of no extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = lambda found: {re.split(r"[<>=\[]", one)[0].lower() for one in found}  # noqa: E731
+    extras = names(one for group in project["optional-dependencies"].values() for one in group) - names(project["dependencies"])
+    away = [module for module, of in importlib.metadata.packages_distributions().items() if extras.issuperset(one.lower() for one in of)]
+    assert {"markdown_it", "pulumi"} <= set(away)
+    rooms = ["evaluation.run", "evaluation.report", "evaluation.comparing", "evaluation.exporter", "evaluation.importer", "evaluation.load", "planning.plan"]
+    rooms += ["artifacts.registry", "cloud.jobs", "commands.cli"]
+    command = [sys.executable, "-c", _WITHOUT, json.dumps(away), *(f"runners.{room}" for room in rooms)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
