@@ -25,8 +25,13 @@ class UserError(Exception):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean X?`` for a name that is close to a known one, else empty."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = nearest(name, known)
+    return f"; did you mean {close}?" if close else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is closest to a wrong one; empty where none is close."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")
 
 
 class CannotMeasure(UserError):

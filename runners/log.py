@@ -12,13 +12,14 @@ import os
 import re
 import sys
 import textwrap
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from runners import outside
 
@@ -61,6 +62,11 @@ def for_people() -> bool:
     return chosen == "plain" if chosen else sys.stderr.isatty()
 
 
+def _as_lines() -> bool:
+    """Whether what ends a command is for a person: a CI log counts."""
+    return for_people() or bool(os.environ.get("CI") and not os.environ.get("ELSON_LOG"))
+
+
 def event(message: str, **fields: Any) -> None:
     """Log one line. Fields are numbers, texts or small JSON values."""
     _write("INFO", message, fields)
@@ -84,14 +90,20 @@ def error(message: str, **fields: Any) -> None:
 
 def failure(message: str) -> None:
     """The error that ends a command: lines on a terminal and in a CI log, one object elsewhere."""
-    if for_people() or (os.environ.get("CI") and not os.environ.get("ELSON_LOG")):
-        text = fit(_shown(f"error: {message}"), sys.stderr)
+    notice("error", message)
+
+
+def notice(word: Literal["error", "refused", "warning"], message: str) -> None:
+    """An error or a warning of several lines: lines on a terminal and in a CI log, one object elsewhere."""
+    severity, colour = ("WARNING", 33) if word == "warning" else ("ERROR", 31)
+    if _as_lines():
+        text = fit(_shown(f"{word}: {message}"), sys.stderr)
         if sys.stderr.isatty():
-            text = text.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+            text = text.replace(f"{word}:", f"\x1b[1;{colour}m{word}:\x1b[0m", 1)
         print(text, file=sys.stderr, flush=True)
-        _keep("ERROR", message, {})
+        _keep(severity, message, {})
     else:
-        error(message)
+        _write(severity, message, {})
 
 
 def bug() -> None:
@@ -157,7 +169,10 @@ def fit(text: str, stream: IO[str]) -> str:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print lines for a person."""
+    """Print lines for a person; on stderr where no person reads, they are lines of the log."""
+    if err and not _as_lines():
+        event(text)
+        return
     stream = sys.stderr if err else sys.stdout
     print(fit(text, stream), file=stream, flush=True)
 
@@ -200,12 +215,15 @@ class Progress:
 
     #: Seconds between two lines when there is no terminal.
     every_s = float(os.environ.get("ELSON_PROGRESS_EVERY_S", "5"))
+    #: A terminal shows one bar: work in the background, such as the upload of a checkpoint, draws none over it.
+    _screen = threading.Lock()
 
     def __init__(self, label: str, total: float | None, unit: str) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, 0.0
         self._begin = self._last = time.monotonic()
         self._bar: Any = None
-        if sys.stderr.isatty():
+        self._quiet = sys.stderr.isatty()
+        if self._quiet and self._screen.acquire(blocking=False):
             self._bar = _bar(f"  {_stage:9} {label}", total is not None, unit)
             self._task = self._bar.add_task(label, total=total, note="")
             self._bar.start()
@@ -226,7 +244,7 @@ class Progress:
             "elapsed_s": round(elapsed, 1),
             **fields,
         }
-        if self._bar:
+        if self._quiet:
             _keep("INFO", self.label, row)
         else:
             event(self.label, **row)
@@ -235,6 +253,8 @@ class Progress:
         """Take the bar away."""
         if self._bar:
             self._bar.stop()
+            self._bar = None
+            self._screen.release()
 
 
 def _bar(label: str, known: bool, unit: str) -> Any:

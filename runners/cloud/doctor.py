@@ -155,8 +155,8 @@ def _credentials() -> tuple[Clients | None, Finding]:
 
     try:
         credentials, project = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-    except GoogleAuthError as error:
-        return None, Finding("credentials", ok=False, found=str(error).splitlines()[0], fix="gcloud auth login --update-adc")
+    except GoogleAuthError:
+        return None, Finding("credentials", ok=False, found="libraries have none (Application Default Credentials)", fix="gcloud auth login --update-adc")
     return Clients(credentials), Finding("credentials", ok=True, found=f"application default credentials ({project or 'no default project'})")
 
 

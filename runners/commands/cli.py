@@ -187,7 +187,8 @@ def _usage(error: click.ClickException) -> None:
     """Wrong usage: what is wrong, and where the help is."""
     context = getattr(error, "ctx", None)
     hint = f"\n  fix:      {context.command_path} --help" if context else ""
-    log.failure(error.format_message() + hint)
+    said = error.format_message().removesuffix(".")
+    log.failure(said[:1].lower() + said[1:] + hint)
 
 
 def _not_installed(package: str) -> UserError:

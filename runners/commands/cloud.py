@@ -10,6 +10,7 @@ import click
 
 from runners import log
 from runners.commands.cli import AS_JSON, DRY_RUN, cli, print_json
+from runners.commands.stack_name import stack_name
 from runners.errors import UserError
 
 _YES = click.option("--yes", is_flag=True, help="Ask nothing.")
@@ -75,7 +76,7 @@ def init(as_json: bool, dry_run: bool, yes: bool, project: str | None, no_budget
 
 
 @click.command()
-@click.argument("stack")
+@stack_name("Stack to bring up.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Show the log until the job is done or the server is ready.")
 @click.option("--bake/--no-bake", default=True, show_default=True, help="Make a boot image where one boot saves more than it costs.")
 @_YES
@@ -89,7 +90,7 @@ def up(stack: str, follow: bool, bake: bool, yes: bool, dry_run: bool, as_json: 
 
     \b
     Examples:
-      elson up train-h100
+      elson up train-h100                     (or -s train-h100)
       elson up train-h100 --dry-run
       elson up serve-l4 --yes --no-follow --json
     """
@@ -105,7 +106,7 @@ def up(stack: str, follow: bool, bake: bool, yes: bool, dry_run: bool, as_json: 
 
 
 @click.command()
-@click.argument("stack", required=False)
+@stack_name("Stack to destroy.", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every stack; of the foundation what is protected stays: the models.")
 @_YES
 @DRY_RUN
@@ -141,7 +142,7 @@ def down(stack: str | None, everything: bool, yes: bool, dry_run: bool, as_json:
 
 def _run(words: tuple[str, ...]) -> None:
     """One of our own commands, as a person would type it."""
-    click.echo(f"$ elson {' '.join(words)}", err=True)
+    log.say(f"$ elson {' '.join(words)}", err=True)
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for --json alone
         cli.main(list(words), prog_name="elson", standalone_mode=False)
 

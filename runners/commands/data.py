@@ -153,18 +153,22 @@ def build(
         log.say(line, err=True)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _said(facts: dict[str, Any], report: Path) -> list[str]:
     """The last lines of a build: what was read, what was not taken and why, and what is suspicious in what was."""
     from runners.corpus.refusals import counted
 
-    dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in facts["dropped"].items())
-    lines = [f"read {facts['read']['pairs']:,} pairs, dropped {dropped}; see {report}"]
+    dropped = ", ".join(_count(count, reason.replace("_", " ")) for reason, count in facts["dropped"].items())
+    lines = [f"read {_count(facts['read']['pairs'], 'pair')}, dropped {dropped}; see {report}"]
     if rows := facts["rejected"]["rows"]:
-        lines.append(f"REJECTED {rows:,} rows: {counted(facts['rejected']['by_reason'], 5)}")
+        lines.append(f"rejected {_count(rows, 'row')}: {counted(facts['rejected']['by_reason'], 5)}")
     if any(facts["kept"]["findings"].values()):
-        lines.append(f"FINDINGS in the {facts['kept']['pairs']:,} pairs kept: {counted(facts['kept']['findings'], 11)}")
+        lines.append(f"findings in the {facts['kept']['pairs']:,} pairs kept: {counted(facts['kept']['findings'], 11)}")
     if not facts["leaks"]["checked"]:
-        lines.append("NOT CHECKED for benchmark questions: data.benchmark is empty")
+        lines.append("not checked for benchmark questions: data.benchmark is empty")
     return lines
 
 
@@ -241,9 +245,7 @@ def categorize(catalogue: Path, out: Path | None, review: Path | None, taxonomy:
     rows, strange = categorize.relabelled(categorize.read_catalogue(catalogue), mapping)
     known = categorize.taxonomy(taxonomy)
     if strange:
-        click.echo(
-            f"{sum(strange.values())} rows have labels that are no domain, set aside: {counted(strange, 8)}; --map LABEL=DOMAIN says what one is", err=True
-        )
+        log.say(f"{sum(strange.values())} rows have labels that are no domain, set aside: {counted(strange, 8)}; --map LABEL=DOMAIN says what one is", err=True)
     if validate:
         print_json(accuracy(rows, known))
         return

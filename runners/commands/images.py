@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from runners import log
 from runners.cloud.images import ROOT, bases, build_command, write_digests
 from runners.commands import completion
 from runners.commands.cli import AS_JSON, DRY_RUN, CommandGroup, print_json
@@ -90,7 +91,7 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
     for stage, image in found.items():
         click.echo(f"{stage:8} {image}")
     for file in changed:
-        click.echo(f"written to {file}", err=True)
+        log.say(f"written to {file}", err=True)
 
 
 @images.command()
@@ -122,7 +123,7 @@ def bake(stack: str, project: str, zone: str, dry_run: bool, as_json: bool) -> N
         print_json({"image": name})
         return
     click.echo(name)
-    click.echo(f"written to {file}; now: pulumi up -s {stack}" if file else f"{stack} boots it already", err=True)
+    log.say(f"written to {file}; now: pulumi up -s {stack}" if file else f"{stack} boots it already", err=True)
 
 
 @images.command()
@@ -162,7 +163,7 @@ def audit(ignore: tuple[str, ...], url: str | None, as_json: bool) -> None:
         print_json({"packages": asked, "found": found})
     for row in () if as_json else found:
         click.echo(f"{row['package']} {row['version']}  {row['id']}  fixed in {row['fixed in'] or 'no version'}  ({row['in']})")
-    click.echo(f"{asked} packages, {len(found)} known vulnerabilities", err=True)
+    log.say(f"{asked} packages, {len(found)} known vulnerabilities", err=True)
     if found:
         raise click.exceptions.Exit(1)
 

@@ -40,11 +40,12 @@ class Place:
         return "" if self.home else resolve(self.models, self.scratch, self.stack)[1]
 
     @contextmanager
-    def open(self, *, reads_only: bool = False) -> Iterator[BucketSpec]:
+    def open(self, *, reads_only: bool = False, stays: bool = False) -> Iterator[BucketSpec]:
         """The buckets, reachable while the block runs. Raises UserError when no bucket is named, or one belongs to another project.
 
         Args:
             reads_only: the command changes nothing, so it may share the embedded bucket with a run.
+            stays: it may go on after that run has ended.
         """
         if self.home is None:
             found, project = resolve(self.models, self.scratch, self.stack)
@@ -53,7 +54,7 @@ class Place:
             yield found
             return
         local_bucket.make_home(self.home)
-        with local_bucket.running(self.home, LOCAL, reads_only=reads_only):
+        with local_bucket.running(self.home, LOCAL, reads_only=reads_only, stays=stays):
             yield LOCAL
 
 
@@ -116,7 +117,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--local", is_flag=True, help="Use the embedded bucket of `elson run` instead of Google Cloud.")
     @click.option("--home", type=click.Path(file_okay=False, path_type=Path), default=Path(".elson"), show_default=True, help="Folder of the embedded bucket.")
-    @click.option("--stack", shell_complete=completion.stacks, help="Stack whose buckets to use. Default: what all stacks agree on.")
+    @click.option("-s", "--stack", shell_complete=completion.stacks, help="Stack whose buckets to use. Default: what all stacks agree on.")
     @click.option("--models-bucket", envvar="ELSON_MODELS_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-models.")
     @click.option("--scratch-bucket", envvar="ELSON_SCRATCH_BUCKET", show_envvar=True, help="gs://… Default: the stack's, gs://PROJECT-elson-scratch.")
     @functools.wraps(command)

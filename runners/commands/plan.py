@@ -11,10 +11,12 @@ import click
 from runners import log
 from runners.commands import completion
 from runners.commands.cli import AS_JSON, CommandGroup, print_json
+from runners.commands.stack_name import stack_name
 from runners.errors import UserError
 
 
 @click.command()
+@click.argument("stacks_named", metavar="[STACK]...", nargs=-1, shell_complete=completion.stacks)
 @click.option(
     "-s", "--stack", "stack_names", multiple=True, shell_complete=completion.stacks, help="Stack to plan; again for more. Left out: every stack with a machine."
 )
@@ -28,6 +30,7 @@ from runners.errors import UserError
 @click.option("-v", "--verbose", is_flag=True, help="The tables behind the lines: memory, disk, each phase, what each saving is worth.")
 @AS_JSON
 def plan(
+    stacks_named: tuple[str, ...],
     stack_names: tuple[str, ...],
     offline: bool,
     model_format: Any,
@@ -51,8 +54,9 @@ def plan(
     """
     from runners.planning import choices, stacks, tables
 
-    wanted = [stacks.load(name) for name in stack_names or stacks.names()]
-    if stack_names and any(stack.role == "foundation" for stack in wanted):
+    named = tuple(dict.fromkeys((*stacks_named, *stack_names)))
+    wanted = [stacks.load(name) for name in named or stacks.names()]
+    if named and any(stack.role == "foundation" for stack in wanted):
         raise UserError("the foundation has no machine, so there is nothing to plan", "a stack that trains or serves", "pulumi preview -s foundation")
     plans = [
         stacks.planned(stack, offline=offline or markdown, model_format=model_format, whole_logits=whole_logits)
@@ -86,9 +90,9 @@ def _compare(plans: list[Any], use: Any, offline: bool, model_format: Any) -> No
 
 
 @click.command()
-@click.option("-s", "--stack", "stack_name", default="train-h100", show_default=True, shell_complete=completion.stacks, help="Stack whose needs are checked.")
+@stack_name("Stack whose needs are checked.", default="train-h100")
 @AS_JSON
-def doctor(stack_name: str, as_json: bool) -> None:
+def doctor(stack: str, as_json: bool) -> None:
     """Check credentials, APIs, quotas, images, the base model and the key. Exit code 1 when something is missing.
 
     \b
@@ -99,7 +103,7 @@ def doctor(stack_name: str, as_json: bool) -> None:
     from runners.cloud.doctor import examine
     from runners.planning import stacks
 
-    findings = examine(stacks.load(stack_name))
+    findings = examine(stacks.load(stack))
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
@@ -138,7 +142,7 @@ def show(region: str, as_json: bool) -> None:
     if as_json:
         print_json(asdict(table))
         return
-    click.echo(f"{region}, {table.as_of} ({table.source})", err=True)
+    log.say(f"{region}, {table.as_of} ({table.source})", err=True)
     for machine, models in table.machines.items():
         for model, price in models.items():
             click.echo(f"{machine:22} {model:11} {price.usd_per_hour:8.3f} $/h   at most {price.high_usd_per_hour:.3f}")
@@ -161,7 +165,7 @@ def refresh(region: str, file: Path | None) -> None:
     changed = billing.refresh(region, file or PRICES_FILE)
     for line in changed:
         click.echo(line)
-    click.echo(f"{len(changed)} prices changed in {file or PRICES_FILE}", err=True)
+    log.say(f"{len(changed)} prices changed in {file or PRICES_FILE}", err=True)
 
 
 @click.group(cls=CommandGroup)

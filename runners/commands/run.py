@@ -36,10 +36,10 @@ def run(profile: str, home: Path, redo_from: str | None, until: str | None, forc
 
     \b
     Examples:
-      elson run                         the demo: a real 135M model, about 20 minutes on two cores
-      elson run --profile tiny          a random model, about two minutes: does everything work here?
-      elson run --from quantize         quantize, serve and evaluate again
-      elson run --keep-serving          and then leave the server up
+      elson run                    a real 135M model, about 20 minutes on two cores
+      elson run --profile tiny     a random model, two minutes: does all work here?
+      elson run --from quantize    quantize, serve and evaluate again
+      elson run --keep-serving     and then leave the server up
     """
     from runners.local.run import load_profile, run
 

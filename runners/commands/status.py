@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,19 +24,27 @@ from runners.spec import BucketSpec
 def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None:
     """What the VMs are doing: state, progress, capacity, logs. Reads the bucket and the Compute API; no login to a VM is needed.
 
+    With --local: the run that goes on in this folder, and what is left of its stage.
+
     \b
     Examples:
       elson status                             every job
+      elson status --local                     the run on this machine
       elson status dora-0123456789abcdef       one, with its machine
       elson status dora-0123456789abcdef --log 50
     """
     with place.open(reads_only=True) as buckets:
         if job is None:
             rows = jobs.every(buckets)
+            running = _running(place.home) if place.home else None
             if as_json:
-                print_json(rows)
+                print_json([*([running] if running else []), *rows])
                 return
-            if not rows:
+            if running:
+                _show_run(running)
+            elif place.home and not rows:
+                log.say(f"nothing runs in {place.home}: `elson run` begins, `elson view --local` shows what ended", err=True)
+            elif not rows:
                 log.say("no VM has begun a job yet: `pulumi up -s train-h100` starts one", err=True)
             for row in rows:
                 when = row.get("updated_at", "")[:19]
@@ -68,6 +77,26 @@ def retry(place: Place, job: str) -> None:
         found = jobs.retry(buckets, job, project=place.project)
         problem = "it is of this machine" if place.home else jobs.start(jobs.where(buckets, job, found, place.project))
     log.say(f"{job} begins again: {f'its group was not started ({problem}); now: pulumi up --refresh' if problem else 'its group gets a VM'}")
+
+
+def _running(home: Path) -> dict[str, Any] | None:
+    """The command that writes to the folder now, and how far it is."""
+    from runners.artifacts import local_bucket
+    from runners.view import progress, runs
+
+    held = local_bucket.holder(home)
+    if held is None:
+        return None
+    at = progress.position(runs.under_way(home)[0])
+    return {"role": "run", "status": "running", **held, **at.to_json(), "share": at.share, "left": at.left}
+
+
+def _show_run(found: dict[str, Any]) -> None:
+    _say(f"running   {found['command']} (pid {found['pid']}), since {found['since'][:19].replace('T', ' ')} UTC")
+    if found["stage"]:
+        _say(f"stage     {found['stage']}")
+    if found["what"]:
+        _say(f"progress  {found['what']}: {', '.join(part for part in (found['share'], found['left']) if part)}")
 
 
 def _machine(buckets: BucketSpec, job: str, found: dict[str, Any], project: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _in_the_cloud(name: str, texts: tuple[str, ...], offline: bool, as_json: boo
         for trial, row in zip(trials, rows, strict=True):
             click.echo(f"{trial}: " + (f"refused: {row['refused']}" if row["refused"] else f"about {row['minutes']} min, ${row['usd_expected']:.2f}"))
         usd, most = (sum(row[key] for row in rows if not row["refused"]) for key in ("usd_expected", "usd_at_most"))
-        click.echo(f"together: ${usd:.2f}, at most ${most:.2f} at their deadlines; prices of {rows[0]['prices_of']}. Nothing was started.")
-        click.echo(f"Each is a session that trains, merges and quantizes: set its values in infra/stacks/mine/Pulumi.{name}.yaml, then elson up {name}")
+        click.echo(f"together: ${usd:.2f}, at most ${most:.2f} at their deadlines; prices of {rows[0]['prices_of']}. nothing was started")
+        click.echo(f"each is a session that trains, merges and quantizes: set its values in infra/stacks/mine/Pulumi.{name}.yaml, then elson up {name}")
     if any(row["refused"] for row in rows):
         sys.exit(1)

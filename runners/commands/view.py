@@ -32,7 +32,7 @@ def view(place: Place, port: int, out: str | None, form: str) -> None:
 
     if form != "html" and not out:
         raise UserError(f"--as {form} needs a place to write to", "--export PLACE", f"elson view --export {form} --as {form}")
-    with place.open(reads_only=True) as buckets:
+    with place.open(reads_only=True, stays=not out) as buckets:
         where = f"{place.home}/bucket" if place.home else buckets.models
         if not out:
             server.serve(buckets, where, place.home, port)

@@ -88,7 +88,7 @@ def files(source: Source, root: Path) -> list[Path]:
     """The files of a source, sorted. Raises UserError when the path is not there or holds no file of a known ending."""
     place = _local(source.path, root)
     if not place.exists():
-        raise UserError(f"source {source.name}: {place} is not there", "a file or a folder", "fix the path in the sources file")
+        raise UserError(f"source {source.name}: {place} is not there", "a file or a folder", "correct the path")
     found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if _is_wanted(path.relative_to(place), source))
     if source.kind == "qa" and place.is_dir():
         found = _without_leftovers(found)
@@ -153,7 +153,7 @@ def _local(path: str, root: Path) -> Path:
     target = root / ".elson" / "sources" / digest(path)
     stored = storage.listing(path)
     if not stored:
-        raise UserError(f"{path} holds nothing", "a folder with source files", "fix the path in the sources file")
+        raise UserError(f"{path} holds nothing", "a folder with source files", "correct the path")
     for item in stored:
         file = target / item.path
         if not file.resolve().is_relative_to(target.resolve()):

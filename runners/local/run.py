@@ -22,7 +22,7 @@ from typing import Any
 from runners import environments, identity, log, outside, spec, stages
 from runners.artifacts import layout, local_bucket, registry, storage
 from runners.artifacts.record import Stopwatch
-from runners.errors import Temporary, UserError, did_you_mean
+from runners.errors import Temporary, UserError, did_you_mean, nearest
 from runners.local import measure
 from runners.local.memory import PeakMemory, processor_s
 from runners.pipeline import MAKERS, Stage
@@ -70,7 +70,11 @@ def load_profile(name: str) -> Spec:
     file = Path(name) if name.endswith((".yaml", ".yml")) else ROOT / "runners" / "profiles" / f"{name}.yaml"
     if not file.exists():
         known = sorted(path.stem for path in (ROOT / "runners" / "profiles").glob("*.yaml"))
-        raise UserError(f"there is no profile {name}{did_you_mean(name, known)}", f"one of {', '.join(known)}, or a YAML file", "elson run --profile local")
+        raise UserError(
+            f"there is no profile {name}{did_you_mean(name, known)}",
+            f"one of {', '.join(known)}, or a YAML file",
+            f"elson run --profile {nearest(name, known) or 'local'}",
+        )
     return spec.load(file)
 
 

@@ -110,7 +110,7 @@ def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
         )
         ways = serving.what_would_meet(target, shape, served.format, served, plan.machine, spec, plan.answers)
         yield Notice(
-            f"A MEAN LATENCY OF {target:,.0f} MS IS {'NOT REACHABLE' if below else 'UNLIKELY'}: {plan.answers.answer_tokens} tokens have {time} "
+            f"a mean latency of {target:,.0f} ms {'cannot be reached' if below else 'is unlikely'}: {plan.answers.answer_tokens} tokens have {time} "
             f"on {served.cards} x {plan.machine.accelerator.name} {_decoding(served)}",
             f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
             "; or ".join(ways) or "a higher bar",

@@ -87,7 +87,7 @@ def load(name: str, folder: Path | None = None) -> Stack:
     """Read a stack's files. Raises UserError when there is none, or one is not valid."""
     folder = folder or FOLDER
     if name not in (known := names(folder)):
-        raise UserError(f"there is no stack {name}{did_you_mean(name, known)}", f"one of {', '.join(known)}", "pass one of them to -s")
+        raise UserError(f"there is no stack {name}{did_you_mean(name, known)}", f"one of {', '.join(known)}", "name one of them")
     values = layered(_config(folder / _file(name)), _config(folder / MINE / _file(name)))
     project = values.get("gcp:project") or os.environ.get("GOOGLE_CLOUD_PROJECT") or ""
     return from_config(name, project, values.get("elson:spec") or {}, str(folder / _file(name)))

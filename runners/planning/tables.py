@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +10,7 @@ from runners import log
 from runners.planning import starting
 from runners.planning.cloud_run import TAIL_MINUTES
 from runners.planning.machines import HOURS_PER_MONTH
-from runners.planning.parts import Notice, Plan
+from runners.planning.parts import Plan
 
 Row = tuple[str, ...]
 
@@ -226,7 +225,7 @@ def show(plan: Plan, *, verbose: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    out = Console(highlight=False)
     for line in summary(plan) if verbose else brief(plan):
         log.say(line)
     for title, headers, rows in sections(plan) if verbose else ():
@@ -240,17 +239,9 @@ def show(plan: Plan, *, verbose: bool) -> None:
     for line in _place_lines(plan) if not verbose else ():
         log.say(line)
     for notice in plan.warnings if verbose else ():
-        err.print(_notice("warning", notice, "yellow"), soft_wrap=True)
+        log.notice("warning", str(notice))
     for notice in plan.refusals:
-        err.print(_notice("refused", notice, "red"), soft_wrap=True)
-
-
-def _notice(word: str, notice: Notice, style: str) -> Any:
-    from rich.text import Text
-
-    text = Text(log.fit(f"{word}: {notice}", sys.stderr))
-    text.stylize(f"bold {style}", 0, len(word) + 1)
-    return text
+        log.notice("refused", str(notice))
 
 
 def minutes(seconds: float) -> str:

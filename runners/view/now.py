@@ -8,6 +8,7 @@ from typing import Any
 from runners.pages import charts, page
 from runners.pages.charts import Series
 from runners.pages.page import Html, Tile
+from runners.view import progress
 from runners.view.runs import Bucket
 from runners.view.screens import framed
 from runners.vm.decide import OVER, Job, lived_s
@@ -26,15 +27,11 @@ _OUTSIDE = (
 def live(bucket: Bucket) -> str:
     """The run that is under way: which stage, how far, losses, speed, what is left, and the log."""
     rows = list(bucket.under_way)
-    begins = [place for place, row in enumerate(rows) if row["message"].startswith("stage ")]
-    stages = [rows[place]["message"] for place in begins]
-    moving: dict[str, Any] = next((row for row in reversed(rows[begins[-1] :] if begins else rows) if "done" in row), {})
+    at = progress.position(rows)
     steps = [row for row in rows if row["message"] == "train" and isinstance(row.get("loss"), (int, float))]
-    tiles = [Tile("Stage", stages[-1].removeprefix("stage ") if stages else None, bucket.holder or "ended", "info" if bucket.holder else "none")]
-    if moving:
-        done, total = moving.get("done", 0), moving.get("total")
-        share = f"{done:g} of {total:g} {moving.get('unit', '')}" if isinstance(total, (int, float)) else f"{moving.get('elapsed_s', 0):g} s"
-        tiles.append(Tile(str(moving["message"]), share, _left(moving)))
+    tiles = [Tile("Stage", at.stage or None, bucket.holder or "ended", "info" if bucket.holder else "none")]
+    if at.what:
+        tiles.append(Tile(at.what, at.share, at.left))
     if steps:
         last = steps[-1]
         tiles.append(Tile("Loss", last["loss"], f"step {last.get('done', 0):g}"))
@@ -109,13 +106,6 @@ def _state(job: dict[str, Any]) -> Job | None:
         return Job.from_json(job)
     except ValueError:
         return None
-
-
-def _left(moving: dict[str, Any]) -> str:
-    done, total, elapsed = moving.get("done"), moving.get("total"), moving.get("elapsed_s")
-    if not (isinstance(done, (int, float)) and isinstance(total, (int, float)) and isinstance(elapsed, (int, float)) and done):
-        return ""
-    return f"about {page.duration(elapsed / done * (total - done))} left" if done < total else "done"
 
 
 def _line(row: dict[str, Any]) -> str:

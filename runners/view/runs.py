@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runners import outside
-from runners.artifacts import layout, registry, storage
+from runners.artifacts import layout, local_bucket, registry, storage
 from runners.artifacts.record import RECORD, Record
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
@@ -145,9 +145,11 @@ def pairs(buckets: BucketSpec, dataset_id: str) -> list[dict[str, Any]]:
 
 
 def under_way(home: Path) -> tuple[list[dict[str, Any]], str]:
-    """Log lines of the run that holds the embedded bucket (or was the last), and who holds it."""
+    """Log lines of the command that writes to the embedded bucket (without one, of the last run), and which command it is."""
     import json
 
+    holder = local_bucket.holder(home)
+    since = holder["since"][:19] if holder else ""
     logs = sorted((home / "work").glob("*.jsonl"), key=lambda file: file.stat().st_mtime)
     rows = []
     for line in logs[-1].read_text(errors="replace").splitlines() if logs else ():
@@ -155,13 +157,9 @@ def under_way(home: Path) -> tuple[list[dict[str, Any]], str]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and isinstance(row.get("message"), str):
+        if isinstance(row, dict) and isinstance(row.get("message"), str) and str(row.get("time", ""))[:19] >= since:
             rows.append(row)
-    try:
-        holder = json.loads((home / "bucket.holder").read_text())
-        return rows, f"{holder['command']} (pid {holder['pid']})"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return rows, ""
+    return rows, f"{holder['command']} (pid {holder['pid']})" if holder else ""
 
 
 def _sweeps(home: Path, problems: list[str]) -> list[SweepView]:

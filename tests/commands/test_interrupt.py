@@ -82,6 +82,27 @@ def test_ctrl_c_while_a_command_draws_its_own_bar() -> None:
         assert not any("waiting" in line for line in lines), lines
 
 
+def test_one_bar_at_a_time_and_none_is_left() -> None:
+    """A checkpoint is uploaded in the background while the training draws its bar."""
+    program = (
+        "import threading, time; from runners import log; log.configure('train')\n"
+        "def upload():\n"
+        "    with log.progress('upload', 90, 'MiB') as bar:\n"
+        "        for n in range(9): bar.advance(10); time.sleep(0.12)\n"
+        "with log.progress('train', 10, 'steps') as bar:\n"
+        "    bar.advance(5, note='loss 6.742'); time.sleep(0.3)\n"
+        "    thread = threading.Thread(target=upload); thread.start()\n"
+        "    for n in range(5): bar.advance(1, note='loss 6.742'); time.sleep(0.15)\n"
+        "    log.event('held-out loss', step=10)\n"
+        "    thread.join()\n"
+        "with log.progress('after', 2) as bar: bar.advance(); time.sleep(0.5)\n"
+    )
+    with Terminal([sys.executable, "-c", program]) as run:
+        run.wait_for("after ", 20)
+        assert run.status(20) == 0
+        assert run.lines() == ["· train     held-out loss  step=10"]
+
+
 def test_ctrl_c_that_python_drops_comes_again() -> None:
     """An interrupt inside a finalizer or an import's clean-up is printed and forgotten by Python."""
     program = (

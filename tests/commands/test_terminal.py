@@ -48,6 +48,43 @@ def test_an_unknown_name_is_one_json_line_with_the_nearest_one(arguments: tuple[
     assert row["severity"] == "ERROR" and said in row["message"]
 
 
+@pytest.mark.parametrize("command", [("up", "--dry-run"), ("down", "--dry-run"), ("plan", "--offline"), ("doctor",)], ids=lambda command: command[0])
+def test_a_stack_is_named_by_a_word_or_by_an_option(command: tuple[str, ...]) -> None:
+    word, option, both = (elson(*command, *named) for named in (("no-such",), ("-s", "no-such"), ("no-such", "--stack", "no-such")))
+    for done in (word, option, both):
+        assert done.returncode == 1 and ("there is no stack no-such" in done.stderr or command[0] == "down"), done.stderr
+    if command[0] != "plan":
+        assert "two stacks are named" in elson(*command, "serve-l4", "-s", "train-h100").stderr
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "plan --offline",
+        "plan -s serve-l4 --verbose",
+        "prices show",
+        "doctor",
+        "up serve-l4 --dry-run",
+        "down serve-l4 --dry-run",
+        "data check {home}/pairs.jsonl",
+        "data build {home}/pairs.jsonl --out {home}/dataset",
+        "models ls --local --home {home}",
+        "status --local --home {home}",
+        "view --local --home {home} --export {home}/site",
+        "compare {home} {home}",
+        "new {home}/project",
+        "load --api-url http://127.0.0.1:9 --tokenizer {home} --out {home}/load",
+        "evaluate --api-url http://127.0.0.1:9 --dataset none --out {home}/evaluation",
+    ],
+)
+def test_where_no_person_reads_every_line_on_stderr_is_one_json_object(tmp_path: Path, typed: str) -> None:
+    answer = "A marginal rate applies to the last dollar of income; the average rate is tax divided by income. Both are on the same return."
+    rows = [{"question": f"What is a {name} rate of tax?", "answer": answer, "category": name} for name in ("tax", "gardening")]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = elson(*typed.format(home=tmp_path).split(), HOME=str(tmp_path)).stderr.splitlines()
+    assert all(json.loads(line)["severity"] in ("INFO", "WARNING", "ERROR") for line in lines), lines
+
+
 def test_in_a_ci_log_an_error_is_readable_lines() -> None:
     lines = elson("plan", "-s", "train-h10", CI="true").stderr.splitlines()
     assert lines[0].startswith("error: there is no stack train-h10") and lines[1].startswith("  expected: ") and lines[2].startswith("  fix:")
@@ -131,6 +168,28 @@ def test_a_busy_folder_says_who_holds_it(tmp_path: Path) -> None:
     assert not (tmp_path / "bucket.holder").exists()
 
 
+def test_status_says_which_run_goes_on_and_what_is_left(tmp_path: Path) -> None:
+    def status(*options: str) -> str:
+        return elson("status", "--local", "--home", str(tmp_path), *options, ELSON_LOG="plain").stdout
+
+    pair = BucketSpec(models="gs://models", scratch="gs://scratch")
+    rows = [
+        {"message": "stage 2 of 9: data"},
+        {"message": "stage 3 of 9: train"},
+        {"message": "train", "done": 10, "total": 30, "unit": "steps", "elapsed_s": 60.0},
+    ]
+    (tmp_path / "work").mkdir()
+    with local_bucket.running(tmp_path, pair):
+        later = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + 1))
+        (tmp_path / "work" / "local.jsonl").write_text("".join(json.dumps(row | {"time": later}) + "\n" for row in rows))
+        lines = status().splitlines()
+        assert lines[0].startswith("running ") and f"(pid {os.getpid()}), since 20" in lines[0]
+        assert lines[1:] == ["stage     3 of 9: train", "progress  train: 10 of 30 steps, about 2 min 00 s left"]
+        (row,) = json.loads(status("--json"))
+        assert row["pid"] == os.getpid() and row["stage"] == "3 of 9: train" and row["left_s"] == 120
+    assert status() == "" and json.loads(status("--json")) == []
+
+
 def test_memory_is_that_of_the_process_and_its_children() -> None:
     holds = "b = bytearray(60 << 20); print(1, flush=True); import time; time.sleep(60)"
     program = f"import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {holds!r}], stdout=subprocess.PIPE); c.stdout.readline(); {holds}"
@@ -165,6 +224,8 @@ def test_processor_time_is_that_of_running_and_ended_children() -> None:
         ("elson models show --home HOME my", {"my-model"}),
         ("elson status --home HOME do", {"dora-1"}),
         ("elson run --profile lo", {"local"}),
+        ("elson up tr", {"train-h100"}),
+        ("elson plan tr", {"train-h100"}),
         ("elson mo", {"models"}),
     ],
 )

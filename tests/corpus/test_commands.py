@@ -56,7 +56,9 @@ def test_files_are_read_without_a_sources_file_and_the_last_lines_are_loud(proje
     built = run("build", "faq.csv", "more.jsonl", *named)
     assert built.exception is None, built.exception
     assert "read 3 pairs" in built.stderr
-    assert built.stderr.splitlines()[-1].startswith("REJECTED 3 rows: 2 × the answer is 'nan', what a program writes for a missing value, 1 × there is no ")
+    assert json.loads(built.stderr.splitlines()[-1])["message"].startswith(
+        "rejected 3 rows: 2 × the answer is 'nan', what a program writes for a missing value, 1 × there is no "
+    )
     record = json.loads((project / ".elson" / "dataset" / "record.json").read_text())
     assert [source["path"] for source in record["spec"]["given"]["sources"]] == ["faq.csv", "more.jsonl"]
     assert "the answer is 'nan'" in run("check", "more.jsonl", *named).stdout
@@ -73,7 +75,7 @@ def test_junk_is_dropped_when_asked(project: Path) -> None:
     with (project / "pairs.jsonl").open("a") as file:
         file.write(json.dumps({"question": "What is a swap?", "answer": "An exchange of one stream of payments for", "category": "markets"}) + "\n")
     assert "1 of 4 pairs (25.0 %) are truncated" in str(run("build").exception)
-    assert "REJECTED 1 rows: 1 × truncated" in run("build", "--drop-junk").stderr
+    assert json.loads(run("build", "--drop-junk").stderr.splitlines()[-1])["message"] == "rejected 1 row: 1 × truncated (ends in mid-sentence)"
 
 
 def test_categorize_sets_labels_aside_that_it_does_not_know(project: Path) -> None:
@@ -81,7 +83,7 @@ def test_categorize_sets_labels_aside_that_it_does_not_know(project: Path) -> No
     taxonomy = str(Path(__file__).parents[2] / "data" / "taxonomy.yaml")
     done = run("categorize", "links.csv", "--taxonomy", taxonomy)
     assert done.exception is None
-    assert "2 rows have labels that are no domain, set aside: 1 × Old age, 1 × Recipes" in done.stderr
+    assert "2 rows have labels that are no domain, set aside: 1 × Old age, 1 × Recipes" in json.loads(done.stderr.splitlines()[0])["message"]
     mapped = run("categorize", "links.csv", "--taxonomy", taxonomy, "--map", "old age=retirement", "--map", "Recipes=none")
     assert [row["domain"] for row in csv.DictReader(mapped.stdout.splitlines())] == ["retirement", "none"]
     assert run("categorize", "links.csv", "--taxonomy", taxonomy, "--validate").exception is None

@@ -171,7 +171,7 @@ def test_a_preview_shows_the_plan(runs: Runs) -> None:
     said = "\n".join(text for severity, text in runs("train-h100", True).logs if severity == "INFO")
     assert "75 optimizer steps" in said
     assert "$" in said
-    assert "2,000 MS IS NOT REACHABLE" in runs("serve-l4", True).warnings
+    assert "2,000 ms cannot be reached" in runs("serve-l4", True).warnings
 
 
 def test_the_stack_files_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:

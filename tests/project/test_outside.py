@@ -219,7 +219,7 @@ PARSERS: dict[str, tuple[Callable[[Path, bytes], Any], str]] = {
     "view: sweep": (on_file(_swept, "sweep.json"), json.dumps({"sweep": "s", "runs": [TRAINING, {**TRAINING, "train.rank": 8, "status": "failed", "reason": "why"}]})),
     "a sweep's times": (on_file(lambda file: sweep._processor_s(file.parent.parent.parent), "sweeps/tiny-1/sweep.json"), json.dumps({"runs": [TRAINING]})),
     "a sweep's record": (on_object(_trained, "gs://models/m-v1/record.json"), json.dumps(TRAINED)),
-    "view: holder": (on_file(lambda file: runs.under_way(file.parent), "bucket.holder"), json.dumps({"pid": 1, "command": "x"})),
+    "view: holder": (on_file(lambda file: runs.under_way(file.parent), "bucket.holder"), json.dumps({"pid": 1, "command": "x", "since": "2026-01-01T00:00:00+00:00"})),
     "vLLM's counters": (lambda _, content: watch.counters(content.decode(errors="replace")), 'vllm:generation_tokens_total{a="b"} 12.0\nvllm:num_requests_running 1\n'),
 }  # fmt: skip
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import struct
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +23,7 @@ import uvicorn
 from tensorboardX.proto import event_pb2
 
 from runners import log
-from runners.artifacts import layout, storage
+from runners.artifacts import layout, local_bucket, storage
 from runners.errors import UserError
 from runners.spec import BucketSpec
 from runners.training import checkpoint, train
@@ -26,7 +31,7 @@ from runners.view import exports, now, screens, server, site
 from runners.view.runs import Bucket, load
 from runners.vm import decide
 from tests.browser import Browser
-from tests.view.conftest import HOSTILE
+from tests.view.conftest import HOSTILE, _publish
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1366, False), (1366, True)])
@@ -168,11 +173,11 @@ def test_a_run_that_goes_on_is_followed(runs: BucketSpec, tmp_path: Path, monkey
         train.judge(replace(state, step=10), 2.75)
     with (tmp_path / "work" / "tiny.jsonl").open("a") as file:
         file.write('{"torn": ' + HOSTILE)
-    (tmp_path / "bucket.holder").write_text(json.dumps({"pid": 7, "command": "elson run", "since": "2026-11-26T10:00:00"}))
+    (tmp_path / "bucket.holder").write_text(json.dumps({"pid": os.getpid(), "command": "elson run", "since": "2020-01-01T00:00:00+00:00"}))
     document = site.render(runs, "here", tmp_path, "live.html")
     assert document and 'http-equiv="refresh"' in document
     tiles = document.split("</section>")[0]
-    for text in ("3 of 7: train", "10 of 30 steps", " left", "400", "2.5 GiB", "elson run (pid 7)"):
+    for text in ("3 of 7: train", "10 of 30 steps", " left", "400", "2.5 GiB", f"elson run (pid {os.getpid()})"):
         assert text in tiles, text
     assert "Loss on the answers" in document and "<td>validation</td>" in document
     assert "refresh" not in (site.render(runs, "here", tmp_path, "index.html") or "").split("<main>")[0]
@@ -240,3 +245,39 @@ def _masked(data: bytes) -> int:
 def test_a_missing_client_is_one_sentence(runs: BucketSpec) -> None:
     with pytest.raises(UserError, match="wandb is not installed"):
         exports.to_tracker(load(runs, "here"), "wandb", "p")
+
+
+@contextmanager
+def viewed(home: Path) -> Iterator[str]:
+    """`elson view` of a folder, as a person starts it; yields its address."""
+    command = [sys.executable, "-m", "runners", "view", "--local", "--home", str(home), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[2]) as process:
+        assert process.stderr
+        try:
+            yield json.loads(process.stderr.readline())["message"].split()[0]
+        finally:
+            process.terminate()
+
+
+def test_a_view_hinders_no_run_and_outlives_it(tmp_path: Path) -> None:
+    """Opened before a run or during one, it shows what the run publishes, goes on after it, and is not itself what is under way."""
+    pair = BucketSpec(models="gs://models", scratch="gs://scratch")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "tiny.jsonl").write_text('{"time": "2026-01-01T00:00:00", "message": "stage 1 of 9: base"}\n')
+    with viewed(tmp_path) as before, ExitStack() as later:
+        assert "nothing is running" in httpx.get(f"{before}live.html", timeout=30).text
+        with local_bucket.running(tmp_path, pair):
+            during = later.enter_context(viewed(tmp_path))
+            _publish(pair, tmp_path / "made", "made-here", "train", "dora-1", "dora", {"base_model": "base-1"})
+            pages = [httpx.get(f"{address}live.html", timeout=30).text for address in (before, during)]
+            assert all("Under way" in page and "stage 1 of 9" not in page for page in pages), "the log is an earlier run's"
+        for address in (before, during):
+            found = httpx.get(address, timeout=30)
+            assert found.status_code == 200 and "made-here" in found.text
+
+
+def test_a_killed_run_is_not_under_way(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    (tmp_path / local_bucket.HOLDER).write_text(json.dumps({"pid": ended.pid, "command": "elson run", "since": "2026-11-26T10:00:00+00:00"}))
+    assert local_bucket.holder(tmp_path) is None
