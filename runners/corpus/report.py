@@ -31,7 +31,7 @@ def html(corpus: Corpus, found: Duplicates, reasons: Any, validation: Any, facts
         page.section("Summary", *_summary(facts)),
         page.section("Categories", _categories(facts), intro=f"The goal is {TARGET_PAIRS:,} pairs, and at least {TARGET_PER_DOMAIN} in every domain."),
         page.section("Lengths", *_lengths(corpus, reasons == dedupe.STAYS)),
-        page.section("Leaks", _leaks(corpus, reasons, facts, benchmark), intro="Benchmark questions that stand in the pairs read, side by side."),
+        page.section("Leaks", _leaks(corpus, reasons, facts, benchmark), intro="Benchmark questions that are also among the pairs read, beside them."),
         page.section("Duplicates", *_duplicates(corpus, found, reasons, facts)),
         page.section("Conflicts", _conflicts(corpus), intro="One question with different answers; most serious where the figures differ."),
         page.section("Findings", _findings(corpus, facts)),
@@ -47,7 +47,7 @@ def _summary(facts: dict[str, Any]) -> list[Html]:
     if not leaks["checked"]:
         verdict = page.banner("warn", "No benchmark was given", "Leaks were not looked for.")
     elif left:
-        verdict = page.banner("bad", f"{left} of {leaks['cases']} benchmark questions stand in the pairs", "This dataset is refused.")
+        verdict = page.banner("bad", f"{left} of {leaks['cases']} benchmark questions are among the pairs", "This dataset is refused.")
     else:
         verdict = page.banner("good", f"None of the {leaks['cases']} benchmark questions is in the dataset", f"{dropped['leak']} pairs were dropped for it.")
     tiles = page.stat_tiles(

@@ -146,7 +146,7 @@ def document(request: LoadRequest, levels: Sequence[Level], floor_ms: float | No
     )
     time = charts.line_chart(answers, title="A whole answer", x_label="concurrency", y_label="ms", from_zero=True, limit=limit)
     rows = [tuple(round(value, 1 if value >= 10 else 2) if isinstance(value, float) else value for value in asdict(level).values()) for level in levels]
-    headers = ("concurrency", "done", "lost", "requests/s", "tokens/s", "first token", "p99", "a token", "answer", "p99")
+    headers = ("concurrency", "done", "lost", "requests/s", "tokens/s", "first token, ms", "p99, ms", "each token, ms", "answer, ms", "its p99, ms")
     facts = page.facts({"server": request.api_url, "model": request.model, "prompt tokens": request.prompt_tokens, "answer tokens": request.answer_tokens})
     return page.page(
         "Load",

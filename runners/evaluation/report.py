@@ -156,7 +156,7 @@ def beside_the_model(found: EvaluationResult) -> Html:
         intro += " No training data was given, so those that copy from it are missing."
     else:
         checked = found.contamination
-        intro += f" Compared with {checked.pairs:,} training pairs of {checked.dataset}: {checked.leaked} of the cases stand in them."
+        intro += f" Compared with {checked.pairs:,} training pairs of {checked.dataset}: {checked.leaked} of the cases are among them."
     return page.section("Without a model", chart, intro=intro)
 
 

@@ -240,11 +240,11 @@ def _training(record: Record) -> str:
 def _gates(records: dict[str, Record]) -> str:
     rows = [
         (
+            page.badge("passed" if gate.passed else "failed", "good" if gate.passed else "bad"),
             stage,
             gate.name,
             f"{gate.value:.4g}",
             f"{gate.rule} {gate.bound:.4g}",
-            page.badge("passed" if gate.passed else "failed", "good" if gate.passed else "bad"),
         )
         for stage, record in records.items()
         for gate in record.gates
@@ -258,7 +258,7 @@ def _gates(records: dict[str, Record]) -> str:
         for stage, record in records.items()
         if stage != "train"
     ]
-    return page.section("What merging and quantizing cost", page.table(("stage", "measure", "value", "bound", ""), rows), *measured, intro=intro)
+    return page.section("What merging and quantizing cost", page.table(("result", "stage", "measure", "value", "bound"), rows), *measured, intro=intro)
 
 
 def _time(summary: dict[str, Any]) -> str:

@@ -104,7 +104,10 @@ def line_chart(
         y_ticks = svg.ticks(min(ys), max(ys), 5)
         left = 14 + max(svg.label_width(y_format(tick)) for tick in y_ticks)
         plot = svg.Plot(left, 26, width - 14, 246, _extent(xs), (min(*ys, y_ticks[0]), max(*ys, y_ticks[-1])))
-        parts = svg.grid(plot, svg.ticks(min(xs), max(xs), 3 if width == NARROW else 7), y_ticks, x_format, y_format, x_label, y_label)
+        x_ticks = svg.ticks(min(xs), max(xs), 3 if width == NARROW else 7)
+        if all(float(x).is_integer() for x in xs):  # there is no half step and no half request
+            x_ticks = [tick for tick in x_ticks if float(tick).is_integer()]
+        parts = svg.grid(plot, x_ticks, y_ticks, x_format, y_format, x_label, y_label)
         if limit:
             parts += [
                 svg.path(f"M{plot.left:.1f} {plot.y(limit[0]):.1f}H{plot.right:.1f}", "limit"),

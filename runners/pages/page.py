@@ -25,7 +25,7 @@ Status = Literal["good", "bad", "warn", "info", "none"]
 SIGNS: dict[Status, str] = {"good": "✓", "bad": "✗", "warn": "!", "info": "i", "none": ""}
 
 
-#: Rows of a table that are shown before somebody asks for more, and that reach paper; the number is in the style and in search.js too.
+#: Rows of a table that are shown before somebody asks for more, and that reach paper; those after them are marked ``later``.
 PRINTED_ROWS = 15
 #: The look of all pages; it is in each of them.
 STYLE = Path(__file__).with_name("page.css")
@@ -198,7 +198,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str
     head = "".join(f'<th scope="col"{kind}>{text(name)}</th>' for kind, name in zip(kinds, headers, strict=True))
     named = [f' data-name="{html.escape(str(name))}"' if cards and name else "" for name in headers]
     lines = "".join(
-        "<tr>" + "".join(f"<td{kind}{name}>{text(cell)}</td>" for kind, name, cell in zip(kinds, named, row, strict=True)) + "</tr>" for row in body
+        ("<tr>" if place < PRINTED_ROWS else '<tr class="later">')
+        + "".join(f"<td{kind}{name}>{text(cell)}</td>" for kind, name, cell in zip(kinds, named, row, strict=True))
+        + "</tr>"
+        for place, row in enumerate(body)
     )
     label = html.escape(caption or ", ".join(str(name) for name in headers if name))
     above = f"<caption>{text(caption)}</caption>" if caption else ""

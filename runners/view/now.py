@@ -18,9 +18,9 @@ _LINES = 200
 _ENDED = (*OVER, "idle")
 #: The stops that do not rest on the machine.
 _OUTSIDE = (
-    ("the platform (maxRunDuration)", "deletes each machine after machine.max_run_minutes"),
-    ("the watchdog outside the machine", "resizes the group to 0 past its bound, or when the job stops reporting"),
-    ("the budget", "resizes every elson group to 0 when the month's money is spent"),
+    ("the platform (maxRunDuration)", "deletes each machine at its longest time (machine.max_run_minutes)"),
+    ("the watchdog outside the machine", "resizes the group to 0 after the longest time, or when the job stops reporting"),
+    ("the budget", "resizes every group of elson to 0 when the month's budget is spent"),
 )
 
 
@@ -63,15 +63,15 @@ def jobs(bucket: Bucket, now: datetime | None = None) -> str:
             "stage": job.get("stage") or None,
             "attempts": f"{job.get('attempts', 0)} of {job.get('max_attempts', '?')}",
             "minutes billed, about": round(billed_minutes(job, at), 1),
-            "as of": str(job.get("updated_at", ""))[:19].replace("T", " "),
+            "as of": f"{str(job['updated_at'])[:19].replace('T', ' ')} UTC" if job.get("updated_at") else None,
         }
         boots = [(boot.get("instance"), boot.get("zone"), str(boot.get("started_at", ""))[:19].replace("T", " ")) for boot in job.get("boots", ())]
-        stops = page.table(("stop", "next"), next_stops(job))
+        stops = page.table(("stop", "next"), next_stops(job), cards=True)
         parts: list[str] = [page.facts(facts), stops]
         if boots:
             parts.append(page.details("1 machine" if len(boots) == 1 else f"{len(boots)} machines", page.table(("machine", "zone", "from"), boots)))
         sections.append(page.section(f"{job.get('role', 'job')} {job.get('job_id', '?')}", *parts))
-    note = "Minutes are the lives of the machines as they counted them, the newest until now; the bill is Google's."
+    note = "Minutes are as the machines counted them, the newest until now; what is billed is on Google's bill."
     return framed("Machines", [*sections, Html(page.paragraph(note))], f"{len(bucket.jobs)} jobs in {bucket.where}", bucket)
 
 
@@ -93,7 +93,7 @@ def next_stops(job: dict[str, Any]) -> list[tuple[str, str]]:
     if state.status in _ENDED:
         return [("the machine itself", f"has ended: {state.reason or state.status}")]
     left = job.get("minutes_left")
-    until = "when nobody has asked it for machine.idle_minutes"
+    until = "when it has had no request for machine.idle_minutes"
     if isinstance(left, (int, float)):
         until = f"at its deadline, after {left:.0f} more minutes of its life"
     own = f"when its work is done or fails for good; {until}"

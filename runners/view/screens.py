@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from runners.evaluation import statistics, why
-from runners.evaluation.report import headline, side_by_side, whisker
+from runners.evaluation.report import headline, side_by_side
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.local import grid
 from runners.pages import charts, lineage, page
-from runners.pages.charts import Interval, Series, Span
+from runners.pages.charts import Series, Span
 from runners.pages.lineage import Node
 from runners.pages.page import Html, Status, Tile
 from runners.view.runs import VARIANTS, Bucket, RunView, SweepView
@@ -37,7 +37,7 @@ def index(bucket: Bucket) -> str:
     if len(rows) > 1:
         pick = '<p class="pick" hidden><button type="button">Compare the chosen runs</button></p>'
         chosen = Html(f'<div data-pick="{MOST_COMPARED}">{table}{pick}</div>')
-    parts = [page.section("Runs", chosen)]
+    parts = [page.section("Newest first", chosen)]
     if len(bucket.runs) > 1:
         parts.append(page.section("Training side by side", _losses(bucket.runs[:MOST_COMPARED])))
     if bucket.sweeps:
@@ -102,12 +102,12 @@ def one(bucket: Bucket, run: RunView) -> str:
             tiles.append(Tile(f"Score, {variant}", f"{found.overall.passed} of {found.overall.cases}", interval, _OUTCOME[found.verdict.outcome]))
     links = [_link(f"cases--{run.id}.html", "Every case and answer")] if run.results else []
     links += [_link(f"data--{run.dataset}.html", "The pairs it was trained on")] if run.dataset else []
-    gates = [(stage, gate.name, f"{gate.value:.4g}", f"{gate.rule} {gate.bound:.4g}", _passed(passed=gate.passed)) for stage, gate in run.gates]
+    gates = [(_passed(passed=gate.passed), stage, gate.name, f"{gate.value:.4g}", f"{gate.rule} {gate.bound:.4g}") for stage, gate in run.gates]
     sections = [
         page.section("Result", said, reasons, Html(f"<p>{' · '.join(links)}</p>"), page.stat_tiles(tiles)),
         page.section("Lineage", lineage.drawing(_nodes(run), title="From data to dollars")),
         page.section("Training", _losses([run]), _speed(run)),
-        page.section("Gates", page.table(("stage", "measure", "value", "bound", ""), gates)),
+        page.section("Gates", page.table(("result", "stage", "measure", "value", "bound"), gates)),
         page.section("Time", charts.timeline(_spans(run), title="Phases of each stage")),
     ]
     if run.results:
@@ -192,7 +192,7 @@ def cases(bucket: Bucket, run: RunView) -> str:
     shown = variants[-1] if variants else ""
     items = [(_attributes(case), side_by_side(case, {name: by_variant[name].get(case.id) for name in variants})) for case in by_variant.get(shown, {}).values()]
     body = page.filtered(items, label="cases") if items else page.paragraph("Nothing was evaluated.")
-    return framed("Cases", [page.section("Cases", body)], f"{run.name}: {', '.join(variants)}", bucket, back=(f"run--{run.id}.html", run.name))
+    return framed("Cases", [page.section("Questions and answers", body)], f"{run.name}: {', '.join(variants)}", bucket, back=(f"run--{run.id}.html", run.name))
 
 
 def _attributes(case: CaseResult) -> dict[str, str]:
@@ -208,7 +208,7 @@ def dataset(bucket: Bucket, dataset_id: str, rows: list[dict[str, Any]]) -> str:
         )
         for row in rows
     ]
-    return framed("Pairs", [page.section("Pairs", page.filtered(items, label="pairs"))], f"{len(rows):,} pairs of {dataset_id}", bucket)
+    return framed("Pairs", [page.section("Questions and answers", page.filtered(items, label="pairs"))], f"{len(rows):,} pairs of {dataset_id}", bucket)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -285,12 +285,10 @@ def _spans(run: RunView) -> list[Span]:
 
 def _domains(results: Mapping[str, EvaluationResult]) -> Html:
     rows = [
-        Interval(f"{name}, {variant}" if len(results) > 1 else name, rate.rate, *whisker(rate))
+        (name, *(f"{rate.passed} of {rate.cases}" if (rate := found.categories.get(name)) else None for found in results.values()))
         for name in dict.fromkeys(name for found in results.values() for name in found.categories)
-        for variant, found in results.items()
-        if (rate := found.categories.get(name))
     ]
-    return charts.interval_bars(rows, title="Cases passed, by domain")
+    return page.table(("domain", *results), rows)
 
 
 def _passed(*, passed: bool) -> Html:

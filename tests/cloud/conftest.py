@@ -99,7 +99,7 @@ class Machine:
         return [call for call in self.gcloud()["calls"] if tuple(call[: len(begin)]) == begin]
 
     def elson(self, *words: str) -> Result:
-        return CliRunner().invoke(cli, list(words), prog_name="elson")
+        return CliRunner(env={"ELSON_LOG": "plain"}).invoke(cli, list(words), prog_name="elson")
 
     def ok(self, *words: str) -> Result:
         done = self.elson(*words)

@@ -78,7 +78,7 @@ def test_pairs_are_shown_a_few_at_a_time(browser: Browser, tmp_path: Path) -> No
     shown = browser.open(tmp_path / "page.html", width=390)
     assert shown.faults() == {}
     visible = "document.querySelectorAll('.item:not([hidden])').length"
-    assert shown.run(visible) == 50 and "50 of 1500" in shown.run("document.querySelector('.more').textContent")
+    assert shown.run(visible) == 50 and "50 of 1,500" in shown.run("document.querySelector('.more').textContent")
     shown.run("document.querySelector('.more button').click()")
     assert shown.run(visible) == 150
 
