@@ -42,7 +42,7 @@ def draw(home: Path, profile: str, out: Path) -> list[Path]:
         copy = Path(name)
         for part in ("bucket", "work"):
             shutil.copytree(home / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("*.safetensors"))
-        with local_bucket.running(copy, settings.buckets):
+        with local_bucket.running(copy, settings.buckets, reads_only=True):
             site.export(settings.buckets, str(home), copy, out / "view")
             bucket = runs.load(settings.buckets, str(home), copy)
         build.build(settings, ROOT, copy / "dataset")

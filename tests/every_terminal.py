@@ -9,7 +9,9 @@ line that the terminal had to break. The pages are in ``tests/every_page.py``.
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -70,14 +72,14 @@ ENDED = {
     "data-nowhere": "data check nowhere.jsonl",
     "stats-bad-input": "data stats {pairs}",
     "compare-nothing": "compare nowhere elsewhere",
-    "load-no-server": "load --api-url http://127.0.0.1:9/v1 --out {empty}/load",
-    "evaluate-no-server": "evaluate --api-url http://127.0.0.1:9/v1 --out {empty}/evaluation",
+    "load-no-server": "load --api-url http://127.0.0.1:9 --tokenizer {folder} --out {empty}/load",
+    "evaluate-no-server": "evaluate --api-url http://127.0.0.1:9 --dataset none --out {empty}/evaluation",
 }
 
 
 def ended(folder: Path, columns: int, wanted: Callable[[str], bool]) -> Iterator[Screen]:
     """States that a command ends in."""
-    places = {"empty": folder / "empty", "pairs": folder / "pairs.jsonl", "broken": folder / "broken.jsonl"}
+    places = {"folder": folder, "empty": folder / "empty", "pairs": folder / "pairs.jsonl", "broken": folder / "broken.jsonl"}
     answer = "A marginal rate applies to the last dollar of income; the average rate is tax divided by income. Both appear on the same return."
     rows = [
         {"question": "What is the difference between a marginal and an average tax rate?", "answer": answer, "category": "tax"},
@@ -98,16 +100,15 @@ def ended(folder: Path, columns: int, wanted: Callable[[str], bool]) -> Iterator
 
 def of_a_run(folder: Path, columns: int) -> Iterator[Screen]:
     """A run's states: a bar, a second command, Ctrl-C, the end, done already, what was published."""
-    home = ["--home", str(folder / "home")]
-    command = [ELSON, "run", "--profile", "tiny", *home]
+    command = [ELSON, "run", "--profile", "tiny"]
     typed = "elson run --profile tiny"
 
     def other(name: str, arguments: list[str]) -> Screen:
-        with Terminal([ELSON, *arguments, *home], columns=columns) as second:
+        with Terminal([ELSON, *arguments], columns=columns, cwd=folder) as second:
             code = second.status(60)
             return seen(name, f"elson {' '.join(arguments)}   # exit {code}", second)
 
-    with Terminal(command, columns=columns) as terminal:
+    with Terminal(command, columns=columns, cwd=folder) as terminal:
         terminal.wait_for("stage 3 of", 120)
         terminal.wait_for(" steps ", 120)
         yield seen("run-bar", typed, terminal)
@@ -116,7 +117,7 @@ def of_a_run(folder: Path, columns: int) -> Iterator[Screen]:
         terminal.press("C-c")
         code = terminal.status(30)
         yield seen("run-interrupted", f"{typed}   # exit {code}", terminal)
-    with Terminal(command, columns=columns) as terminal:
+    with Terminal(command, columns=columns, cwd=folder) as terminal:
         terminal.wait_for("stage 6 of", 240)
         terminal.wait_for("first completion", 60)
         yield seen("run-waits", typed, terminal)
@@ -151,7 +152,8 @@ def main(out: Path, names: list[str]) -> int:
                 for dark in (False, True):
                     file = out / f"{screen.name}-{columns}-{'dark' if dark else 'light'}.svg"
                     file.write_text(draw(screen, columns, dark))
-                    browser.open(file, width=12 * columns, height=26 * (len(screen.lines) + 5), dark=dark)
+                    width, height = (math.ceil(float(size)) for size in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', file.read_text())[0])
+                    browser.open(file, width=width, height=height, dark=dark)
                     browser.picture(file.with_suffix(".png"))
     return wide
 

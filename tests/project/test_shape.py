@@ -220,3 +220,24 @@ def test_a_class_name_is_unique_and_a_module_keeps_its_name() -> None:
                 aliases += [f"{file}: {alias.name} as {alias.asname}" for alias in node.names if alias.asname]
     assert not {name: files for name, files in classes.items() if len(files) > 1}
     assert not aliases
+
+
+#: Words that begin with a capital wherever they are.
+NAMES = {"Google", "Google's", "Pulumi", "Cloud", "Ctrl-C"}
+
+
+def test_messages_begin_with_a_small_letter() -> None:
+    """What is found, expected and to be done are parts of a sentence, as the log's lines are; names and options are as they are."""
+    calls = {"UserError", "Temporary", "CannotMeasure", "event", "warning", "error", "failure", "say", "notice"}
+    found = []
+    for file in [*(ROOT / "runners").rglob("*.py"), *(ROOT / "infra").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", getattr(node.func, "attr", "")) not in calls:
+                continue
+            for argument in node.args:
+                first = argument.values[0] if isinstance(argument, ast.JoinedStr) and argument.values else argument
+                text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
+                word = text.split(" ")[0]
+                if word[:1].isupper() and word not in NAMES and any(letter.islower() for letter in word):
+                    found.append(f"{file.relative_to(ROOT)}:{node.lineno}: {text[:60]}")
+    assert found == []
