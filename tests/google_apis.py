@@ -6,7 +6,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class GoogleApis(ThreadingHTTPServer):
@@ -24,12 +24,23 @@ class GoogleApis(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def change(self, path: str, query: dict[str, list[str]]) -> Any:
+        """The body for a POST, by the same rules."""
+        return None
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: GoogleApis
 
     def do_GET(self) -> None:
-        answer = self.server.answer(unquote(urlsplit(self.path).path))
+        self._send(self.server.answer(unquote(urlsplit(self.path).path)))
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        url = urlsplit(self.path)
+        self._send(self.server.change(unquote(url.path), parse_qs(url.query)))
+
+    def _send(self, answer: Any) -> None:
         code = answer if isinstance(answer, int) else 404 if answer is None else 200
         body = json.dumps(answer if code == 200 else {"error": {"code": code, "message": "said the server"}}).encode()
         self.send_response(code)

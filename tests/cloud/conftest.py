@@ -78,6 +78,21 @@ class Google(GoogleApis):
             return {"versions": [{"name": f"v{n}"} for n in range(self.keys)]} if self.made("Secret") else None
         return None
 
+    def resize(self, group: str, size: int) -> None:
+        """What a VM, the watchdog or a person does to a group; the newest line of a group counts."""
+        row = next(row for row in reversed(self.made("RegionInstanceGroupManager")) if row["name"] == group)
+        with (self.standin / "cloud.jsonl").open("a") as file:
+            file.write(json.dumps({**row, "targetSize": size}) + "\n")
+
+    def size(self, group: str) -> int:
+        return int([row for row in self.made("RegionInstanceGroupManager") if row["name"] == group][-1]["targetSize"])
+
+    def change(self, path: str, query: dict[str, list[str]]) -> Any:
+        if path.endswith("/resize"):
+            self.resize(path.split("/")[-2], int(query["size"][0]))
+            return {}
+        return None
+
 
 @dataclass
 class Machine:

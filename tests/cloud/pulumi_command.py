@@ -228,7 +228,7 @@ def update(command: str, name: str, flags: dict[str, str]) -> None:
             changes = refresh(name, flags)
             state = read_state(name)
         else:
-            changes = destroy(state, flags, events) if command == "destroy" else apply(command, name, state, events)
+            changes = destroy(state, flags, events) if command == "destroy" else apply(command, name, state, flags, events)
         events.append({"summaryEvent": {"durationSeconds": 1, "resourceChanges": changes, "PolicyPacks": {}}})
     finally:
         send(flags.get("--event-log", ""), events)
@@ -239,7 +239,7 @@ def update(command: str, name: str, flags: dict[str, str]) -> None:
     print("Resources:\n" + "\n".join(f"    {count} to {kind}" for kind, count in changes.items()))
 
 
-def apply(command: str, name: str, state: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, int]:
+def apply(command: str, name: str, state: dict[str, Any], flags: dict[str, str], events: list[dict[str, Any]]) -> dict[str, int]:
     # Only here: importing the engine takes seconds.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "infra"))
     import engine
@@ -275,7 +275,7 @@ def apply(command: str, name: str, state: dict[str, Any], events: list[dict[str,
     gone = [resource for resource in state["resources"] if resource["urn"] not in now]
     changes = {"create": len(set(now) - set(before)), "same": len(set(now) & set(before)), "delete": len(gone)}
     if command == "up":
-        make_all(name, state, did.custom, before, events)
+        make_all(name, state, did.custom, before, "--refresh" in flags, events)
         for resource in gone:
             delete(resource)
         state["resources"] = [kept(resource) for resource in now.values()]
@@ -288,7 +288,7 @@ def kept(resource: Any) -> dict[str, Any]:
     return {**row, "parent": resource.request.parent, "custom": True, "protect": bool(resource.request.protect)}
 
 
-def make_all(name: str, state: dict[str, Any], wanted: list[Any], before: dict[str, dict[str, Any]], events: list[dict[str, Any]]) -> None:
+def make_all(name: str, state: dict[str, Any], wanted: list[Any], before: dict[str, dict[str, Any]], refreshed: bool, events: list[dict[str, Any]]) -> None:
     """Make and change what the program asks for, in its order; what cannot be made is left out with all that depends on it."""
     cut = STANDIN / "cut.json"
     cut_at = json.loads(cut.read_text()) if cut.exists() else []
@@ -305,6 +305,8 @@ def make_all(name: str, state: dict[str, Any], wanted: list[Any], before: dict[s
             text = f"<{{%reset%}}>{taken(resource)}<{{%reset%}}>\n"
             events.append({"diagnosticEvent": {"urn": resource.urn, "message": text, "color": "raw", "severity": "error"}})
             events.append({"resOpFailedEvent": {"metadata": step, "status": 0, "steps": 1}})
+        elif old and old["inputs"] == resource.inputs and not refreshed:
+            continue  # by the state there is nothing to change, whatever became of it in the cloud
         else:
             make(resource)
             if old and mine and mine != found:

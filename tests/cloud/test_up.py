@@ -120,6 +120,29 @@ def test_of_several_places_one_quota_is_enough_and_a_job_without_a_vm_is_asked_f
     assert "2. a2-ultragpu-1g, spot, us-central1: $" in done.stderr and shown["usd_at_most"] == shown["outputs"]["usd_at_most"]
 
 
+@pytest.mark.timeout(1500)
+def test_a_job_of_one_place_whose_group_is_at_0_starts_again_or_says_why_not(ready: Machine) -> None:
+    def up(works: bool = True) -> str:
+        words = ("up", "train-h100", "--yes", "--no-follow", "--no-bake")
+        return ready.ok(*words).output if works else ready.fails(*words)
+
+    up()
+    outputs, google = ready.state("train-h100")["outputs"], ready.google
+    job, group = outputs["job"], outputs["group"]
+    of_vm = {"machine": {"project": PROJECT, "region": outputs["region"], "group": group}, "spec_uri": outputs["spec"]}
+    say(job, "train", "running", **of_vm)
+    google.resize(group, 0)  # the watchdog's stop
+    up()
+    assert google.size(group) == 1, "a job that is not over gets its VM again"
+    say(job, "train", "failed", reason="merge refused to go on", **of_vm)
+    google.resize(group, 0)  # the VM's own end
+    said = up(works=False)
+    assert f"{job} ended without a result, and its group stays at 0" in said and f"elson retry {job}" in said and google.size(group) == 0
+    assert "its group gets a VM" in ready.ok("retry", job, "--stack", "train-h100").output and google.size(group) == 1
+    up()
+    assert google.size(group) == 1
+
+
 def test_a_dry_run_prints_the_long_way_and_does_nothing(ready: Machine) -> None:
     done = ready.ok("up", "train-h100", "--dry-run", "--json")
     steps = [step[:2] for step in json.loads(done.stdout)["steps"]]
