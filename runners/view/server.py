@@ -47,6 +47,7 @@ def serve(buckets: BucketSpec, where: str, home: Path | None, port: int) -> None
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", port))
+            listener.listen()  # who follows the printed address at once waits, and is not refused
         except OSError:
             raise UserError(f"port {port} is taken", "a free port", "elson view --port 0") from None
         log.event(f"http://127.0.0.1:{listener.getsockname()[1]}/ shows {where}, until Ctrl-C")
