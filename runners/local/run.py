@@ -197,10 +197,10 @@ def _stage(job: Run, stage: Stage, uri: str) -> None:
 def process(job: Run, stage: str, environment: str, arguments: list[str]) -> None:
     """Run ``python -m runners`` in a stage's environment; its error is ours."""
     command = [str(environments.python(environment)), "-m", "runners", *arguments]
-    own = {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false", CHILD: "1"}
+    own = {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "TOKENIZERS_PARALLELISM": "false", CHILD: "1"}
     # On a terminal the stage draws its own bar; elsewhere each line passes here, so that a library's is a line of the log too.
     stderr = None if sys.stderr.isatty() else subprocess.PIPE
-    child = subprocess.Popen(bound(command), env={**os.environ, **own}, stdout=subprocess.DEVNULL, stderr=stderr, cwd=ROOT)
+    child = subprocess.Popen(bound(command), env={**os.environ, **own}, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
         with PeakMemory(child.pid) as peak:
             for line in child.stderr or ():
