@@ -21,8 +21,6 @@ COMPILE_S, COMPILED_S = Estimate(15, 35, 90, "assumed"), Estimate(2, 4, 10, "ass
 #: One size of CUDA graphs, with its memory.
 GRAPH_S = Estimate(0.2, 0.5, 1.2, "assumed")
 WARM_UP_S, FIRST_S = Estimate(3, 6, 15, "assumed"), Estimate(0.3, 1, 3, "assumed")
-#: GB/s that a boot disk of pd-balanced reads (240 MB/s at 200 GB and 8 cores): why weights are not baked into the boot image. The bucket brings 1 to 2 GB/s.
-BOOT_DISK_GB_S = 0.2
 #: Seconds from "created" to the first completion that a start should keep.
 GOAL_RUN_S, GOAL_BAKED_S = 60.0, 75.0
 

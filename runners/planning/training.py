@@ -16,7 +16,8 @@ from runners.training.shape import Shape
 
 #: Share of the data sheet's FLOP/s that the training loop reaches: at best (published figures of 7B and 8B models), to expect, at worst (a host that
 #: launches kernels slowly). Measured on one H100 at the 14B's shape (tests/gpu/README.md); carried to other cards.
-UTILISATIONS = BEST_UTILISATION, UTILISATION, WORST_UTILISATION = 0.42, 0.277, 0.20
+UTILISATION = 0.277
+UTILISATIONS = 0.42, UTILISATION, 0.20
 #: Time of a step over LoRA's, measured on the H100 at the 14B's width: ours, and peft's.
 DORA_OVER_LORA, PEFT_OVER_LORA = 1.22, 1.96
 #: Share of a step of 64 examples that each card does for itself: norms, clipping, AdamW. Measured.

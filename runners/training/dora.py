@@ -278,10 +278,6 @@ def _products_of_bf16_numbers() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-def _identity(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return (tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device)
-
-
 class _ScaledSum(torch.autograd.Function):
     """``(base + low_rank - bias) * scale + bias``, the bias frozen. Without a bias the output is kept, and the sum is the output over the scale."""
 

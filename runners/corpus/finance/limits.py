@@ -76,8 +76,8 @@ EARNINGS_TEST = {2024: 22_320, 2025: 23_400}
 #: HHS poverty guideline, 48 contiguous states: first person, each further person (89 FR 2961; 90 FR 5917).
 POVERTY_GUIDELINE = {2024: (15_060, 5_380), 2025: (15_650, 5_500)}
 
-#: Basic limits of deposit and brokerage protection: FDIC 12 USC 1821, NCUA 12 USC 1787, SIPC 15 USC 78fff-3.
-FDIC_LIMIT, NCUA_LIMIT, SIPC_LIMIT, SIPC_CASH_LIMIT = 250_000, 250_000, 500_000, 250_000
+#: Basic limit of deposit protection: FDIC 12 USC 1821.
+FDIC_LIMIT = 250_000
 
 #: Standard mileage rate for business, dollars per mile (Notices 2024-08, 2025-5).
 MILEAGE = {2024: 0.67, 2025: 0.70}
@@ -86,12 +86,12 @@ MILEAGE = {2024: 0.67, 2025: 0.70}
 REGULATION_E_TIERS = (50, 500)
 #: Years a negative item may stay on a consumer report (15 USC 1681c).
 REPORT_YEARS = {"late payment": 7, "bankruptcy": 10}
-#: 529 to Roth IRA: lifetime dollars, years open (IRC 529(c)(3)(E)).
-ROLLOVER_529_LIFETIME, ROLLOVER_529_YEARS = 35_000, 15
+#: 529 to Roth IRA: lifetime dollars (IRC 529(c)(3)(E)).
+ROLLOVER_529_LIFETIME = 35_000
 #: IRC 408(d)(8), as indexed (Notices 2023-75, 2024-80).
 QUALIFIED_CHARITABLE_DISTRIBUTION = {2024: 105_000, 2025: 108_000}
-#: Days to file a currency transaction report (31 CFR 1010.306(a)(1)) and the amount that cash must exceed (1010.311).
-CTR_DAYS, CTR_AMOUNT = 15, 10_000
+#: Days to file a currency transaction report (31 CFR 1010.306(a)(1)).
+CTR_DAYS = 15
 #: Dollars of 13(f) securities, days after the quarter (17 CFR 240.13f-1).
 FORM_13F = (100_000_000, 45)
 #: Income of a natural person alone, with a spouse or partner (17 CFR 230.501(a)(6)).
