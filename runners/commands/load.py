@@ -34,6 +34,8 @@ def load(api_url: str, model: str, tokenizer: Path, levels: str, requests: int, 
     from runners.evaluation.load import LoadRequest, measure, write_page
 
     wanted = _levels(levels)
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise UserError(f"{tokenizer} holds no tokenizer.json", "the folder of the served model or of its base", "elson load --tokenizer FOLDER")
     request = LoadRequest(api_url, model, tokenizer.resolve(), wanted, requests)
     floor = _floor_ms(stack, request.answer_tokens) if stack else None
     found = measure(request, os.environ.get(api_key_env, "none"), out.resolve())

@@ -21,7 +21,7 @@ def summary(plan: Plan) -> list[str]:
     lines = [f"{plan.stack}: {host.count} x {host.accelerator.name} ({host.name}, {model}), ${money.usd_per_hour:.2f}/h, prices of {money.priced_at}"]
     if plan.role == "train" and plan.corpus and plan.memory:
         lines.append(
-            f"{plan.steps} optimizer steps on {plan.corpus.examples} examples, {plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB, "
+            f"{plan.steps} optimizer steps on {plan.corpus.examples:,} examples, {plan.memory.total_gb:.0f} of {plan.memory_limit_gb or 0:.0f} GB, "
             f"about {minutes(plan.expected_s)} ({span(plan)}), ${plan.money.usd_expected:.2f}; at most ${plan.money.usd_at_most:.2f} at its deadline"
         )
     if plan.serving:
@@ -45,7 +45,7 @@ def brief(plan: Plan) -> list[str]:
             f"money    about ${money.usd_expected:.2f}, at most ${money.usd_at_most:.2f}; ${money.usd_per_hour:.2f} an hour, prices of {money.priced_at}"
         )
         lines.append(
-            f"time     about {minutes(plan.expected_s)} ({span(plan)}), {plan.steps} optimizer steps on {plan.corpus.examples if plan.corpus else 0} examples"
+            f"time     about {minutes(plan.expected_s)} ({span(plan)}), {plan.steps} optimizer steps on {plan.corpus.examples if plan.corpus else 0:,} examples"
         )
     else:
         bound = "a day" if plan.machine.is_run else "for one VM"
@@ -71,7 +71,7 @@ def brief(plan: Plan) -> list[str]:
     ends = "done, failed or at its deadline" if plan.role == "train" else f"after {plan.spec.serve.idle_minutes} idle minutes"
     if plan.machine.is_run and plan.role == "serve":
         return [*lines, f"stops    about {TAIL_MINUTES} minutes after the last request; the next one wakes it"]
-    return [*lines, f"stops    {ends}; the platform ends it after {wanted.max_run_minutes} min at the latest"]
+    return [*lines, f"stops    {ends}; the platform ends it after {minutes(wanted.max_run_minutes * 60)} at the latest"]
 
 
 def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
@@ -246,6 +246,8 @@ def show(plan: Plan, *, verbose: bool) -> None:
 
 def minutes(seconds: float) -> str:
     """A length of time for people."""
+    if seconds >= 5 * 3600:
+        return f"{seconds / 3600:.0f} h"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 

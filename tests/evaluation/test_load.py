@@ -42,6 +42,11 @@ def test_bad_levels_are_refused_before_anything_is_asked(tmp_path: Path) -> None
     assert isinstance(found.exception, UserError) and "no list of levels" in str(found.exception)
 
 
+def test_a_folder_without_a_tokenizer_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    found = CliRunner().invoke(load, ["--api-url", "http://127.0.0.1:1", "--tokenizer", str(tmp_path)])
+    assert isinstance(found.exception, UserError) and "holds no tokenizer.json" in str(found.exception)
+
+
 @pytest.fixture
 def tokenizer(tmp_path: Path) -> Path:
     """A folder with a tokenizer of single bytes."""
