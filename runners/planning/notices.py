@@ -62,7 +62,7 @@ def training_warnings(plan: Plan) -> Iterator[Notice]:
     yield from _machine_warnings(plan)
     if plan.corpus is ASSUMED_CORPUS:
         yield Notice(
-            f"the corpus is assumed: {plan.corpus.examples} examples of {plan.corpus.mean_tokens:.0f} tokens",
+            f"the corpus is assumed: {plan.corpus.examples:,} examples of {plan.corpus.mean_tokens:.0f} tokens",
             "the published dataset's own figures",
             "elson data build --publish",
         )
