@@ -38,9 +38,10 @@ def client() -> Any:
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
-        return storage.Client(project="local", credentials=AnonymousCredentials())
-    return storage.Client()
+    emulated = os.environ.get("STORAGE_EMULATOR_HOST")
+    made = storage.Client(project="local", credentials=AnonymousCredentials()) if emulated else storage.Client()
+    _steady(made._http)
+    return made
 
 
 @functools.cache
@@ -49,20 +50,38 @@ def session() -> Any:
     import google.auth
     from google.auth.credentials import AnonymousCredentials
     from google.auth.transport.requests import AuthorizedSession
-    from requests.adapters import HTTPAdapter
-
-    class LargeBlocks(HTTPAdapter):
-        """Sends a file in blocks of 1 MiB: http.client's 16 KiB cost 64 times the calls."""
-
-        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-            super().init_poolmanager(*arguments, **options, blocksize=_BLOCK_BYTES)
 
     emulated = os.environ.get("STORAGE_EMULATOR_HOST")
     credentials = AnonymousCredentials() if emulated else google.auth.default(scopes=["https://www.googleapis.com/auth/devstorage.read_write"])[0]
     made = AuthorizedSession(credentials)
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, LargeBlocks(pool_maxsize=64))
+    _steady(made)
     return made
+
+
+def _steady(session: Any) -> None:
+    """Let a session send files in large blocks, and give up on an answer that trickles: a time-out is for silence, and there is none."""
+    from io import BytesIO
+
+    from requests.adapters import HTTPAdapter
+    from urllib3 import HTTPResponse
+
+    class Steady(HTTPAdapter):
+        """Sends a file in blocks of 1 MiB: http.client's 16 KiB cost 64 times the calls. An answer that is not streamed has the minimum rate too."""
+
+        def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+            super().init_poolmanager(*arguments, **options, blocksize=_BLOCK_BYTES)
+
+        def send(self, request: Any, stream: bool = False, *arguments: Any, **options: Any) -> Any:
+            answer = super().send(request, stream, *arguments, **options)
+            if not stream:
+                body, raw = bytearray(), answer.raw
+                take(answer, body.extend)
+                raw.release_conn()
+                answer.raw = HTTPResponse(BytesIO(body), headers=raw.headers, status=raw.status, preload_content=False)
+            return answer
+
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Steady(pool_maxsize=64))
 
 
 def forget_clients() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,17 @@ def test_the_stand_in_holds_the_preconditions_that_the_emulator_ignores(buckets:
     place = storage.client().bucket("scratch").blob("late").create_resumable_upload_session(size=10, if_generation_match=0, retry=None)
     storage.write(f"{buckets.scratch}/late", b"meanwhile", generation=0)
     assert wire.session().put(place, data=(folder / "small").read_bytes()).status_code == 412, "a session is held to its condition at its end, too"
+
+
+def test_a_list_that_trickles_is_asked_for_again(buckets: BucketSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "SLOW_S", 0.5)
+    for number in range(20):
+        storage.write(f"{buckets.scratch}/many/{number}", b"x", generation=0)
+    begin(rate=1, kinds=["trickle"], count=2)
+    start = time.monotonic()
+    assert len(storage.listing(f"{buckets.scratch}/many")) == 20
+    assert time.monotonic() - start < 30, "at 10 bytes a second the list takes 20 minutes"
+    assert begin()["trickle"] == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
