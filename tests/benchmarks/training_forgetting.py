@@ -2,7 +2,7 @@
 
 Trains adapters with the demo's settings, 8 steps of 4 examples each, at the demo's learning rate and at multiples of it, and asks base and merged models the
 general questions. Noise is the base itself in bf16, with the rounding of a merge under five seeds, and read in other portions; for comparison,
-the base in 4 bits by round-to-nearest. ``--demo`` is the merged model of a whole `elson run`, 30 steps.
+the base in 4 bits by round-to-nearest. ``--demo`` is the merged model of a whole `elson run`.
 Writes WORK/forgetting.json, from which ``page`` fills in GATES.md. ``judge`` ends with 1 when a sound model is refused or a damaged one passes.
 
     elson base make smollm2 --out BASE; elson data build --out CORPUS
@@ -107,7 +107,7 @@ def judge(work: Path, base: Path, demo: Path | None) -> int:
                 module.weight.copy_(gates.round_to_nearest(module.weight, 64))
     row("base in 4 bits, round-to-nearest", "shown", rounded)
     if demo:
-        row("demo, 30 steps, learning rate x 1", "sound", gates.load_plain(demo, "cpu", torch.float32))
+        row("demo, learning rate x 1", "sound", gates.load_plain(demo, "cpu", torch.float32))
     for name, factor, seed in NAMES:
         if (place := work / name).exists():
             kind = "damaged" if factor >= DAMAGED else "sound" if factor == 1 else "shown"
