@@ -277,7 +277,7 @@ def page(kept: dict[str, Any]) -> str:
     for name, row in rows.items():
         result = dict(row["result"])
         tried, lost = result.pop("tried"), result.pop("lost")
-        details = "; ".join(f"{key}: {value:,}" for key, value in result.items())
+        details = "; ".join(f"{key}: {value:,}" for key, value in sorted(result.items()))
         lines.append(f"| {TITLES[name]} | {tried:,} | {lost:,} | {details} | {str(row['commit'])[:8] + ('+' if row.get('dirty') else '')} | {row['date']} |")
     parts = [rows[name]["result"] for name in SHARES if name in rows]
     lines += ["", f"Kills in all: {sum(part['tried'] for part in parts):,}; results compared: {sum(part['results compared'] for part in parts):,}."]
