@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 import urllib.request
@@ -22,12 +23,12 @@ HEADERS = {"X_Serverless_Authorization": f"Bearer {TOKEN}", "Authorization": f"B
 
 @pytest.mark.timeout(900)
 def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[str], clean_environment: dict[str, str], tmp_path: Path) -> None:
-    seed.files()
+    shutil.copytree(seed.files(), tmp_path / "home" / "bucket")
     machine = MachineSpec(role="serve", machine_type="run-l4-8", provisioning_model="RUN", region="us-east4")
     tiny = seed.resolved(machine)
     serve = tiny.serve.model_copy(update={"model": tiny.base_model.name, "port": 8000, "max_sequences": 2, "ready_timeout_s": 600})
     spec = tiny.model_copy(update={"serve": serve})
-    with local_bucket.running(seed._HOME, spec.buckets) as url:
+    with local_bucket.running(tmp_path / "home", spec.buckets) as url:
         stages.save_spec(spec)
         environment = {**clean_environment, "STORAGE_EMULATOR_HOST": url, "OMP_NUM_THREADS": "1"}
         platform = Platform(planned(spec), tmp_path / "platform", {"gateway": gateway_entry, "serve": server_entry()}, f"{KEY}\n", environment)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from runners import environments, spec, stages
@@ -18,6 +21,16 @@ _HOME = golden.STATE / "seed"
 _DOMAINS = ("retirement", "tax", "banking", "investing")
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One of the tests' workers at a time: the seed is one home for all of them."""
+    golden.STATE.mkdir(parents=True, exist_ok=True)
+    with (golden.STATE / "seed.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@_alone()
 def files() -> Path:
     """The folder of the seeded buckets."""
     made_by = [
@@ -42,7 +55,7 @@ def resolved(machine: MachineSpec, **changes: object) -> Spec:
     """The tiny profile for a VM, every id filled in."""
     digests = EnvironmentDigests(train="image:simulated", quantize="image:simulated", serve="image:simulated", gateway="image:simulated")
     wanted = run.load_profile("tiny").model_copy(update={"machine": machine, "environments": digests, "dataset": DatasetSpec(name="tiny-corpus")})
-    with local_bucket.running(_HOME, wanted.buckets):
+    with _alone(), local_bucket.running(_HOME, wanted.buckets):
         found = registry.resolve(wanted)
     return spec.parse({**found.model_dump(mode="json"), **changes})
 
