@@ -13,8 +13,7 @@ from runners.cloud.jobs import group_name
 from runners.outside import digest
 from runners.pipeline import images_of
 from runners.planning.machines import Machine, machine
-from runners.planning.parts import Plan
-from runners.planning.plan import machine_of
+from runners.planning.parts import Plan, machine_of
 from runners.planning.stacks import ResolvedStack
 from runners.spec import MachineSpec, Spec, spec_digest
 from runners.vm.containers import HEALTH_PORT

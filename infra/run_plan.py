@@ -10,7 +10,7 @@ from runners.errors import UserError
 from runners.outside import digest
 from runners.planning import cloud_run
 from runners.planning.machines import Machine, machine
-from runners.planning.plan import machine_of
+from runners.planning.parts import machine_of
 from runners.planning.stacks import ResolvedStack
 from runners.spec import Spec
 

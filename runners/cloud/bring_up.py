@@ -11,8 +11,7 @@ from runners.cloud import bake, deploy, doctor, follow, images, jobs, steps
 from runners.errors import UserError
 from runners.planning import places, stacks, tables
 from runners.planning.machines import machine
-from runners.planning.parts import Plan
-from runners.planning.plan import machine_of
+from runners.planning.parts import Plan, machine_of
 from runners.planning.stacks import Stack
 
 Say = Callable[[str], None]

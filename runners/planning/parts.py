@@ -14,6 +14,13 @@ from runners.spec import MachineSpec, Spec
 FREE_SHARE = 0.10
 
 
+def machine_of(stack: str, spec: Spec) -> MachineSpec:
+    """The machine of a stack that trains or serves. Raises UserError for one that has none: the foundation, a profile."""
+    if spec.machine is None:
+        raise UserError(f"{stack} has no machine", "a stack that trains or serves", "elson plan -s train-h100")
+    return spec.machine
+
+
 @dataclass(frozen=True)
 class PlannedPhase:
     """Seconds of one phase: at best, to expect, at worst, and where the figures come from."""
@@ -64,8 +71,7 @@ class PlannedPlace:
     @property
     def machine(self) -> MachineSpec:
         """The machine of this place."""
-        assert self.spec.machine is not None  # noqa: S101 - a place is made from one
-        return self.spec.machine
+        return machine_of("a place", self.spec)
 
     def __str__(self) -> str:
         bought = self.machine.provisioning_model.lower().replace("_", "-")
@@ -98,8 +104,7 @@ class Plan:
     @property
     def wanted(self) -> MachineSpec:
         """What the spec says of the machine."""
-        assert self.spec.machine is not None  # noqa: S101 - make_plan refuses a spec without one
-        return self.spec.machine
+        return machine_of(self.stack, self.spec)
 
     @property
     def disk_needed_gb(self) -> float:

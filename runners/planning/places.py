@@ -12,7 +12,7 @@ from dataclasses import replace
 from runners.errors import UserError
 from runners.planning import costs, session
 from runners.planning.machines import Prices, load_prices
-from runners.planning.parts import Plan, PlannedPlace
+from runners.planning.parts import Plan, PlannedPlace, machine_of
 from runners.planning.training import CorpusSize
 from runners.spec import MachineSpec, PlaceSpec, Spec
 from runners.training.shape import Shape
@@ -56,9 +56,8 @@ def usd_at_most(plan: Plan) -> float:
 
 
 def _place(rank: int, spec: Spec, make: Make, shape: Shape, corpus: CorpusSize) -> PlannedPlace:
-    assert spec.machine is not None  # noqa: S101 - a place is made from one
     try:
-        plan = make(spec, load_prices(spec.machine.region))
+        plan = make(spec, load_prices(machine_of("a place", spec).region))
         priced = costs.with_price(spec)
     except UserError as error:
         return PlannedPlace(rank, spec, left_out=f"{error.found} ({error.fix})")

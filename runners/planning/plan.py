@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runners.errors import UserError
 from runners.pipeline import Format
 from runners.planning import notices, serving, session, starting, training
 from runners.planning.machines import MACHINES, Machine, Price, Prices, machine
-from runners.planning.parts import Money, Plan
+from runners.planning.parts import Money, Plan, machine_of
 from runners.planning.serving import Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import FoundationSpec, MachineSpec, Spec
@@ -47,13 +46,6 @@ def make_plan(
     if wanted.role == "train":
         return _training_plan(stack, spec, wanted, prices, shape, corpus, whole_logits, far_usd)
     return _serving_plan(stack, spec, wanted, prices, shape, answers or Answers(), format, model_copies, far_usd)
-
-
-def machine_of(stack: str, spec: Spec) -> MachineSpec:
-    """The machine of a stack that trains or serves. Raises UserError for one that has none: the foundation, a profile."""
-    if spec.machine is None:
-        raise UserError(f"{stack} has no machine", "a stack that trains or serves", "elson plan -s train-h100")
-    return spec.machine
 
 
 def _training_plan(

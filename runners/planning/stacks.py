@@ -25,8 +25,8 @@ from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
 from runners.planning import costs, places, session
 from runners.planning.machines import Prices, load_prices
-from runners.planning.parts import Plan
-from runners.planning.plan import machine_of, make_plan
+from runners.planning.parts import Plan, machine_of
+from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.serving import compiled
