@@ -9,6 +9,7 @@ import pulumi
 import pulumi_gcp as gcp
 
 from infra.components.services import Services
+from runners.cloud import api_key
 
 
 class Secrets(pulumi.ComponentResource):
@@ -20,7 +21,7 @@ class Secrets(pulumi.ComponentResource):
         super().__init__("elson:infra:Secrets", "secrets")
         self.secret = gcp.secretmanager.Secret(
             "api-key",
-            secret_id="elson-api-key",  # noqa: S106 - a name, not a secret
+            secret_id=api_key.NAME,
             replication={"auto": {}},
             version_destroy_ttl="604800s",  # a revoked key can be brought back for a week
             labels={"elson-content": "api-key"},

@@ -13,6 +13,9 @@ from typing import Any
 
 from runners.errors import UserError
 
+#: Name of the secret in Secret Manager.
+NAME = "elson-api-key"
+
 _BYTES = 32
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from runners.artifacts import layout, registry, storage
+from runners.cloud import api_key
 from runners.errors import UserError
 from runners.pipeline import IMAGES, images_of
 from runners.planning import places
@@ -18,7 +19,6 @@ from runners.planning.stacks import Stack
 SERVICES = ("artifactregistry", "compute", "iam", "logging", "monitoring", "run", "secretmanager", "storage")
 _PINNED = re.compile(r"(?P<host>[a-z0-9.-]+)/(?P<path>[a-z0-9._/-]+)@(?P<digest>sha256:[0-9a-f]{64})")
 GLOBAL_GPUS = "GPUS_ALL_REGIONS"
-_SECRET = "elson-api-key"  # noqa: S105 - its name
 
 
 @dataclass(frozen=True)
@@ -272,14 +272,14 @@ def _key(stack: Stack, clients: Clients) -> Iterator[Finding]:
         return
     from googleapiclient.errors import HttpError
 
-    parent = f"projects/{stack.project}/secrets/{_SECRET}"
+    parent = f"projects/{stack.project}/secrets/{api_key.NAME}"
     versions = clients.api("secretmanager", "v1").projects().secrets().versions()
     try:
         answer = versions.list(parent=parent, filter="state:ENABLED").execute()
     except HttpError as error:
         if error.status_code != 404:
             raise
-        yield Finding("API key", ok=False, found=f"no secret {_SECRET}", fix="pulumi up -s foundation")
+        yield Finding("API key", ok=False, found=f"no secret {api_key.NAME}", fix="pulumi up -s foundation")
         return
     enabled = answer.get("versions", [])
     yield Finding("API key", bool(enabled), f"{len(enabled)} enabled versions", f"elson key rotate --project {stack.project}")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from runners import log
+from runners.cloud import api_key
 from runners.commands import completion
 from runners.commands.cli import AS_JSON, CommandGroup, print_json
 from runners.commands.stack_name import stack_name
@@ -181,7 +182,7 @@ def key() -> None:
 
 
 _PROJECT = click.option("--project", envvar="GOOGLE_CLOUD_PROJECT", required=True, show_envvar=True, help="Project of the foundation.")
-_SECRET = click.option("--secret", default="elson-api-key", show_default=True, help="Secret of the foundation.")
+_SECRET = click.option("--secret", default=api_key.NAME, show_default=True, help="Secret of the foundation.")
 
 
 @key.command("ls")
