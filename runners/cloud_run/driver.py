@@ -88,6 +88,6 @@ def _ask(library: str = _LIBRARY) -> Driver:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(asdict(_ask(os.environ.get("ELSON_CUDA_LIBRARY", _LIBRARY)))))  # noqa: T201 - stdout is the answer
+        sys.stdout.write(json.dumps(asdict(_ask(os.environ.get("ELSON_CUDA_LIBRARY", _LIBRARY)))))
     except OSError as problem:
         sys.exit(str(problem))

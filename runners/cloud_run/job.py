@@ -162,7 +162,8 @@ def _run_stage(stage: str, spec_uri: str, folder: Path, state: JobState, running
     with subprocess.Popen(bound(command), stderr=subprocess.PIPE, text=True, errors="replace") as child:
         running[:] = [child]
         for line in child.stderr or ():
-            print(line, end="", file=sys.stderr, flush=True)  # noqa: T201 - the platform's log
+            sys.stderr.write(line)
+            sys.stderr.flush()
             if (found := log.read_progress(line)) and time.monotonic() - written_s > _STATE_S:
                 written_s = time.monotonic()
                 state.progress({"stage": stage, **found})

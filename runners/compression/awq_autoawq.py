@@ -16,6 +16,8 @@ The files are autoawq's: AWQ GEMM, ``quant_method: awq``, zero point, which vLLM
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +145,13 @@ def _words(values: torch.Tensor) -> torch.Tensor:
     return torch.where(total >= 2**31, total - 2**32, total).to(torch.int32).contiguous()
 
 
-class _without_bars:  # noqa: N801 # reads as a phrase after `with`
+@contextmanager
+def _without_bars() -> Iterator[None]:
     """autoawq draws its own bars with tqdm; a log wants lines."""
+    from awq.quantize import quantizer
 
-    def __enter__(self) -> None:
-        from awq.quantize import quantizer
-
-        self._tqdm, quantizer.tqdm = quantizer.tqdm, lambda items, **_: items
-
-    def __exit__(self, *_: object) -> None:
-        from awq.quantize import quantizer
-
-        quantizer.tqdm = self._tqdm
+    bars, quantizer.tqdm = quantizer.tqdm, lambda items, **_: items
+    try:
+        yield
+    finally:
+        quantizer.tqdm = bars

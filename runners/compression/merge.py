@@ -159,7 +159,8 @@ def merge_streaming(base: Path, adapter: Path, dest: Path) -> Path:
         for file in files:
             tensors = {}
             with safe_open(str(file), "pt") as source:
-                for name in source.keys():  # noqa: SIM118 # a safetensors file is no dict
+                names: list[str] = source.keys()
+                for name in names:
                     tensor = source.get_tensor(name)
                     if layer := layers.get(name):
                         tensor = merged_weight(tensor.to(device), {part: value.to(device) for part, value in layer.items()}, scaling).cpu()

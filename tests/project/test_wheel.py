@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,10 @@ for name in sys.argv[2:]: importlib.import_module(name)
 def test_what_every_command_needs_is_not_in_an_extra() -> None:
     """`elson evaluate`, `compare`, `plan`, `models` and `status` with the packages of no extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = lambda found: {re.split(r"[<>=\[]", one)[0].lower() for one in found}  # noqa: E731
+
+    def names(found: Iterable[str]) -> set[str]:
+        return {re.split(r"[<>=\[]", one)[0].lower() for one in found}
+
     extras = names(one for group in project["optional-dependencies"].values() for one in group) - names(project["dependencies"])
     away = [module for module, of in importlib.metadata.packages_distributions().items() if extras.issuperset(one.lower() for one in of)]
     assert {"markdown_it", "pulumi"} <= set(away)

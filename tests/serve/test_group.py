@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,9 @@ with group.running([sys.executable, "-c", sys.argv[1], *sys.argv[2:4]], {}, Path
 """
 
 
-def until(what: str, true: object, within_s: float = 20) -> None:
+def until(what: str, true: Callable[[], bool], within_s: float = 20) -> None:
     end = time.monotonic() + within_s
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() < end, what
         time.sleep(0.05)
 

@@ -8,6 +8,7 @@ import base64
 import http.client
 import json
 import os
+import sys
 import urllib.parse
 import urllib.request
 from typing import Any
@@ -82,4 +83,5 @@ def _call(method: str, url: str, token: str) -> dict[str, Any]:
 
 
 def _say(severity: str, message: str, **fields: Any) -> None:
-    print(json.dumps({"severity": severity, "message": message, **fields}), flush=True)  # noqa: T201 - Cloud Logging reads stdout
+    sys.stdout.write(json.dumps({"severity": severity, "message": message, **fields}) + "\n")
+    sys.stdout.flush()

@@ -11,6 +11,7 @@ written, and whether the job is over. Raising makes the call an error in the log
 import http.client
 import json
 import os
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -326,4 +327,5 @@ def _call(method: str, url: str, token: str, body: bytes = b"") -> dict[str, Any
 
 
 def _say(severity: str, message: str, **fields: Any) -> None:
-    print(json.dumps({"severity": severity, "message": message, **fields}), flush=True)  # noqa: T201 - Cloud Logging reads stdout
+    sys.stdout.write(json.dumps({"severity": severity, "message": message, **fields}) + "\n")
+    sys.stdout.flush()
