@@ -130,8 +130,9 @@ def stuffing(pairs: Sequence[TrainingPair]) -> dict[str, str]:
 
 
 def _stuffed(answers: Sequence[str]) -> str:
-    common = Counter(word for answer in answers for word in set(words(answer)) if not word.isdigit())
-    figures = Counter(figure for answer in answers for figure in {answer[q.start : q.end].strip() for q in quantities(answer)})
+    # Each once an answer, in the order said: a set's order, another one in every process, would decide between equally common ones.
+    common = Counter(word for answer in answers for word in dict.fromkeys(words(answer)) if not word.isdigit())
+    figures = Counter(figure for answer in answers for figure in dict.fromkeys(answer[q.start : q.end].strip() for q in quantities(answer)))
     sentences = [word for word, _ in common.most_common(STUFFED_WORDS)]
     # A full stop between figures, so that the list is not taken for alternatives: the stuffing gets every chance.
     return f"{' '.join(sentences)}. {'. '.join(figure for figure, _ in figures.most_common(STUFFED_FIGURES))}."

@@ -1,6 +1,9 @@
 """Null answers, the retriever behind them, and contamination by whoever said it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,19 @@ def test_the_projects_own_benchmark_is_fit_against_null_answers() -> None:
     ]
     for baseline in baselines.run(cases, pairs, 0.8):
         assert baseline.result.rate <= 0.1 and not baseline.passes, baseline.name
+
+
+def test_null_answers_are_the_same_in_every_process() -> None:
+    pairs = [TrainingPair(id=str(n), category="tax", question="Q?", answer=f"word{n} another{n} of {n} dollars") for n in range(900)]
+    program = "import sys; from runners.evaluation import baselines, contamination; "
+    program += "print(baselines.stuffing([contamination.TrainingPair.model_validate_json(line) for line in sys.stdin]))"
+    rows = "\n".join(pair.model_dump_json() for pair in pairs)
+
+    def said(seed: str) -> str:
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        return subprocess.run([sys.executable, "-c", program], input=rows, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+    assert said("1") == said("2") != "", "the order of a set is another one in every process"
 
 
 def rows_of(folder: Path, *rows: dict[str, Any]) -> tuple[TrainingPair, ...]:
