@@ -22,6 +22,9 @@ apt() {
 	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 --yes --quiet --no-install-recommends "$@"
 }
 
+# Without what systemd counted: after three starts in a minute, boot's included, it refuses the next.
+restart_docker() { systemctl reset-failed docker.service && systemctl restart docker.service; }
+
 # An upgrade in the middle of a job would take the driver's modules away.
 systemctl stop apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service 2>/dev/null || true
 systemctl mask apt-daily.service apt-daily-upgrade.service unattended-upgrades.service 2>/dev/null || true
@@ -48,7 +51,7 @@ if [[ ${1:-} != --without-gpu ]]; then
 fi
 if [[ "$(cat /etc/docker/daemon.json 2>/dev/null)" != "$DAEMON" ]]; then
 	echo "$DAEMON" >/etc/docker/daemon.json
-	systemctl restart docker.service
+	retry 6 5 restart_docker
 fi
 # The gateway is no root and may still have port 443.
 sysctl --quiet --write net.ipv4.ip_unprivileged_port_start=443

@@ -112,22 +112,24 @@ def test_the_deadline_stops_a_running_job(start: Start, spec: Spec) -> None:
 
 
 def test_everything_that_is_slow_or_down_at_boot_is_waited_for(start: Start, spec: Spec, cloud: World) -> None:
-    """Metadata server, driver and registry come up late."""
+    """Metadata server, driver and registry come up late; Docker does not come back from the first restart."""
     cloud.metadata.slow_until = time.monotonic() + 12
     cloud.registry.kill()
-    cloud.on_new = late_driver
+    cloud.on_new = late_driver_and_docker
     world = start(spec, standin={})
     world.wait(saw(world, "image not pulled"), 60, "a failed pull")
     world.start_registry()
     world.wait_until_ended(60)
     assert (world.job()["status"], world.job()["attempts"]) == ("done", 1)
-    assert "nvidia-smi failed (1 of 30)" in world.logs()
+    assert "nvidia-smi failed (1 of 30)" in world.logs() and "restart_docker failed (1 of 6)" in world.logs()
     assert world.metadata.refused > 0, "our script met the slow server"
 
 
-def late_driver(machine: Machine) -> None:
+def late_driver_and_docker(machine: Machine) -> None:
     machine.make_disk()
     (machine.folder / "upper/etc/simulation/driver-late").write_text("1")
+    counted = "n=$$(cat /etc/simulation/docker-starts || echo 0); echo $$((n + 1)) >/etc/simulation/docker-starts; [ $$n != 1 ]"
+    (machine.folder / "upper/etc/systemd/system/docker.service.d/20-late.conf").write_text(f"[Service]\nExecStartPre=/bin/sh -c '{counted}'\n")
 
 
 def test_a_job_that_is_over_stops_at_once_even_without_the_right_to_delete(start: Start, spec: Spec, cloud: World) -> None:

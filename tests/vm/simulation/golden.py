@@ -103,6 +103,7 @@ def _root() -> None:
     try:
         unpack("google-guest-agent", root)
         _write(root / "etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+        (root / "var/log/journal").mkdir(exist_ok=True)  # so that the journal is on the disk, and can be read when the VM is off
         _write(root / "etc/hosts", _HOSTS)
         _write(root / "etc/resolv.conf", "")
         units = root / "etc/systemd/system"

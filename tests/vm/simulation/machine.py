@@ -102,13 +102,13 @@ class Machine:
         return subprocess.run([*entered, "env", "-i", path, *variables, *command], capture_output=True, text=True, timeout=timeout_s, check=check)
 
     def journal(self) -> str:
-        """Everything our units said in this boot; empty while the VM comes up or is off."""
+        """Everything our units said in all boots of this VM; read from its disk when it is off, empty while it comes up."""
+        asked = ["journalctl", "--no-pager", "--output=short-precise", "--unit=elson-*", "--unit=google-startup-scripts", "--unit=docker"]
+        if not self.is_on:
+            return subprocess.run([*asked, f"--directory={self.folder / 'upper/var/log/journal'}"], capture_output=True, text=True, check=False).stdout
         with contextlib.suppress(IndexError, FileNotFoundError, subprocess.TimeoutExpired):
-            return self._journal()
+            return self.run(*asked, check=False).stdout
         return ""
-
-    def _journal(self) -> str:
-        return self.run("journalctl", "--no-pager", "--output=short-precise", "--unit=elson-*", "--unit=google-startup-scripts", check=False).stdout
 
     def wait_for(self, *command: str, within_s: float = 30) -> None:
         """Until a command succeeds inside the VM."""

@@ -214,9 +214,7 @@ class World:
         parts = [f"state: {json.dumps(self.job())}", f"calls: {self.apis.calls[-20:]}", f"guest attributes: {self.metadata.get('instance/guest-attributes')}"]
         for machine in self.machines:
             parts.append(f"--- console of {machine.name}\n{machine.console.read_text(errors='replace')[-3000:]}")
-            if machine.is_on:
-                with contextlib.suppress(Exception):
-                    parts.append(f"--- journal of {machine.name}\n{machine.journal()[-9000:]}")
+            parts.append(f"--- journal of {machine.name}\n{machine.journal()[-20000:]}")
         parts.append(f"--- kept logs\n{self.logs()[-6000:]}")
         return "\n".join(parts)
 
