@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from infra.plan import labels, spec_uri
+from infra.plan import labels, plan_bounds, spec_uri
 from runners.errors import UserError
 from runners.outside import digest
 from runners.planning import cloud_run
@@ -125,7 +125,8 @@ def plan_training(stack: str, project: str, found: ResolvedStack) -> TrainingPla
     host = machine(wanted.machine_type)
     suffix = found.job_id.rsplit("-", 1)[-1][:8]
     second = f"elson-quantize-{suffix}"
-    place = {"ELSON_JOB": found.job_id, "ELSON_PROJECT": project, "ELSON_REGION": wanted.region, "HOME": WORK}
+    most = str(plan_bounds(wanted).minutes)  # read by the watchdog
+    place = {"ELSON_JOB": found.job_id, "ELSON_MAX_MINUTES": most, "ELSON_PROJECT": project, "ELSON_REGION": wanted.region, "HOME": WORK}
     parts = {"train": {"ELSON_TASK": "train merge", "ELSON_NEXT": f"projects/{project}/locations/{wanted.region}/jobs/{second}"}, "quantize": {}}
     # A used token is the name of an execution that is there: each new beginning has its own.
     token = None if found.over else f"r{digest([found.job_id, found.retries])[:6]}"

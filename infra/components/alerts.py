@@ -31,11 +31,14 @@ EVENTS = {
         "Set the group to 0 by hand: `pulumi destroy -s STACK`. Then look at the roles of its service account.",
     ),
     "watchdog": (
-        "the watchdog stopped a group",
-        'jsonPayload.message:"group resized to 0"',
-        "Its VM did not end by itself: read the reason in the log, then `elson status JOB --log 200`, and `elson retry JOB` when that is fixed.",
+        "a job was stopped from outside",
+        '(jsonPayload.message:"group resized to 0" OR jsonPayload.message:"execution cancelled")',
+        "It did not end by itself: read the reason in the log, then `elson status JOB --log 200`, and `elson retry JOB` when that is fixed.",
     ),
 }
+#: Cloud Run keeps what all services and jobs of a project write in the same two logs, under their own names.
+_JOBS = 'resource.type="cloud_run_job" AND resource.labels.job_name=~"^elson-(train|quantize)-"'
+_FUNCTIONS = 'resource.type="cloud_run_revision" AND resource.labels.service_name=~"^elson-(stop|watchdog)$"'
 
 
 class Alerts(pulumi.ComponentResource):
@@ -50,10 +53,7 @@ class Alerts(pulumi.ComponentResource):
         ]
         self.channels = [channel.name for channel in made]
         for name, (title, condition, what_to_do) in EVENTS.items():
-            # VMs write into "elson"; a training on Cloud Run writes to stderr, and the watchdog prints.
-            sources = ("run.googleapis.com%2Fstdout",) if name == "watchdog" else ("elson", "run.googleapis.com%2Fstderr")
-            names = " OR ".join(f'"projects/{project}/logs/{source}"' for source in sources)
-            selected = f"logName=({names}) AND {condition}"
+            selected = f"{sources(project, name)} AND {condition}"
             gcp.logging.Metric(
                 f"count-{name}",
                 name=f"elson/{name}",
@@ -77,3 +77,11 @@ class Alerts(pulumi.ComponentResource):
                 opts=first,
             )
         self.register_outputs({})
+
+
+def sources(project: str, event: str) -> str:
+    """Whose logs an event is looked for in: VMs write into "elson", a training on Cloud Run to stderr, and the two functions print."""
+    logs = f"projects/{project}/logs"
+    if event == "watchdog":
+        return f'logName="{logs}/run.googleapis.com%2Fstdout" AND {_FUNCTIONS}'
+    return f'(logName="{logs}/elson" OR (logName="{logs}/run.googleapis.com%2Fstderr" AND {_JOBS}))'

@@ -14,9 +14,12 @@ import pulumi_gcp as gcp
 
 from infra.components.buckets import Buckets
 from infra.components.identities import Identities
+from runners.planning import cloud_run
 from runners.spec import FoundationSpec
 
 SOURCES = Path(__file__).resolve().parents[1] / "functions"
+#: Where a training on Cloud Run may be: the API lists executions by region.
+_RUN_REGIONS = " ".join(sorted({region for regions in cloud_run.REGIONS.values() for region in regions}))
 
 
 class Function(pulumi.ComponentResource):
@@ -55,7 +58,7 @@ class Function(pulumi.ComponentResource):
                 "min_instance_count": 0,
                 "max_instance_count": 1,
                 "ingress_settings": "ALLOW_INTERNAL_ONLY",
-                "environment_variables": {"ELSON_PROJECT": project, **environment},
+                "environment_variables": {"ELSON_PROJECT": project, "ELSON_RUN_REGIONS": _RUN_REGIONS, **environment},
             },
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[identities.granted])),
         )

@@ -29,6 +29,9 @@ STOP_PERMISSIONS = (
     "compute.instanceTemplates.get",
 )
 
+#: Executions of Cloud Run are ended from outside alone: no VM has these.
+CANCEL_PERMISSIONS = ("run.executions.cancel", "run.executions.get", "run.executions.list")
+
 
 class Identities(pulumi.ComponentResource):
     """Accounts for training, serving, building and stopping, and their roles."""
@@ -56,6 +59,15 @@ class Identities(pulumi.ComponentResource):
             stage="GA",
             opts=first,
         )
+        cancel_role = gcp.projects.IAMCustomRole(
+            "cancel-role",
+            role_id="elsonCancel",
+            title="elson: end an execution",
+            description="list and cancel executions of Cloud Run jobs",
+            permissions=list(CANCEL_PERMISSIONS),
+            stage="GA",
+            opts=first,
+        )
         # An object that is not there (the state of a first boot) is a 404 only to who may list; to others it is a 403, as if the account had no right at all.
         list_role = gcp.projects.IAMCustomRole(
             "list-role",
@@ -70,6 +82,7 @@ class Identities(pulumi.ComponentResource):
             self._vm(name, account, images, stop_role.name)
             self._on_bucket(f"{name}-lists-scratch", account, buckets.scratch, list_role.name)
         self._on_project("stop-stop", self.stopper, stop_role.name)
+        self._on_project("stop-cancels", self.stopper, cancel_role.name)
         self._on_bucket("stop-lists-scratch", self.stopper, buckets.scratch, list_role.name)
         self._on_bucket("stop-reads-jobs", self.stopper, buckets.scratch, "roles/storage.objectViewer", prefixes=("jobs/",))
         self._on_bucket("stop-remembers", self.stopper, buckets.scratch, "roles/storage.objectUser", prefixes=("watchdog/",))

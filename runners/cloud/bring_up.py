@@ -137,9 +137,10 @@ def _pulumi_up(name: str, say: Say, waits: bool) -> dict[str, Any]:
             "a job that may begin",
             f"elson status {job} --log 200; elson retry {job}; elson up {name}",
         )
-    where = {"project": stack.project, "region": outputs.get("region", ""), "group": outputs.get("group", "")}
+    of = {"run_jobs": " ".join(outputs["jobs"])} if outputs.get("jobs") else {"group": outputs.get("group", "")}
+    where = {"project": stack.project, "region": outputs.get("region", ""), **of}
     # Pulumi leaves the sizes of several places to the watchdog, and one that was stopped meanwhile is 1 in its state: a job without a VM begins here.
-    if where["group"] and (problem := jobs.begin(stack.spec.buckets, job, where)):
+    if where.get("group") and (problem := jobs.begin(stack.spec.buckets, job, where)):
         say(f"no VM could be asked for ({problem}): elson retry {job}")
     if not waits or not job:
         return result | {"next": f"follow it: elson status {job}"}

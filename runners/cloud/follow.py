@@ -26,7 +26,7 @@ def follow(buckets: BucketSpec, job_id: str, role: str, machine: dict[str, str],
         buckets: where the state and the logs are.
         job_id: the job.
         role: ``train`` or ``serve``.
-        machine: project, region and group, for what Compute says before there is a state.
+        machine: project, region and group (or jobs), for what Compute (or Cloud Run) says before there is a state.
         say: takes one line.
         every_s: seconds between two looks.
     """
@@ -86,10 +86,11 @@ class _Seen:
 
     def waiting(self, machine: dict[str, Any]) -> None:
         problems = [i.get("problem") or f"{i['name']} {i['status'] or 'is waited for'}" for i in machine.get("instances", [])]
+        problems += [f"{one['name']} {one['phase']}{': ' + one['problem'] if one['problem'] else ''}" for one in machine.get("executions", [])[-1:]]
         text = machine.get("problem") or "; ".join(problems) or machine.get("note", "")
         if text and text != self._waiting:
             self._waiting = text
-            self._say(f"== no VM has reported yet: {text}")
+            self._say(f"== {'no task' if 'executions' in machine else 'no VM'} has reported yet: {text}")
 
 
 def _read(buckets: BucketSpec, job_id: str) -> dict[str, Any]:

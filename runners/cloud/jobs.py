@@ -1,4 +1,4 @@
-"""What VMs are doing, from the bucket and the Compute API; nothing here logs into one.
+"""What VMs and executions of Cloud Run are doing, from the bucket and Google's APIs; nothing here logs into one.
 
 A job's state and logs stand in the scratch bucket and outlive its machine. While there is a machine, its group says whether capacity is being
 waited for, and its guest attributes say how far the work is; a job that may run in several places has a group in each. All of that is optional: a
@@ -18,9 +18,10 @@ from typing import Any
 
 from runners import outside
 from runners.artifacts import layout, storage
+from runners.cloud import executions
 from runners.errors import UserError
 from runners.identity import stage_id
-from runners.spec import BucketSpec, parse
+from runners.spec import BucketSpec, Spec, parse
 from runners.vm import decide
 
 #: A VM that works writes its job's state once a minute; one that has not for so long is gone (the watchdog's measure, too).
@@ -94,9 +95,9 @@ def group_name(job_id: str) -> str:
 
 
 def where(buckets: BucketSpec, job_id: str, state: dict[str, Any], project: str) -> dict[str, str]:
-    """Project, region and group of a job's VM, as its state has them; empty where that is not known, or the job is one of Cloud Run.
+    """Project, region and group (on Cloud Run: the jobs) of a job's machine, as its state has them; empty where that is not known.
 
-    Raises UserError when the state names anything but a group of this job, in this project, in the region of the spec that the VM was made with.
+    Raises UserError when the state names anything but a group or job of this job, in this project, in the region of the spec that it was made with.
 
     Args:
         project: the user's; nothing is asked of another one.
@@ -108,8 +109,15 @@ def where(buckets: BucketSpec, job_id: str, state: dict[str, Any], project: str)
     found = state.get("machine") or {}
     if not isinstance(found, dict):
         _same(buckets, job_id, "machine", found, "project, region and group")
-    if not project or "group" not in found:
+    if not project or not {"group", "run_job"} & found.keys():
         return {}
+    if "run_job" in found:
+        known = executions.job_names(job_id)
+        if found["run_job"] not in known:
+            _same(buckets, job_id, "job of Cloud Run", found["run_job"], " or ".join(known))
+        _same(buckets, job_id, "project", found.get("project"), project)
+        _same(buckets, job_id, "region", found.get("region"), _region(buckets, job_id, state.get("spec_uri")))
+        return {"project": project, "region": found["region"], "run_jobs": " ".join(known)}
     first = group_name(job_id)
     if not isinstance(found["group"], str) or not re.fullmatch(rf"{re.escape(first)}(-\d)?", found["group"]):
         _same(buckets, job_id, "group", found["group"], first)
@@ -119,7 +127,12 @@ def where(buckets: BucketSpec, job_id: str, state: dict[str, Any], project: str)
 
 
 def _region(buckets: BucketSpec, job_id: str, uri: Any) -> str:
-    """Region of the spec that a VM of the job was made with."""
+    """Region of the spec that a machine of the job was made with."""
+    spec = _spec(buckets, job_id, uri)
+    return spec.machine.region if spec.machine else ""
+
+
+def _spec(buckets: BucketSpec, job_id: str, uri: Any) -> Spec:
     folder, _, name = str(uri).rpartition("/")
     _same(buckets, job_id, "folder of specs", folder, layout.spec(buckets, "").rpartition("/")[0])
     found = storage.read_json(f"{folder}/{name}")
@@ -130,7 +143,22 @@ def _region(buckets: BucketSpec, job_id: str, uri: Any) -> str:
     role = spec.machine.role if spec.machine else "none"
     of_training = role_of(job_id) == "train"
     _same(buckets, job_id, "job's spec", stage_id(spec, "quantize") if role == "train" else role, job_id if of_training else "serve")
-    return spec.machine.region if spec.machine else ""
+    return spec
+
+
+def cost(buckets: BucketSpec, job_id: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Minutes that a job's machines have lived since it began, and about what they cost at the price of the newest one's spec; empty without a price.
+
+    Raises UserError when the state names a spec that is not the job's.
+    """
+    if "spec_uri" not in state:
+        return {}
+    machine = _spec(buckets, job_id, state["spec_uri"]).machine
+    if machine is None or machine.price is None:
+        return {}
+    seconds, price = decide.lived_s(decide.Job.from_json(state)), machine.price
+    found = {"minutes": round(seconds / 60, 1), "usd": round(seconds / 3600 * price.usd_per_hour, 2)}
+    return {**found, "usd_per_hour": price.usd_per_hour, "priced_at": str(price.priced_at)}
 
 
 def _same(buckets: BucketSpec, job_id: str, what: str, found: Any, expected: str) -> None:
@@ -162,6 +190,9 @@ def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, str]], 
     except (ValueError, RecursionError):
         before, job = {}, decide.Job(job_id, role_of(job_id), status="failed", reason="its state could not be read")
     place = where(buckets, job_id, before, project)
+    if "run_jobs" in place and (compute or machine)(place).get("size"):
+        # The platform's next try of this execution would work beside the one that is started now.
+        raise UserError(f"an execution of {job_id} has not ended", "none", f"wait a minute, or cancel it: elson status {job_id} names it")
     if job.status not in ("failed", "deadline") and (job.status in ("done", "idle") or _may_be_working(before, (compute or machine)(place))):
         raise UserError(f"the job {job_id} is {job.status}", "a job that failed, passed its deadline, or lost its VM", f"elson status {job_id}")
     again = replace(decide.begin_again(job), status="queued", reason=f"started again after: {job.reason or job.status}")
@@ -169,7 +200,8 @@ def retry(buckets: BucketSpec, job_id: str, compute: Callable[[dict[str, str]], 
         storage.write_json(uri, {**before, **again.to_json(), "retries": before.get("retries", 0) + 1}, generation=generation)
     except storage.Conflict:
         raise UserError(f"the job {job_id} is being written by a VM", "a job that nobody works on", f"elson status {job_id}") from None
-    storage.delete_object(layout.watchdog(buckets, group_name(job_id)))
+    for memory in (group_name(job_id), f"run-{group_name(job_id)}"):
+        storage.delete_object(layout.watchdog(buckets, memory))
     return state(buckets, job_id)
 
 
@@ -205,6 +237,9 @@ def start(where: dict[str, str]) -> str:
 
     if not where:
         return "neither the state nor GOOGLE_CLOUD_PROJECT says where it is"
+    if "run_jobs" in where:
+        # By its token `pulumi up` knows which executions it has started: one of ours beside it would be a second training.
+        return "`pulumi up` starts what is on Cloud Run"
     try:
         session = _session()
         groups = _groups(session, where)
@@ -232,15 +267,16 @@ def last_log(buckets: BucketSpec, job_id: str, lines: int) -> list[str]:
 
 
 def machine(where: dict[str, str]) -> dict[str, Any]:
-    """What Compute says of a job's group and VM, in whichever of its places; ``{"problem": …}`` where it cannot be asked."""
+    """What Compute says of a job's group and VM, in whichever of its places, or Cloud Run of its executions; ``{"problem": …}`` where that cannot be asked."""
     import google.auth.exceptions
 
     if not where:
         return {"problem": "neither the state nor GOOGLE_CLOUD_PROJECT says where the VM is"}
     try:
-        return _machine(_session(), where)
+        session = _session()
+        return executions.of(session, where) if "run_jobs" in where else _machine(session, where)
     except (google.auth.exceptions.GoogleAuthError, OSError, KeyError) as error:
-        return {"problem": f"Compute cannot be asked: {str(error)[:200]}"}
+        return {"problem": f"{'Cloud Run' if 'run_jobs' in where else 'Compute'} cannot be asked: {str(error)[:200]}"}
 
 
 def _session() -> Any:

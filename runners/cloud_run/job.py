@@ -2,6 +2,7 @@
 
 A try of a task reads the job's state, does the stages of its container that are not done, and writes down how it ended: the same state object, rules and
 exit codes as on a VM (runners/vm/decide.py). The platform tries a failed task again; a job that is over ends such a try at its first step.
+While a stage runs, the state and the end of its log are written twice a minute, and a stage at work at the job's deadline is ended.
 A stage is a process of its own, so its memory is free before the next, and on Cloud Run that memory is the disk too.
 
 Set by infra: ELSON_JOB, ELSON_TASK ("train merge", or "quantize"), ELSON_NEXT (the job to start afterwards), ELSON_PROJECT, ELSON_REGION. By the platform:
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -33,6 +35,10 @@ from runners.vm import decide
 from runners.vm.decide import Boot, Decision, Job, Limits
 
 _STATE_S = 30.0
+#: Seconds that a stage has to save at the deadline.
+GRACE_S = 10.0
+#: Kept of a try's log: the end, where the reason is.
+_KEPT_LINES = 20_000
 _RUN = "https://run.googleapis.com"
 
 
@@ -69,12 +75,12 @@ class Task:
     @property
     def boot(self) -> Boot:
         """This try, in the words of a VM's state: each has its own file system."""
-        return Boot(f"{self.execution}/{self.attempt}", self.execution, self.region, now())
+        return Boot(f"{self.attempt}-{self.execution}", self.execution, self.region, now())
 
 
 def run_task(spec: Spec, spec_uri: str, folder: Path, task: Task) -> int:
     """Do one try of a task; returns its exit code: 0 done, 1 over without a result, 143 ended from outside, else a failure that another try may get past."""
-    state, stopped = JobState(spec, task), threading.Event()
+    state, stopped = JobState(spec, spec_uri, task), threading.Event()
     running: list[subprocess.Popen[str]] = []
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -103,12 +109,15 @@ def run_task(spec: Spec, spec_uri: str, folder: Path, task: Task) -> int:
 class JobState:
     """The job's state object in the bucket."""
 
-    def __init__(self, spec: Spec, task: Task) -> None:
+    def __init__(self, spec: Spec, spec_uri: str, task: Task) -> None:
         machine = spec.machine
         if machine is None:
             raise UserError("the spec has no machine", "the spec of a stack that trains", "pulumi up -s train-run")
-        self._uri = f"{layout.job(spec.buckets, task.job_id)}/state.json"
+        folder = layout.job(spec.buckets, task.job_id)
+        self._uri, self._spec_uri = f"{folder}/state.json", spec_uri
         self._task, self._boot, self._began_s = task, task.boot, time.monotonic()
+        self._log_uri, self._log_generation = f"{folder}/logs/{self._boot.instance}-{self._boot.id.replace('-', '')[:8]}.log", 0
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         # Each of the two jobs begins once without anything having gone wrong.
         self.limits = Limits(machine.max_attempts + 1, machine.deadline_minutes)
 
@@ -124,20 +133,40 @@ class JobState:
                 decided[:] = [Decision("stop", decide.unreadable(self._task.job_id, "train", str(error), _now()))]
             where = {"project": self._task.project, "region": self._task.region, "run_job": self._task.run_job, "execution": self._task.execution}
             left_s = decide.left_s(decided[0].job, self.limits)
-            more = {"machine": where, "max_attempts": self.limits.max_attempts, "minutes_left": None if left_s is None else round(left_s / 60, 1)}
+            more = {"machine": where, "spec_uri": self._spec_uri, "max_attempts": self.limits.max_attempts}
+            more["minutes_left"] = None if left_s is None else round(left_s / 60, 1)
             return {**(values if isinstance(values, dict) else {}), **asdict(decided[0].job), **more}
 
         storage.update_json(self._uri, change)
         decision = decided[0]
-        log.event("decided", action=decision.action, status=decision.job.status, reason=decision.job.reason, attempts=decision.job.attempts)
+        if decision.action != "leave":
+            log.event("decided", action=decision.action, status=decision.job.status, reason=decision.job.reason, attempts=decision.job.attempts)
         return decision
 
-    def progress(self, found: dict[str, Any]) -> None:
-        """Show how far a stage is; a bucket that does not answer now is asked again later."""
+    def pulse(self, progress: dict[str, Any]) -> bool:
+        """Show that this try is at work and how far it is; whether the job is over. A bucket that does not answer now is asked again later."""
+
+        def look(job: Job) -> Decision:
+            decision = decide.at_deadline(job, self.limits, _now())
+            return decision if decision.action == "stop" else Decision("leave", replace(job, progress=progress or job.progress, updated_at=now()))
+
         try:
-            self.settle(lambda job: Decision("work", job if job.status in decide.OVER else replace(job, progress=found, updated_at=now())))
+            decision = self.settle(look)
+            self.keep_log()
         except (OSError, UserError) as error:
-            log.warning("progress not written", problem=str(error)[:200])
+            log.warning("state not written", problem=str(error)[:200])
+            return False
+        return decision.action == "stop"
+
+    def heard(self, line: str) -> None:
+        """Pass a line of a stage on to the platform's log, and remember it."""
+        sys.stderr.write(line)
+        sys.stderr.flush()
+        self._lines.append(line)
+
+    def keep_log(self) -> None:
+        """Write this try's log beside the job's state, where `elson status JOB --log` reads it. Raises OSError and UserError."""
+        self._log_generation = storage.write(self._log_uri, "".join(list(self._lines)), generation=self._log_generation)
 
 
 def _begin(job: Job, task: Task, limits: Limits) -> Decision:
@@ -156,19 +185,39 @@ def _ended(job: Job, task: Task, stage: str, code: int, interruption: str, limit
 
 
 def _run_stage(stage: str, spec_uri: str, folder: Path, state: JobState, running: list[subprocess.Popen[str]]) -> int:
-    """A stage as a process; its log lines are passed on and its progress is written down twice a minute."""
-    command = [sys.executable, "-m", "runners", stage, "--spec", spec_uri, "--work", str(folder)]
-    written_s = time.monotonic()
-    with subprocess.Popen(bound(command), stderr=subprocess.PIPE, text=True, errors="replace") as child:
+    """A stage as a process. Beside it the state is written twice a minute; at the job's deadline the stage has a moment to save."""
+    latest: dict[str, Any] = {}
+    ended = threading.Event()
+
+    def beside() -> None:
+        while not ended.wait(_STATE_S):
+            if state.pulse(dict(latest)):
+                child.terminate()
+                if not ended.wait(GRACE_S):
+                    child.kill()
+                return
+
+    with subprocess.Popen(bound(_command(stage, spec_uri, folder)), stderr=subprocess.PIPE, text=True, errors="replace") as child:
         running[:] = [child]
+        pulses = threading.Thread(target=beside)
+        pulses.start()
         for line in child.stderr or ():
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            if (found := log.read_progress(line)) and time.monotonic() - written_s > _STATE_S:
-                written_s = time.monotonic()
-                state.progress({"stage": stage, **found})
+            state.heard(line)
+            if found := log.read_progress(line):
+                latest.update({"stage": stage, **found})
+        child.wait()
+        ended.set()
+        pulses.join()
     running.clear()
+    try:
+        state.keep_log()
+    except (OSError, UserError) as error:
+        log.warning("log not kept in the bucket", problem=str(error)[:200])
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def _command(stage: str, spec_uri: str, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "runners", stage, "--spec", spec_uri, "--work", str(folder)]
 
 
 def _start_following(task: Task, state: JobState) -> int:

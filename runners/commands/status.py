@@ -22,7 +22,7 @@ from runners.spec import BucketSpec
 @AS_JSON
 @place_options
 def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None:
-    """What the VMs are doing: state, progress, capacity, logs. Reads the bucket and the Compute API; no login to a VM is needed.
+    """What the VMs and Cloud Run are doing: state, progress, capacity, cost, logs. Reads the bucket and Google's APIs; no login to a VM is needed.
 
     With --local: the run that goes on in this folder, and what is left of its stage.
 
@@ -51,6 +51,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
                 _say(f"{row['job_id']:32} {row['role']:6} {row['status']:10} attempt {row['attempts']}  {when}  {row.get('reason', '')}")
             return
         found = jobs.state(buckets, job)
+        found["cost"] = {} if place.home else _cost(buckets, job, found)
         found["vm"] = {} if place.home else _machine(buckets, job, found, place.project)
         lines = jobs.last_log(buckets, job, log_lines) if log_lines else []
     if as_json:
@@ -67,7 +68,7 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
 def retry(place: Place, job: str) -> None:
     """Let a job begin again that failed, passed its deadline, or lost its VM: its attempts are forgotten, its checkpoints and results are not.
 
-    Its group gets a VM again where it is still there (with several places, that of the first); else `pulumi up` makes it.
+    Its group gets a VM again where it is still there (with several places, that of the first); else, and on Cloud Run, `pulumi up` starts it.
 
     \b
     Examples:
@@ -75,7 +76,11 @@ def retry(place: Place, job: str) -> None:
     """
     with place.open() as buckets:
         found = jobs.retry(buckets, job, project=place.project)
-        problem = "it is of this machine" if place.home else jobs.start(jobs.where(buckets, job, found, place.project))
+        where = {} if place.home else jobs.where(buckets, job, found, place.project)
+        problem = "it is of this machine" if place.home else jobs.start(where)
+    if "run_jobs" in where:
+        log.say(f"{job} begins again with its stack on Cloud Run: elson up STACK (or pulumi up --refresh -s STACK)")
+        return
     log.say(f"{job} begins again: {f'its group was not started ({problem}); now: pulumi up --refresh' if problem else 'its group gets a VM'}")
 
 
@@ -106,6 +111,13 @@ def _machine(buckets: BucketSpec, job: str, found: dict[str, Any], project: str)
         return {"problem": f"not asked: {error.found}"}
 
 
+def _cost(buckets: BucketSpec, job: str, found: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return jobs.cost(buckets, job, found)
+    except (UserError, ValueError):
+        return {}  # a spec that is not there, or not the job's: the line of the machine says it
+
+
 def _say(line: str) -> None:
     """A line of what VMs wrote."""
     log.say(outside.printable(line))
@@ -117,16 +129,29 @@ def _show(found: dict[str, Any]) -> None:
     _say(f"stage     {found.get('stage') or '-'}")
     _say(f"attempts  {found['attempts']} of {found.get('max_attempts', '?')}")
     if found.get("minutes_left") is not None:
-        _say(f"deadline  after {found['minutes_left']:g} more minutes of a VM (as of {found.get('updated_at', '')[:19]})")
+        machine = "task" if "run_job" in found.get("machine", {}) else "VM"
+        _say(f"deadline  after {found['minutes_left']:g} more minutes of a {machine} (as of {found.get('updated_at', '')[:19]})")
+    if cost := found.get("cost"):
+        _say(f"cost      about ${cost['usd']:.2f}: {cost['minutes']:g} minutes at ${cost['usd_per_hour']:.2f} an hour, prices of {cost['priced_at']}")
     if progress := found.get("progress"):
         _say(f"progress  {_progress(progress)} (as of {found.get('updated_at', '')[:19]})")
     if phases := _phases(found.get("phases", {})):
         _say(f"start     {', '.join(f'{name} {seconds:g} s' for name, seconds in phases.items())}; {sum(phases.values()):.0f} s together")
     for boot in found.get("boots", []):
         _say(f"boot      {boot['started_at'][:19]} {boot['instance']} in {boot['zone']}")
-    machine = found.get("vm", {})
+    _show_machine(found.get("vm", {}))
+
+
+def _show_machine(machine: dict[str, Any]) -> None:
     if "problem" in machine:
         _say(f"machine   {machine['problem']}")
+    elif "executions" in machine:
+        for one in machine["executions"]:
+            started = f" since {one['started'][:19]}" if one["started"] and not one["ended"] else ""
+            again = ", tried again" if one["tried_again"] else ""
+            _say(f"execution {one['name']} {one['phase']}{started}{again}{': ' + one['problem'] if one['problem'] else ''}")
+        if not machine["executions"]:
+            _say("execution none: `pulumi up` starts one")
     elif machine:
         _say(f"group     {machine['group']}, size {machine['size']}{', ' + machine['note'] if 'note' in machine else ''}")
         for one in machine.get("places", []):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,68 @@ def test_sigterm_between_two_stages_ends_the_try_before_the_next(spec: Spec, mon
     monkeypatch.setattr(job, "_run_stage", stage)
     assert job.run_task(spec, "gs://x", Path("unused"), job.Task.from_environment(ENVIRONMENT)) == 143
     assert status(spec)["status"] == "terminated" and status(spec)["status"] not in OVER
+
+
+def at_work(spec: Spec, monkeypatch: pytest.MonkeyPatch, program: str) -> int:
+    """One try whose stages are this program, with a state that is written every tenth of a second."""
+    monkeypatch.setattr(job, "_STATE_S", 0.1)
+    monkeypatch.setattr(job, "GRACE_S", 0.5)
+    monkeypatch.setattr(job, "_command", lambda *_: [sys.executable, "-c", program])
+    return job.run_task(spec, layout.spec(spec.buckets, "0" * 16), Path("unused"), job.Task.from_environment(ENVIRONMENT))
+
+
+@pytest.mark.parametrize("ignores", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN); "])
+def test_a_stage_that_hangs_ends_at_the_jobs_deadline_and_not_at_the_platforms(ignores: str, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that says nothing is no reason to count nothing: five tries of an hour each would follow."""
+    uri = f"{layout.job(spec.buckets, ENVIRONMENT['ELSON_JOB'])}/state.json"
+    monkeypatch.setattr(job.JobState, "pulse", late(uri, job.JobState.pulse))
+    begun = time.monotonic()
+    assert at_work(spec, monkeypatch, f"import signal, time; {ignores}time.sleep(60)") == 1
+    assert time.monotonic() - begun < 20 and status(spec)["status"] == "deadline" and status(spec)["stage"] == "train"
+
+
+def late(uri: str, pulse: Any) -> Any:
+    """The third look comes when the job has lived for nine hours."""
+    looks: list[float] = []
+
+    def look(state: job.JobState, progress: dict[str, Any]) -> Any:
+        looks.append(0)
+        if len(looks) == 3:
+            storage.update_json(uri, lambda old: {**(old or {}), "earlier_s": 9 * 3600.0})
+        return pulse(state, progress)
+
+    return look
+
+
+def test_a_silent_stage_is_shown_to_be_at_work_and_its_log_is_kept(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, float]] = []
+    pulse = job.JobState.pulse
+
+    def look(state: job.JobState, progress: dict[str, Any]) -> Any:
+        over = pulse(state, progress)
+        seen.append((status(spec)["updated_at"], status(spec)["boots"][-1]["lived_s"]))
+        return over
+
+    monkeypatch.setattr(job.JobState, "pulse", look)
+    assert at_work(spec, monkeypatch, "import sys, time; print('reading', file=sys.stderr, flush=True); time.sleep(0.8)") == 0
+    assert len(seen) > 3 and seen[0] < seen[-1], "written though nothing was said"
+    assert told.last_log(spec.buckets, ENVIRONMENT["ELSON_JOB"], 5) == ["reading", "reading"], "both stages of this container"
+    assert status(spec)["spec_uri"] == layout.spec(spec.buckets, "0" * 16)
+
+
+def test_the_log_of_the_newest_try_is_shown_and_a_bucket_that_is_away_ends_no_stage(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work(spec, monkeypatch, "import sys; print('first', file=sys.stderr); sys.exit(137)")
+    monkeypatch.setitem(ENVIRONMENT, "CLOUD_RUN_TASK_ATTEMPT", "1")
+
+    def away(*_: Any, **__: Any) -> int:
+        raise OSError("no route")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job.storage, "write", away)
+        assert at_work(spec, patch, "import time; time.sleep(0.5)") == 0
+    monkeypatch.setitem(ENVIRONMENT, "CLOUD_RUN_TASK_ATTEMPT", "2")
+    assert at_work(spec, monkeypatch, "import sys; print('third', file=sys.stderr)") == 0
+    assert told.last_log(spec.buckets, ENVIRONMENT["ELSON_JOB"], 5) == ["third", "third"]
 
 
 def test_a_machine_that_is_no_task_of_cloud_run_is_told(spec: Spec) -> None:

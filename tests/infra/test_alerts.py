@@ -14,7 +14,7 @@ import pytest
 from agent import START, Agent, Bucket
 from conftest import ROOT
 
-from infra.components.alerts import EVENTS
+from infra.components.alerts import EVENTS, sources
 from infra.components.dashboard import content
 from runners import log
 from runners.vm import decide, logs, state
@@ -32,13 +32,23 @@ def written(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return payload
 
 
-def matches(condition: str, payload: dict[str, object]) -> bool:
-    """Cloud Logging's ``=`` (the whole field) and ``:`` (a part of it)."""
-    found = re.fullmatch(r'jsonPayload\.(\w+)([=:])"(.*)"', condition)
-    assert found is not None
-    field, operator, text = found.groups()
-    value = str(payload.get(field, ""))
-    return value == text if operator == "=" else text in value
+def matches(condition: str, payload: dict[str, object], **entry: object) -> bool:
+    """Cloud Logging's AND and OR of comparisons: ``=`` (the whole field), ``:`` (a part of it), ``=~`` (a pattern). ``entry``: what is no payload."""
+    fields = {**entry, **{f"jsonPayload.{key}": value for key, value in payload.items()}}
+
+    def compared(found: re.Match[str]) -> str:
+        field, operator, text = found.groups()
+        value = str(fields.get(field, ""))
+        return str(value == text if operator == "=" else text in value if operator == ":" else bool(re.search(text, value)))
+
+    formula = re.sub(r'([\w.]+)(=~|=|:)"([^"]*)"', compared, condition).replace("AND", "and").replace("OR", "or")
+    assert re.fullmatch(r"(?:True|False|and|or|[() ])+", formula), formula
+    return bool(eval(formula))
+
+
+def selects(name: str, payload: dict[str, object], log_name: str, kind: str = "", **labels: str) -> bool:
+    entry = {"logName": f"projects/a-project/logs/{log_name}", "resource.type": kind, **{f"resource.labels.{key}": value for key, value in labels.items()}}
+    return matches(f"{sources('a-project', name)} AND {EVENTS[name][1]}", payload, **entry)
 
 
 DECISIONS: dict[str, Callable[[Job, Limits, datetime], Decision]] = {
@@ -91,17 +101,34 @@ def refused(_facts: Facts) -> None:
 def test_a_training_on_cloud_run_is_told_where_its_containers_write(runs: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     """Cloud Run keeps what a container writes to stderr under a name of its own, JSON as fields."""
     log.event("decided", action="stop", status="failed")
-    assert json.loads(capsys.readouterr().err)["status"] == "failed"
-    for name in AGENT:
+    written = json.loads(capsys.readouterr().err)
+    stderr, job = "run.googleapis.com%2Fstderr", "cloud_run_job"
+    assert selects("failed", written, stderr, job, job_name="elson-train-01234567") and selects("failed", written, stderr, job, job_name="elson-quantize-0")
+    assert selects("failed", written, "elson", "gce_instance"), "a VM's"
+    assert not selects("failed", written, stderr, job, job_name="nightly-report"), "another job of the project that has a status"
+    assert not selects("failed", written, stderr, "cloud_run_revision", service_name="elson-train-01234567")
+    assert not selects("failed", written, "another", "gce_instance")
+    for name in EVENTS:
         selected = runs("foundation").only("Metric", f"count-{name}").inputs["filter"]
-        assert re.findall(r'"projects/a-project/logs/([^"]+)"', selected) == ["elson", "run.googleapis.com%2Fstderr"]
+        assert selected == f"{sources('a-project', name)} AND {EVENTS[name][1]}"
         assert runs("foundation").only("AlertPolicy", f"alert-{name}").inputs["conditions"][0]["conditionMatchedLog"]["filter"] == selected
 
 
-def test_what_the_watchdog_does_is_told() -> None:
-    (condition,) = (condition for name, (_, condition, _) in EVENTS.items() if name == "watchdog")
-    source = (ROOT / "infra/functions/watchdog/main.py").read_text()
-    assert matches(condition, {"message": "watchdog: group resized to 0"}) and '"watchdog: group resized to 0"' in source
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("watchdog", "watchdog: group resized to 0"),
+        ("watchdog", "watchdog: execution cancelled"),
+        ("stop", "budget used up: group resized to 0"),
+        ("stop", "budget used up: execution cancelled"),
+    ],
+)
+def test_what_is_stopped_from_outside_is_told(function: str, message: str) -> None:
+    assert f'"{message}"' in (ROOT / f"infra/functions/{function}/main.py").read_text()
+    stdout = "run.googleapis.com%2Fstdout"
+    assert selects("watchdog", {"message": message}, stdout, "cloud_run_revision", service_name=f"elson-{function}")
+    assert not selects("watchdog", {"message": message}, stdout, "cloud_run_revision", service_name="another")
+    assert not selects("watchdog", {"message": "watchdog: another place is asked"}, stdout, "cloud_run_revision", service_name="elson-watchdog")
 
 
 def test_the_dashboard_shows_every_event() -> None:

@@ -9,6 +9,7 @@ import pytest
 from conftest import PROJECT, Cloud
 
 from runners.artifacts import registry
+from runners.planning import cloud_run
 from tests.infra.declared import MACHINES, Runs, content
 
 # --- destroy ---------------------------------------------------------------------------------------------------------------------------
@@ -113,6 +114,20 @@ def test_the_watchdog_is_called_every_five_minutes_by_its_own_account(runs: Runs
     job = runs("foundation", False).only("Job").inputs
     assert (job["schedule"], job["httpTarget"]["uri"]) == ("*/5 * * * *", "https://elson-watchdog.a.run.app")
     assert job["httpTarget"]["oidcToken"]["serviceAccountEmail"] == "elson-stop@a-project.iam.gserviceaccount.com"
+
+
+def test_executions_are_ended_by_the_outside_stops_alone_and_in_every_region_they_may_be_in(runs: Runs) -> None:
+    run = runs("foundation", False)
+    (role,) = [r.inputs for r in run.all("IAMCustomRole") if "run.executions.cancel" in r.inputs["permissions"]]
+    assert {"run.executions.list", "run.executions.cancel"} <= set(role["permissions"]) and not [p for p in role["permissions"] if "run.jobs" in p]
+    members = [r.inputs["member"] for r in run.all("IAMMember") if role["roleId"] in r.inputs["role"] or "cancel-role" in r.inputs["role"]]
+    assert members == ["serviceAccount:elson-stop@a-project.iam.gserviceaccount.com"]
+    watched = {
+        r.inputs["name"]: r.inputs["serviceConfig"]["environmentVariables"]["ELSON_RUN_REGIONS"].split() for r in run.all("Function") if r.inputs.get("name")
+    }
+    assert watched.keys() == {"elson-stop", "elson-watchdog"}
+    for watched_regions in watched.values():
+        assert {region for regions in cloud_run.REGIONS.values() for region in regions} == set(watched_regions)
 
 
 def test_without_a_billing_account_there_is_no_budget_and_everything_else(shared_cloud: Cloud) -> None:

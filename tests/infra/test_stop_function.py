@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.infra.executions import QUANTIZE, TRAIN, platform
 from tests.infra.regions import page
 
 SOURCE = Path(__file__).resolve().parents[2] / "infra" / "functions" / "stop"
@@ -128,6 +129,33 @@ def test_an_earlier_stop_can_be_asked_for(function: ModuleType, compute: Compute
     monkeypatch.setenv("ELSON_STOP_FRACTION", "0.8")
     function.stop(message(costAmount=40.0, budgetAmount=50.0))
     assert len(compute.calls) == 2
+
+
+def test_executions_of_cloud_run_are_cancelled_too_and_one_refusal_keeps_no_other(function: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud_run = platform(reports=False)
+    for name in (QUANTIZE, "somebody-elses"):
+        cloud_run.begin(name)
+    ours, second, others = cloud_run.executions
+    answers = {"items": {}}
+
+    def call(method: str, url: str, token: str) -> Any:
+        if "cancel" in url and TRAIN in url and refused:
+            raise OSError("busy")
+        return cloud_run.call(method, url, token) if "run.googleapis.com" in url else answers
+
+    refused = True
+    monkeypatch.setattr(function, "_call", call)
+    monkeypatch.setenv("ELSON_RUN_REGIONS", "europe-west4 us-central1")
+    with pytest.raises(RuntimeError, match=TRAIN):
+        function.stop(message(costAmount=60.0, budgetAmount=50.0))
+    refused = False
+    cloud_run.step()
+    cloud_run.step()
+    assert (ours.outcome, second.outcome) == ("", "cancelled")
+    function.stop(message(costAmount=60.0, budgetAmount=50.0))  # Pub/Sub delivers it again
+    cloud_run.step()
+    cloud_run.step()
+    assert (ours.outcome, others.outcome) == ("cancelled", "")
 
 
 def test_the_function_needs_nothing_but_its_framework() -> None:

@@ -1,4 +1,4 @@
-"""Resize every elson group of this project to 0 when the budget's message says that the month's money is used up.
+"""Resize every elson group of this project to 0, and cancel every execution on Cloud Run, when the budget's message says that the month's money is used up.
 
 Deployed as a Cloud Function that the budget's Pub/Sub topic calls. Google sends the cost several times a day; a message below the limit does nothing. Raising
 makes Pub/Sub deliver the message again, so a group that could not be resized is tried again.
@@ -14,6 +14,7 @@ import urllib.request
 from typing import Any
 
 COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/compute/v1")
+RUN = os.environ.get("ELSON_RUN_URL", "https://run.googleapis.com")
 METADATA = os.environ.get("ELSON_METADATA_URL", "http://metadata.google.internal/computeMetadata/v1")
 PREFIX = "elson-"
 
@@ -33,6 +34,8 @@ def stop(request: Any) -> str:
         except (OSError, ValueError, http.client.HTTPException) as error:
             failed.append(name)
             _say("ERROR", "a group could not be resized", group=name, problem=str(error))
+    for region in os.environ.get("ELSON_RUN_REGIONS", "").split():
+        failed += _cancel(f"projects/{project}/locations/{region}", token, notice)
     if failed:
         raise RuntimeError(f"not stopped: {', '.join(failed)}")
     return "stopped"
@@ -63,6 +66,37 @@ def _groups(project: str, token: str) -> list[tuple[str, str]]:
         query = "maxResults=500&returnPartialSuccess=true" + (f"&pageToken={urllib.parse.quote(page, safe='')}" if page else "")
         answer = _call("GET", f"{COMPUTE}/projects/{project}/aggregated/instanceGroupManagers?{query}", token)
         found += groups(answer)
+        page = answer.get("nextPageToken", "")
+        if not page:
+            return found
+
+
+def _cancel(parent: str, token: str, notice: dict[str, Any]) -> list[str]:
+    """Cancel our executions in a region; returns what could not be cancelled."""
+    failed = []
+    try:
+        names = _executions(parent, token)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        _say("ERROR", "Cloud Run could not be looked at", parent=parent, problem=str(error))
+        return [parent]
+    for name in names:
+        try:
+            _call("POST", f"{RUN}/v2/{name}:cancel", token)
+            _say("WARNING", "budget used up: execution cancelled", execution=name, cost=notice["costAmount"], budget=notice["budgetAmount"])
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            failed.append(name)
+            _say("ERROR", "an execution could not be cancelled", execution=name, problem=str(error))
+    return failed
+
+
+def _executions(parent: str, token: str) -> list[str]:
+    """Names of our executions in a region that have not ended, of every page."""
+    found, page = [], ""
+    while True:
+        query = "pageSize=100" + (f"&pageToken={urllib.parse.quote(page, safe='')}" if page else "")
+        answer = _call("GET", f"{RUN}/v2/{parent}/jobs/-/executions?{query}", token)
+        ours = [one for one in answer.get("executions", []) if one.get("job", "").rpartition("/")[2].startswith(PREFIX)]
+        found += [one["name"] for one in ours if not one.get("completionTime")]
         page = answer.get("nextPageToken", "")
         if not page:
             return found

@@ -1,5 +1,7 @@
 """The watchdog: looks at every elson group, and resizes to 0 what lives too long, makes too many VMs, does not report, or is over.
 
+Executions of Cloud Run are looked at beside the groups, by the same rules (``executions.py``), and cancelled.
+
 A job that may run in several places has a group in each: they are one family, with one memory and one pair of bounds, and ``places.py`` says which of
 them is asked.
 
@@ -18,9 +20,11 @@ import urllib.request
 from datetime import UTC, datetime
 from typing import Any
 
+import executions
 import places
 
 COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/compute/v1")
+RUN = os.environ.get("ELSON_RUN_URL", "https://run.googleapis.com")
 STORAGE = os.environ.get("ELSON_STORAGE_URL", "https://storage.googleapis.com")
 METADATA = os.environ.get("ELSON_METADATA_URL", "http://metadata.google.internal/computeMetadata/v1")
 PREFIX = "elson-"
@@ -91,6 +95,7 @@ def watch(_request: Any) -> str:
         except (OSError, ValueError, KeyError, TypeError) as error:
             failed.append(name)
             _say("ERROR", "a group could not be looked at", group=name, problem=repr(error)[:500])
+    failed += _look_at_runs(project, token, now)
     if failed:
         raise RuntimeError(f"not looked at: {', '.join(failed)}")
     return "ok"
@@ -147,6 +152,65 @@ def _groups(project: str, token: str) -> list[tuple[str, dict[str, Any]]]:
         page = answer.get("nextPageToken", "")
         if not page:
             return found
+
+
+def _look_at_runs(project: str, token: str, now: datetime) -> list[str]:
+    """Judge the executions of each training on Cloud Run; returns what could not be looked at."""
+    found, failed = [], []
+    for region in os.environ.get("ELSON_RUN_REGIONS", "").split():
+        try:
+            found += _executions(f"projects/{project}/locations/{region}", token)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            failed.append(f"Cloud Run in {region}")
+            _say("ERROR", "Cloud Run could not be looked at", region=region, problem=repr(error)[:500])
+    for name, members in executions.families(found).items():
+        try:
+            _look_at_run(name, members, token, now)
+        except _Changed:
+            _say("INFO", "started again while it was looked at", group=name)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            failed.append(name)
+            _say("ERROR", "an execution could not be looked at", group=name, problem=repr(error)[:500])
+    return failed
+
+
+def _executions(parent: str, token: str) -> list[dict[str, Any]]:
+    """Ours in a region that have not ended, of every page."""
+    found, page = [], ""
+    while True:
+        query = "pageSize=100" + (f"&pageToken={_quoted(page)}" if page else "")
+        answer = _call("GET", f"{RUN}/v2/{parent}/jobs/-/executions?{query}", token)
+        found += executions.unfinished(answer)
+        page = answer.get("nextPageToken", "")
+        if not page:
+            return found
+
+
+def _look_at_run(name: str, members: list[dict[str, Any]], token: str, now: datetime) -> None:
+    """Judge one training's executions, remember, and cancel them when there is a reason."""
+    memory = _Memory(f"watchdog/{name}.json", token)
+    known = memory.read({})
+    at_work = sorted(member["id"] for member in members if member["at_work"])
+    # The platform counts the tries, and a job's state the beginnings: here nothing has to.
+    bounds = (max(_number(member["minutes"], DEFAULT_BOUNDS[0]) for member in members), sys.maxsize)
+    state = _state(members[0]["job_id"], token)
+    try:
+        judged, reason = judge(executions.remembered(known), at_work, bounds, state, now)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        judged, reason = judge({}, at_work, bounds, state, now)
+    trouble: OSError | None = None
+    try:
+        memory.keep(judged | {"groups": {}, **({"stopped": reason} if reason else {})})
+    except OSError as error:
+        trouble = error
+    for member in members if reason else []:
+        try:
+            _call("POST", f"{RUN}/v2/{member['name']}:cancel", token, b"{}")
+            _say("ERROR", "watchdog: execution cancelled", group=name, execution=member["name"], reason=reason, minutes=judged["minutes"])
+        except OSError as error:
+            trouble = error
+    if trouble:
+        raise trouble
 
 
 def _families(found: list[tuple[str, dict[str, Any]]], project: str, token: str) -> dict[str, list[dict[str, Any]]]:
