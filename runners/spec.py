@@ -159,6 +159,8 @@ class SpeculationSpec(Strict):
     def _has_its_model(self) -> SpeculationSpec:
         if (self.method == "ngram") == (self.model is not None):
             raise ValueError(f"method {self.method} {'takes no model' if self.model else 'needs the registry name of its model'}")
+        if self.accepted_tokens and self.accepted_tokens > self.draft_tokens + 1:
+            raise ValueError(f"accepted_tokens is {self.accepted_tokens:g}: a step yields at most draft_tokens + 1, {self.draft_tokens + 1} tokens")
         return self
 
 

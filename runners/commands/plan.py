@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,11 @@ from runners.commands import completion
 from runners.commands.cli import AS_JSON, CommandGroup, print_json
 from runners.commands.stack_name import stack_name
 from runners.errors import UserError
+
+if TYPE_CHECKING:
+    from runners.planning.parts import Plan
+    from runners.planning.serving import TokensAStep
+    from runners.spec import Spec
 
 
 @click.command()
@@ -27,6 +32,9 @@ from runners.errors import UserError
 @click.option("--requests-per-hour", type=click.FloatRange(0, min_open=True), help="Use of a server: what it costs on Cloud Run and on VMs, and which to take.")
 @click.option("--hours-per-day", type=click.FloatRange(0, 24, min_open=True), default=2.0, show_default=True, help="Hours of a day with such use.")
 @click.option("--days-per-month", type=click.FloatRange(0, 31, min_open=True), default=22.0, show_default=True, help="Days of a month with such use.")
+@click.option(
+    "--evaluation", type=click.Path(exists=True, path_type=Path), help="Folder of an `elson evaluate` run: its accepted tokens count for the latency."
+)
 @click.option("--markdown", is_flag=True, help="The README's cost table.")
 @click.option("-v", "--verbose", is_flag=True, help="The tables behind the lines: memory, disk, each phase, what each saving is worth.")
 @AS_JSON
@@ -39,6 +47,7 @@ def plan(
     requests_per_hour: float | None,
     hours_per_day: float,
     days_per_month: float,
+    evaluation: Path | None,
     markdown: bool,
     verbose: bool,
     as_json: bool,
@@ -52,6 +61,7 @@ def plan(
       elson plan -s serve-l4 --offline --json
       elson plan --offline --markdown
       elson plan --offline --requests-per-hour 4 --hours-per-day 2
+      elson plan -s serve-l4 --evaluation .elson/evaluations/0123456789abcdef-1
     """
     from runners.planning import choices, stacks, tables
 
@@ -59,11 +69,14 @@ def plan(
     wanted = [stacks.load(name) for name in named or stacks.names()]
     if named and any(stack.role == "foundation" for stack in wanted):
         raise UserError("the foundation has no machine, so there is nothing to plan", "a stack that trains or serves", "pulumi preview -s foundation")
+    measured = measured_tokens(evaluation, [stack.spec for stack in wanted if stack.role == "serve"]) if evaluation else None
     plans = [
-        stacks.planned(stack, offline=offline or markdown, model_format=model_format, whole_logits=whole_logits)
+        stacks.planned(stack, offline=offline or markdown, model_format=model_format, whole_logits=whole_logits, measured=measured)
         for stack in wanted
         if stack.role != "foundation"
     ]
+    if evaluation:
+        refuse_another_model(evaluation, plans)
     if markdown:
         click.echo(tables.cost_table(plans), nl=False)
     elif as_json:
@@ -75,6 +88,40 @@ def plan(
             _compare(plans, choices.Use(requests_per_hour or choices.Use().requests_per_hour, hours_per_day, days_per_month), offline, model_format)
     if any(made.refusals for made in plans):
         sys.exit(1)
+
+
+def measured_tokens(run: Path, servers: list[Spec]) -> TokensAStep:
+    """What a run of `elson evaluate` says of speculative decoding. Raises UserError where it was measured with other settings than these servers have."""
+    from runners.evaluation.run import read
+    from runners.planning.serving import TokensAStep
+
+    found = read(run).acceptance
+    wanted = {(spec.serve.speculation.method, spec.serve.speculation.draft_tokens) for spec in servers if spec.serve.speculation}
+    if found is None:
+        fix = "evaluate a server that elson started with serve.speculation"
+        raise UserError(f"{run} holds no accepted tokens: its server told nothing of drafted ones", "a run on a server with speculative decoding", fix)
+    if not wanted:
+        raise UserError("no stack that is planned has serve.speculation", "the settings that the run was made with", "set serve.speculation in the stack file")
+    for method, drafts in sorted(wanted):
+        if found.method not in (None, method) or found.draft_tokens != drafts:
+            raise UserError(
+                f"{run} was measured with {found.method or 'a method'} that drafts {found.draft_tokens} tokens",
+                f"{method} and {drafts}, as in the stack file",
+                "evaluate a server with these settings, or change serve.speculation",
+            )
+    each = [group.tokens_a_step for group in found.categories.values()]
+    return TokensAStep(found.overall.tokens_a_step, min(each), max(each), f"measured on {found.overall.answers} answers, {run.name}")
+
+
+def refuse_another_model(run: Path, plans: list[Plan]) -> None:
+    """Raise UserError where the run asked another model than a server would load. Nothing is known of either offline, or without --registered."""
+    from runners.evaluation.run import read
+
+    asked = read(run).model.get("id")
+    for made in plans:
+        planned = made.spec.serve.model_id if made.serving else None
+        if asked and planned and asked != planned:
+            raise UserError(f"{run} asked {asked}, and {made.stack} serves {planned}", "a run on that model", "elson evaluate it, or leave --evaluation out")
 
 
 def _compare(plans: list[Any], use: Any, offline: bool, model_format: Any) -> None:

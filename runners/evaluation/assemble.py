@@ -9,6 +9,7 @@ from typing import Any
 
 from runners.artifacts import record
 from runners.evaluation import results
+from runners.evaluation.acceptance import acceptance
 from runners.evaluation.baselines import Baseline
 from runners.evaluation.cases import Benchmark
 from runners.evaluation.contamination import Contamination
@@ -86,6 +87,7 @@ def assemble(request: Request, prepared: PreparedRun, measured: Measured, starte
     timing = results.latency(done, concurrency=bars.concurrency, wall_s=measured.wall_s, bar_ms=bars.mean_latency_bar_ms) if done else None
     comparison, compared_with = _compared(request, prepared.other, done)
     served_as = sorted({reply.served_model for _, reply in answered if reply.served_model})
+    speculation = request.spec.serve.speculation
     not_measured = {"warmup_requests_not_measured": bars.warmup_requests, "deadline_s": bars.deadline_s, "unknown_training_data": request.unknown_training_data}
     return EvaluationResult(
         verdict=_verdict(request, prepared, measured, done, _rate(gated, bars.overall_bar), categories, timing),
@@ -106,6 +108,7 @@ def assemble(request: Request, prepared: PreparedRun, measured: Measured, starte
         kinds=results.rates(done, "kind", bars.overall_bar),
         failures=results.failures(done),
         latency=timing,
+        acceptance=acceptance(done, speculation.method if speculation else None),
         contamination=prepared.contamination,
         baselines=prepared.baselines,
         comparison=comparison,

@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from runners.errors import CannotMeasure
+from runners.evaluation import acceptance
+from runners.evaluation.acceptance import Drafts
 from runners.evaluation.wire import Response, Wire, WireError
 
 Status = Literal["answered", "truncated", "empty", "timeout", "error"]
@@ -69,6 +71,7 @@ class Reply:
     error: str = ""
     attempts: tuple[Attempt, ...] = ()
     pauses_ms: float = 0.0
+    drafts: Drafts | None = None
 
     @property
     def came_back(self) -> bool:
@@ -177,6 +180,7 @@ def _read(response: Response) -> tuple[Reply, float | None]:
     text: list[str] = []
     usage: dict[str, Any] = {}
     finish = served = first = None
+    drafts: Drafts | None = None
     pending, ended, complaint = b"", False, ""
     for at, data in response.body:
         *lines, pending = (pending + data).split(b"\n")
@@ -196,6 +200,7 @@ def _read(response: Response) -> tuple[Reply, float | None]:
             if "error" in event:
                 complaint = f"the server reported: {str(event['error'])[:200]}"
             served, usage = event.get("model") or served, event.get("usage") or usage
+            drafts = acceptance.read(event) or drafts
             for choice in choices[:1]:
                 if piece := (choice.get("delta") or {}).get("content"):
                     text.append(piece)
@@ -216,6 +221,7 @@ def _read(response: Response) -> tuple[Reply, float | None]:
         served_model=served,
         error="" if status == "answered" else f"finish_reason is {finish}",
         attempts=(Attempt(round(took, 3), 200),),
+        drafts=drafts,
     )
     return reply, None
 

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from runners.evaluation.acceptance import Acceptance
 from runners.evaluation.judge import Judgement
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.evaluation.statistics import Comparison, Rate
@@ -51,6 +52,8 @@ def sections(found: EvaluationResult) -> list[Html]:
         parts.append(leaks(found))
     if found.overall:
         parts += [rates(found), latency(found)]
+    if found.acceptance:
+        parts.append(accepted(found.acceptance))
     parts.append(beside_the_model(found))
     if found.comparison and found.compared_with:
         parts.append(comparison(found, found.comparison, found.compared_with))
@@ -143,6 +146,18 @@ def latency(found: EvaluationResult) -> Html:
     )
     intro = f"On the monotonic clock around each streamed request; warm-up left out, time-outs with the time they took, {retried}."
     return page.section("Latency", page.columns(chart, first), page.table(("", "mean", "p50", "p95", "p99", "slowest"), rows), figures, intro=intro)
+
+
+def accepted(measured: Acceptance) -> Html:
+    """Drafted tokens that the server accepted, by category; the fewest tokens a step first."""
+    slowest_first = sorted(measured.categories.items(), key=lambda pair: pair[1].tokens_a_step)
+    rows = []
+    for name, one in [("all", measured.overall), *slowest_first]:
+        share = None if one.share is None else percent(one.share)
+        rows.append((name.replace("_", " "), one.answers, one.tokens, one.drafted, one.accepted, share, round(one.tokens_a_step, 2)))
+    table = page.table(("category", "answers", "tokens", "drafted", "accepted", "share", "tokens a step"), rows)
+    intro = f"{measured.method or 'The server'} drafts {measured.draft_tokens} tokens a step. `elson plan --evaluation` counts with these figures."
+    return page.section("Speculative decoding", table, intro=intro)
 
 
 def beside_the_model(found: EvaluationResult) -> Html:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, computed_field, model_validator
 
+from runners.evaluation.acceptance import Acceptance, Drafts
 from runners.evaluation.baselines import Baseline
 from runners.evaluation.cases import Case
 from runners.evaluation.client import Reply
@@ -43,6 +44,7 @@ class CaseResult(Strict):
     first_token_ms: float | None = None
     completion_tokens: int | None = None
     prompt_tokens: int | None = None
+    drafts: Drafts | None = None
     finish_reason: str | None = None
     error: str = ""
     attempts: tuple[dict[str, Any], ...] = ()
@@ -98,6 +100,7 @@ class EvaluationResult(Strict):
     kinds: dict[str, Rate] = Field(default_factory=dict)
     failures: dict[str, int] = Field(default_factory=dict)
     latency: Latency | None = None
+    acceptance: Acceptance | None = Field(None, description="of drafted tokens; None: not measured, because the server tells nothing of drafts")
     contamination: Contamination
     baselines: tuple[Baseline, ...] = ()
     comparison: Comparison | None = None
@@ -126,6 +129,8 @@ class EvaluationResult(Strict):
             parts.append(f"unseen kinds {self.unseen.passed}/{self.unseen.cases}, seen kinds {self.seen.passed}/{self.seen.cases}")
         if self.latency and self.latency.mean and self.latency.p95_ms is not None:
             parts.append(f"mean {self.latency.mean.mean:.0f} ms p95 {self.latency.p95_ms:.0f} ms at concurrency {self.latency.concurrency}")
+        if self.acceptance:
+            parts.append(f"{self.acceptance.overall.tokens_a_step:.2f} tokens a step")
         parts += [f"{count} {name}" for name, count in self.failures.items() if count and name != "wrong"]
         return " | ".join([*parts, self.verdict.headline])
 
@@ -154,6 +159,7 @@ def case_result(case: Case, reply: Reply, scored: Score, judged: Judged | None =
         first_token_ms=reply.first_token_ms,
         completion_tokens=reply.completion_tokens,
         prompt_tokens=reply.prompt_tokens,
+        drafts=reply.drafts,
         finish_reason=reply.finish_reason,
         error=reply.error,
         attempts=tuple(vars(attempt) for attempt in reply.attempts),

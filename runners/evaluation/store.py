@@ -14,6 +14,7 @@ from typing import Any
 
 from runners import outside
 from runners.errors import UserError
+from runners.evaluation.acceptance import Drafts
 from runners.evaluation.cases import Case
 from runners.evaluation.client import Attempt, Reply
 
@@ -49,7 +50,9 @@ class Store:
     def add(self, answer: Answer) -> None:
         """Keep an answer, on disk before this returns."""
         self.answers[answer.case] = answer
-        line = json.dumps(asdict(answer), ensure_ascii=False)
+        row = asdict(answer)
+        row["reply"]["drafts"] = answer.reply.drafts and answer.reply.drafts.model_dump()
+        line = json.dumps(row, ensure_ascii=False)
         with (self.folder / ANSWERS).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
@@ -100,4 +103,5 @@ class Store:
 def _read_answer(line: bytes) -> Answer:
     row = json.loads(line)
     attempts = tuple(Attempt(**attempt) for attempt in row["reply"]["attempts"])
-    return Answer(**{**row, "reply": Reply(**{**row["reply"], "attempts": attempts})})
+    drafts = Drafts.model_validate(row["reply"]["drafts"]) if row["reply"].get("drafts") else None
+    return Answer(**{**row, "reply": Reply(**{**row["reply"], "attempts": attempts, "drafts": drafts})})

@@ -247,8 +247,8 @@ def _no_room(served: ServingPlan, shape: Shape, plan: Plan) -> Notice:
 
 
 def _decoding(served: ServingPlan) -> str:
-    accepted = served.accepted_tokens
-    return "by plain decoding" if accepted == 1 else f"with {accepted:g} accepted tokens a step"
+    tokens = served.tokens_a_step
+    return f"with {tokens.mean:.3g} tokens a step ({tokens.source})" if tokens else "by plain decoding"
 
 
 def _cheapest_first(others: list[str]) -> list[str]:

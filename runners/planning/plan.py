@@ -11,7 +11,7 @@ from runners.pipeline import Format
 from runners.planning import notices, serving, session, starting, training
 from runners.planning.machines import MACHINES, Machine, Price, Prices, machine
 from runners.planning.parts import Money, Plan, machine_of
-from runners.planning.serving import Answers
+from runners.planning.serving import Answers, TokensAStep
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import FoundationSpec, MachineSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
@@ -34,10 +34,11 @@ def make_plan(
     model_copies: int = 1,
     whole_logits: bool = False,
     bucket_region: str = FoundationSpec().region,
+    measured: TokensAStep | None = None,
 ) -> Plan:
     """The plan of a stack with a machine. ``format`` is the served model's; ``whole_logits`` plans for a loss that keeps them (stock trainers).
 
-    ``bucket_region`` is where the models are; bytes from another region are billed.
+    ``bucket_region`` is where the models are; bytes from another region are billed. ``measured`` is what an evaluation says of speculative decoding.
 
     Raises UserError for a machine or a price that is not in the catalogue.
     """
@@ -45,7 +46,7 @@ def make_plan(
     far_usd = 0.0 if bucket_region.lower() == wanted.region else prices.transfer_usd_per_gb
     if wanted.role == "train":
         return _training_plan(stack, spec, wanted, prices, shape, corpus, whole_logits, far_usd)
-    return _serving_plan(stack, spec, wanted, prices, shape, answers or Answers(), format, model_copies, far_usd)
+    return _serving_plan(stack, spec, wanted, prices, shape, answers or Answers(), format, model_copies, far_usd, measured)
 
 
 def _training_plan(
@@ -103,10 +104,19 @@ def _with_one_card(plan: Plan, wanted: MachineSpec, prices: Prices, shape: Shape
 
 
 def _serving_plan(
-    stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, answers: Answers, format: Format, copies: int, far_usd: float
+    stack: str,
+    spec: Spec,
+    wanted: MachineSpec,
+    prices: Prices,
+    shape: Shape,
+    answers: Answers,
+    format: Format,
+    copies: int,
+    far_usd: float,
+    measured: TokensAStep | None,
 ) -> Plan:
     host = machine(wanted.machine_type)
-    served = serving.plan_serving(shape, format, host, spec.serve, answers, spec.quantize.group_size)
+    served = serving.plan_serving(shape, format, host, spec.serve, answers, spec.quantize.group_size, measured)
     weights = resident_bytes(shape, format, spec.quantize.group_size)
     model = ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9)
     images = ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB)

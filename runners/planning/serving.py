@@ -20,6 +20,7 @@ _PREFILL_UTILISATION = 0.4
 #: Tokens a step where nobody measured them: published figures on questions and answers (ngram: on CPU here, 36 of 80 drafted tokens; EAGLE-3:
 #: speculators #610), not measured on a card. A draft model is assumed to do as well as EAGLE-3.
 ASSUMED_ACCEPTED = {"ngram": 1.5, "draft": 2.0, "eagle3": 2.0}
+ASSUMED = "assumed"
 #: A 0.5B draft model or a one-layer head over 14B, in bf16; assumed.
 DRAFT_GIB = {"ngram": 0.0, "draft": 1.0, "eagle3": 1.0}
 #: Drafting and verifying cost about a quarter of a step more.
@@ -35,6 +36,16 @@ class Answers:
 
 
 ANSWERS = Answers()
+
+
+@dataclass(frozen=True)
+class TokensAStep:
+    """What a step yields with speculative decoding: over all answers, in the categories with the fewest and the most, and who says so."""
+
+    mean: float
+    fewest: float
+    most: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,10 @@ class ServingPlan:
     floor_step_ms: float
     expected_step_ms: float
     prefill_ms: float
-    accepted_tokens: float = 1.0
+    plain_step_ms: float
+    tokens_a_step: TokensAStep | None
+    fastest_ms: float
+    slowest_ms: float
 
     @property
     def fits(self) -> bool:
@@ -72,19 +86,25 @@ class ServingPlan:
         return 1000 / self.expected_step_ms
 
 
-def plan_serving(shape: Shape, format: Format, machine: Machine, spec: ServeSpec, answers: Answers, group_size: int = 128) -> ServingPlan:
-    """Divide the cards' memory and the step's bytes; every card holds 1/tensor_parallel of the weights."""
+def plan_serving(
+    shape: Shape, format: Format, machine: Machine, spec: ServeSpec, answers: Answers, group_size: int = 128, measured: TokensAStep | None = None
+) -> ServingPlan:
+    """Divide the cards' memory and the step's bytes; every card holds 1/tensor_parallel of the weights.
+
+    Args:
+        measured: tokens a step of an evaluation; left out, the spec's figure or an assumption. Without speculation there are none.
+    """
     cards = spec.tensor_parallel
     usable = machine.accelerator.memory_gib * spec.gpu_memory_fraction
     weights = resident_bytes(shape, format, group_size) / GIB / cards + (DRAFT_GIB[spec.speculation.method] if spec.speculation else 0.0)
     cache = usable - weights - OVERHEAD_GIB
     per_token = shape.kv_bytes_per_token / (2 if spec.kv_cache_dtype == "fp8" else 1) / cards
     floor_step = bytes_read_per_token(shape, format, group_size) / cards / (machine.accelerator.bandwidth_gb_s * 1e6)
-    step = expected_step_ms(floor_step, shape, cards)
-    accepted = accepted_tokens(spec)
-    if spec.speculation:
-        # Each step checks several tokens for the bytes of one, and costs a little more.
-        floor_step, step = floor_step / accepted, step * _SPECULATION_COST / accepted
+    plain = expected_step_ms(floor_step, shape, cards)
+    tokens = (measured or tokens_a_step(spec)) if spec.speculation else None
+    # Each step checks several tokens for the bytes of one, and costs a little more.
+    step, fastest, slowest = (plain * _SPECULATION_COST / each for each in (tokens.mean, tokens.most, tokens.fewest)) if tokens else (plain, plain, plain)
+    floor_step /= tokens.mean if tokens else 1.0
     prefill = (
         2 * (shape.linear_parameters + shape.embedding_parameters) * answers.prompt_tokens / (machine.accelerator.tflops * cards * _PREFILL_UTILISATION * 1e9)
     )
@@ -102,15 +122,27 @@ def plan_serving(shape: Shape, format: Format, machine: Machine, spec: ServeSpec
         floor_step_ms=floor_step,
         expected_step_ms=step,
         prefill_ms=prefill,
-        accepted_tokens=accepted,
+        plain_step_ms=plain,
+        tokens_a_step=tokens,
+        fastest_ms=fastest * answers.answer_tokens + prefill,
+        slowest_ms=slowest * answers.answer_tokens + prefill,
     )
 
 
-def accepted_tokens(spec: ServeSpec) -> float:
-    """Tokens that a step yields: measured, else assumed for the method; 1 without speculation."""
+def tokens_a_step(spec: ServeSpec) -> TokensAStep | None:
+    """What the spec says, else an assumption for its method, which may hold for no question at all; None without speculation."""
     if spec.speculation is None:
-        return 1.0
-    return spec.speculation.accepted_tokens or ASSUMED_ACCEPTED[spec.speculation.method]
+        return None
+    if said := spec.speculation.accepted_tokens:
+        return TokensAStep(said, said, said, "serve.speculation.accepted_tokens")
+    assumed = ASSUMED_ACCEPTED[spec.speculation.method]
+    return TokensAStep(assumed, 1.0, assumed, ASSUMED)
+
+
+def tokens_a_step_needed(target_ms: float, plan: ServingPlan, answers: Answers) -> float | None:
+    """Tokens that a step with speculation has to yield for a mean latency; None where reading the question takes that long already."""
+    left = target_ms - plan.prefill_ms
+    return plan.plain_step_ms * _SPECULATION_COST * answers.answer_tokens / left if left > 0 else None
 
 
 def expected_step_ms(floor_step_ms: float, shape: Shape, cards: int) -> float:
@@ -120,20 +152,20 @@ def expected_step_ms(floor_step_ms: float, shape: Shape, cards: int) -> float:
 
 def what_would_meet(target_ms: float, shape: Shape, format: Format, plan: ServingPlan, machine: Machine, spec: ServeSpec, answers: Answers) -> tuple[str, ...]:
     """Ways to a mean latency of ``target_ms``, each with its number."""
-    left = target_ms - plan.prefill_ms
+    left, needed = target_ms - plan.prefill_ms, tokens_a_step_needed(target_ms, plan, answers)
     ways = []
-    if left > 0:
+    if needed:
         tokens = int(left / plan.expected_step_ms)
         ways.append(f"answers of about {tokens} tokens instead of {answers.answer_tokens}")
         floor = bytes_read_per_token(shape, format, head_bytes_per_parameter=0.52) / plan.cards / (machine.accelerator.bandwidth_gb_s * 1e6)
         accepted = expected_step_ms(floor, shape, plan.cards) * answers.answer_tokens / left * _SPECULATION_COST
-        ways.append(f"speculative decoding with about {accepted:.1f} accepted tokens a step and an int4 output layer")
+        ways.append(f"speculative decoding with about {needed:.1f} tokens a step, or {accepted:.1f} and an int4 output layer")
     faster = []
     for other in MACHINES.values():
         if other.count > 2 or other.accelerator.capability < machine.accelerator.capability[:1]:
             continue
         parallel = spec.model_copy(update={"tensor_parallel": other.count})
-        there = plan_serving(shape, format, other, parallel, answers)
+        there = plan_serving(shape, format, other, parallel, answers, measured=plan.tokens_a_step)
         if there.fits and there.expected_ms <= target_ms:
             faster.append(f"{other.name} ({other.accelerator.name}: about {there.expected_ms / 1000:.1f} s)")
     if faster:

@@ -27,7 +27,7 @@ from runners.planning import costs, places, session
 from runners.planning.machines import Prices, load_prices
 from runners.planning.parts import Plan, machine_of
 from runners.planning.plan import make_plan
-from runners.planning.serving import ANSWERS, Answers
+from runners.planning.serving import ANSWERS, Answers, TokensAStep
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.serving import compiled
 from runners.spec import BucketSpec, FoundationSpec, Spec, parse
@@ -163,7 +163,7 @@ def look_up(spec: Spec) -> ResolvedStack:
     return replace(found, bucket_region=region)
 
 
-def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq", whole_logits: bool = False) -> Plan:
+def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq", whole_logits: bool = False, measured: TokensAStep | None = None) -> Plan:
     """The plan of a stack with a machine; without the bucket when it is offline, or has no project or no bucket yet."""
     if not offline:
         try:
@@ -171,9 +171,9 @@ def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq"
         except UserError as error:
             _without_bucket(error.found, error.fix)
         else:
-            return plan_of(stack.name, found, whole_logits=whole_logits)
+            return plan_of(stack.name, found, whole_logits=whole_logits, measured=measured)
     found = ResolvedStack(stack.spec, "", format=model_format, answers=Answers(), bucket_region=FoundationSpec().region)
-    return plan_of(stack.name, found, whole_logits=whole_logits)
+    return plan_of(stack.name, found, whole_logits=whole_logits, measured=measured)
 
 
 @functools.cache
@@ -182,7 +182,7 @@ def _without_bucket(found: str, fix: str) -> None:
     log.warning(f"planned without the bucket: {found}\n  fix:      {fix}")
 
 
-def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False) -> Plan:
+def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False, measured: TokensAStep | None = None) -> Plan:
     """The plan of a stack and of its other places, by what the bucket says of it. Raises UserError for a machine or a price that is not known."""
 
     def make(spec: Spec, prices: Prices) -> Plan:
@@ -197,6 +197,7 @@ def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False) -> 
             model_copies=found.model_copies,
             bucket_region=found.bucket_region,
             whole_logits=whole_logits,
+            measured=measured,
         )
 
     plan = make(found.spec, load_prices(machine_of(stack, found.spec).region))
@@ -238,7 +239,8 @@ def _serving(spec: Spec) -> ResolvedStack:
     if (there := compiled.published(resolved)) != serve.compiled:
         resolved = resolved.model_copy(update={"serve": serve.model_copy(update={"compiled": there})})
     # The profile is the stack's name: two stacks with equal settings are two servers, each with its own state.
-    inputs = [entry.id, spec.profile, serve.model_dump(mode="json", exclude={"compiled"}), spec.environments.serve, spec.environments.gateway]
+    settings = serve.model_dump(mode="json", exclude={"compiled": True, "speculation": {"accepted_tokens"}})
+    inputs = [entry.id, spec.profile, settings, spec.environments.serve, spec.environments.gateway]
     job_id, shape = f"serve-{digest(inputs)}", _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
     over = _over(spec.buckets, job_id)
     return ResolvedStack(resolved, job_id, registry.format_of(shaped_as), shape, model_copies=2 if merges else 1, over=over)

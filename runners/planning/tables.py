@@ -11,6 +11,7 @@ from runners.planning import starting
 from runners.planning.cloud_run import TAIL_MINUTES
 from runners.planning.machines import HOURS_PER_MONTH
 from runners.planning.parts import Plan
+from runners.planning.serving import ASSUMED, ServingPlan, TokensAStep, tokens_a_step_needed
 
 Row = tuple[str, ...]
 
@@ -61,7 +62,8 @@ def brief(plan: Plan) -> list[str]:
     if plan.serving:
         served = plan.serving
         lines.append(f"memory   {served.weights_gib:.1f} GiB of weights a card, cache for {served.cache_tokens:,} tokens")
-        lines.append(f"latency  {served.expected_ms / 1000:.1f} s for {plan.answers.answer_tokens} tokens, never under {served.floor_ms / 1000:.2f} s")
+        drafts = f"; {_tokens_a_step(plan, served.tokens_a_step)}" if served.tokens_a_step else ""
+        lines.append(f"latency  {served.expected_ms / 1000:.1f} s for {plan.answers.answer_tokens} tokens, never under {served.floor_ms / 1000:.2f} s{drafts}")
     if plan.places:
         usable = [place for place in plan.places if not place.left_out]
         last = f"; the dearest costs ${max(place.usd_at_most for place in usable):.2f} at most" if len(usable) > 1 else ""
@@ -107,6 +109,8 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
                 ],
             )
         )
+        if served.tokens_a_step:
+            tables.append((f"Speculative decoding ({served.tokens_a_step.source})", ("", "tokens a step", "answer, s"), _speculation_rows(plan, served)))
     disk = [(name, _gb(size)) for name, size in plan.disk]
     title = "Memory of the instance, its disk too" if plan.machine.is_run else "Disk"
     tables.append((title, ("part", "GB"), [*disk, (f"with a tenth free, of {plan.disk_given_gb:.0f} GB", _gb(plan.disk_needed_gb))]))
@@ -120,6 +124,26 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
         tables.append(("Places, as they are asked", ("place", "patience, min", "USD an hour", "the job, USD", "at most, USD", "time"), place_rows(plan)))
     tables.append((f"Money, prices of {plan.money.priced_at} ({plan.money.source})", ("what", "USD"), money_rows(plan)))
     return tables
+
+
+def _speculation_rows(plan: Plan, served: ServingPlan) -> list[Row]:
+    """What a step yields, what that makes of an answer, and what the latency bar needs."""
+    tokens, bar = served.tokens_a_step, plan.spec.evaluate.mean_latency_bar_ms
+    if tokens is None:
+        return []
+    rows = [("all questions", f"{tokens.mean:.2f}", f"{served.expected_ms / 1000:.2f}")]
+    if tokens.fewest < tokens.most:
+        rows.append(("the slowest category", f"{tokens.fewest:.2f}", f"{served.slowest_ms / 1000:.2f}"))
+        rows.append(("the fastest category", f"{tokens.most:.2f}", f"{served.fastest_ms / 1000:.2f}"))
+    needed = tokens_a_step_needed(bar, served, plan.answers)
+    return [*rows, ("needed for evaluate.mean_latency_bar_ms", f"{needed:.2f}" if needed else "none is enough", f"{bar / 1000:.2f}")]
+
+
+def _tokens_a_step(plan: Plan, tokens: TokensAStep) -> str:
+    bar, served = plan.spec.evaluate.mean_latency_bar_ms, plan.serving
+    needed = tokens_a_step_needed(bar, served, plan.answers) if served else None
+    span = f", {tokens.fewest:.2f} to {tokens.most:.2f} by category" if tokens.fewest < tokens.most and tokens.source != ASSUMED else ""
+    return f"{tokens.mean:.2f} tokens a step ({tokens.source}{span}); {bar / 1000:g} s needs {f'{needed:.2f}' if needed else 'more than that'}"
 
 
 def money_rows(plan: Plan) -> list[Row]:

@@ -31,7 +31,8 @@ _SETTINGS = {"model_id", "model_manifest", "max_model_tokens", "max_sequences", 
 def compiled_id(spec: Spec) -> str:
     """Id of the compiled code of a resolved spec."""
     card = spec.machine.machine_type if spec.machine else "none"
-    return f"compiled-{digest([spec.serve.model_dump(mode='json', include=_SETTINGS), spec.environments.serve, card])}"
+    settings = spec.serve.model_dump(mode="json", include=_SETTINGS, exclude={"speculation": {"accepted_tokens"}})
+    return f"compiled-{digest([settings, spec.environments.serve, card])}"
 
 
 def published(spec: Spec) -> CompiledSpec | None:

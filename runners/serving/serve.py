@@ -73,6 +73,8 @@ def vllm_arguments(
     arguments += ["--disable-uvicorn-access-log", "--seed", "0"]
     if spec.speculation:
         arguments += ["--speculative-config", json.dumps(speculative_config(spec.speculation, draft), sort_keys=True)]
+        # Each answer tells how many drafted tokens were accepted (runners/evaluation/acceptance.py).
+        arguments += ["--per-request-spec-decode-metrics", "summary"]
     if arriving:
         arguments += ["--load-format", loader.LOAD_FORMAT]
     if device == "cpu":

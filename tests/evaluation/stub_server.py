@@ -52,12 +52,16 @@ class Play:
     clocked: bool = False
     name: str = "stub"
     raw: Callable[[int], str | None] = lambda number: None
+    drafts: Callable[[int, int], Any] = lambda number, tokens: None
     seen: list[dict[str, Any]] = field(default_factory=list)
     reported: list[float] = field(default_factory=list)
 
 
 class StubServer:
-    """Serves one play. ``fail(number of the case, attempt)`` returns an HTTP status, "drop" (close at once), "break" (close midway), "hang", or None."""
+    """Serves one play. ``fail(number of the case, attempt)`` returns an HTTP status, "drop" (close at once), "break" (close midway), "hang", or None.
+
+    ``drafts(number of the case, tokens)`` is what vLLM 0.32 tells of drafted tokens with --per-request-spec-decode-metrics summary.
+    """
 
     def __init__(self, benchmark: Benchmark | None, play: Play) -> None:
         self.play = play
@@ -113,10 +117,10 @@ class StubServer:
         if not asked.get("stream"):
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": self.play.finish}
             return await self._plain(writer, 200, {"model": "stub", "choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": len(text.split())}})
-        await self._stream(writer, text, what == "break", begin)
+        await self._stream(writer, text, what == "break", begin, self._order.get(prompt, -1))
         return what != "break"
 
-    async def _stream(self, writer: asyncio.StreamWriter, text: str, breaks: bool, begin: float) -> None:
+    async def _stream(self, writer: asyncio.StreamWriter, text: str, breaks: bool, begin: float, number_of_case: int) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         words = text.split(" ")
         pieces = [" ".join(words[i : i + self.play.tokens_per_chunk]) + " " for i in range(0, len(words), self.play.tokens_per_chunk)] if text else []
@@ -134,7 +138,9 @@ class StubServer:
         # A clocked server tells in its last event how long it took by its own clock.
         name = f"{took:.6f}" if self.play.clocked else "stub"
         usage = {"prompt_tokens": 9, "completion_tokens": len(pieces) * self.play.tokens_per_chunk}
-        await self._chunk(writer, {"model": name, "choices": [], "usage": usage})
+        drafts = self.play.drafts(number_of_case, usage["completion_tokens"])
+        told = {"metrics": {"speculative_decoding": drafts}} if drafts is not None else {}
+        await self._chunk(writer, {"model": name, "choices": [], "usage": usage, **told})
         await self._chunk(writer, None)
         writer.write(b"0\r\n\r\n")
         await writer.drain()

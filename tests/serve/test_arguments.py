@@ -72,6 +72,7 @@ def test_speculation_is_one_argument_and_off_by_default(wanted: dict, draft: str
     spec = ServeSpec(speculation=SpeculationSpec(**wanted))
     made = serve.vllm_arguments(spec, Path("/m"), device="cuda", quantized=True, port=1, draft=Path(draft) if draft else None)
     assert json.loads(value("--speculative-config", made)) == config
+    assert value("--per-request-spec-decode-metrics", made) == "summary" and "--per-request-spec-decode-metrics" not in arguments()
 
 
 @pytest.mark.parametrize("wrong", [{"method": "draft"}, {"method": "eagle3"}, {"method": "ngram", "model": "small"}])
