@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,16 @@ def test_every_phase_that_a_stage_times_is_planned_under_its_name(stage: str, fi
     planned = {phase.name for phase in train_plan().phases}
     assert timed
     assert {f"{stage}: {name}" for name in timed} <= planned
+
+
+@pytest.mark.parametrize("host", [{}, {"image_is_baked": True}, {"provisioning_model": "RUN", "machine_type": "run-rtx6000-20"}], ids=["stock", "baked", "run"])
+def test_gates_take_at_most_15_percent_of_the_session(host: dict[str, Any]) -> None:
+    planned = train_plan(**host).phases
+    gates = [phase for phase in planned if phase.name in ("merge: compare with the adapter", "quantize: measure")]
+    assert len(gates) == 2
+    for seconds in ("optimistic_s", "expected_s", "pessimistic_s"):
+        share = sum(getattr(phase, seconds) for phase in gates) / sum(getattr(phase, seconds) for phase in planned)
+        assert 0.03 < share <= 0.15, f"{share:.1%} of {seconds}"
 
 
 def test_a_record_says_phase_by_phase_where_the_plan_was_wrong() -> None:
