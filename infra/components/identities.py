@@ -29,8 +29,8 @@ STOP_PERMISSIONS = (
     "compute.instanceTemplates.get",
 )
 
-#: Executions of Cloud Run are ended from outside alone: no VM has these.
-CANCEL_PERMISSIONS = ("run.executions.cancel", "run.executions.get", "run.executions.list")
+#: Executions of Cloud Run, and what a bake has left, are ended from outside alone: no VM has these.
+CANCEL_PERMISSIONS = ("compute.instances.list", "run.executions.cancel", "run.executions.get", "run.executions.list")
 
 
 class Identities(pulumi.ComponentResource):
@@ -62,8 +62,8 @@ class Identities(pulumi.ComponentResource):
         cancel_role = gcp.projects.IAMCustomRole(
             "cancel-role",
             role_id="elsonCancel",
-            title="elson: end an execution",
-            description="list and cancel executions of Cloud Run jobs",
+            title="elson: end what is in no group",
+            description="list and cancel executions of Cloud Run jobs, list VMs",
             permissions=list(CANCEL_PERMISSIONS),
             stage="GA",
             opts=first,

@@ -1,14 +1,16 @@
 """A boot image with docker, the toolkit and a role's containers: minutes less at every boot of an expensive machine.
 
-A small VM without a GPU is made from the stock image, ``images/bake.sh`` runs on it, its disk becomes an image, and the VM is deleted whatever happens;
-the platform deletes it after an hour should this command be killed. It has an address of its own, since there is no NAT while no stack is up; no
-firewall rule lets anybody in.
+A small VM without a GPU is made from the stock image, ``images/bake.sh`` runs on it, its disk becomes an image, and the VM is deleted whatever happens.
+Should this command be killed, the platform deletes the VM after an hour, the watchdog one that was stopped already, and the next call what it finds.
+An image is used only when it is READY, and made only after the script has said "done". The VM has an address of its own, since there is no NAT while
+no stack is up; no firewall rule lets anybody in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import subprocess
 import tempfile
 import time
@@ -23,13 +25,17 @@ from runners.spec import MachineSpec, Spec
 
 #: Pulling and unpacking is disk and network; a GPU would cost fifty times as much and do nothing.
 _MACHINE, _DISK_GB, _MINUTES = "n2-standard-4", 100, 60
+_POLL_S = 15.0
 
 
 @dataclass(frozen=True)
 class Bake:
-    """The calls of one bake, in order; ``cleanup`` always runs."""
+    """The calls of one bake, in order; ``cleanup`` always runs. ``image_status`` and ``vm_status`` say what an earlier one has left."""
 
     image: str
+    image_status: list[str]
+    vm_status: list[str]
+    delete_image: list[str]
     create: list[str]
     poll: list[str]
     stop: list[str]
@@ -53,10 +59,14 @@ def plan(spec: Spec, role: str, project: str, zone: str, files: Path) -> Bake:
     create = [*gcloud, "instances", "create", name, *where, f"--machine-type={_MACHINE}", f"--boot-disk-size={_DISK_GB}GB", "--boot-disk-type=pd-ssd"]
     create += [*_source(source), f"--subnet=elson-{subnet}", f"--service-account=elson-{role}@{project}.iam.gserviceaccount.com"]
     create += ["--scopes=cloud-platform", f"--max-run-duration={_MINUTES}m", "--instance-termination-action=DELETE", "--metadata=enable-guest-attributes=TRUE"]
+    create += ["--labels=elson-bake=true"]
     keys = {"startup-script": ROOT / "images/bake.sh", "elson-prepare": ROOT / "infra/startup/prepare.sh", "elson-images": files / "images.json"}
     create += ["--metadata-from-file=" + ",".join(f"{key}={path}" for key, path in keys.items())]
     return Bake(
         image=f"projects/{project}/global/images/{name}",
+        image_status=[*gcloud, "images", "describe", name, f"--project={project}", "--format=value(status)"],
+        vm_status=[*gcloud, "instances", "describe", name, *where, "--format=value(status)"],
+        delete_image=[*gcloud, "images", "delete", name, f"--project={project}", "--quiet"],
         create=create,
         poll=[*gcloud, "instances", "get-guest-attributes", name, *where, "--query-path=elson/baked", "--format=value(value)"],
         stop=[*gcloud, "instances", "stop", name, *where],
@@ -79,14 +89,55 @@ def bake(spec: Spec, role: str, project: str, zone: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "images.json").write_text(json.dumps(containers(spec, role)))
         calls = plan(spec, role, project, zone, Path(folder))
+        if _found(calls):
+            return calls.image
         try:
             _run(calls.create)
             _wait(calls.poll)
             _run(calls.stop)
-            _run(calls.make)
+            _make(calls)
         finally:
-            subprocess.run(calls.cleanup, check=False)
+            if subprocess.run(calls.cleanup, check=False).returncode:
+                log.warning("the VM may still be there; the platform or the watchdog deletes it within two hours", now=shlex.join(calls.cleanup))
     return calls.image
+
+
+def _found(calls: Bake) -> bool:
+    """Whether the image is there already. What a bake that was cut off has left is deleted. Raises UserError while another one is at work."""
+    end = time.monotonic() + 60 * _MINUTES
+    while (status := _status(calls.image_status)) == "PENDING" and time.monotonic() < end:
+        time.sleep(_POLL_S)
+    if status == "READY":
+        return True
+    if status:
+        _run(calls.delete_image)
+    if (vm := _status(calls.vm_status)) in ("TERMINATED", "STOPPED"):
+        _run(calls.cleanup)
+    elif vm:
+        name = calls.create[4]
+        raise UserError(
+            f"the VM {name} is {vm}: this image is being baked, or was when a command was cut off",
+            "no such VM",
+            f"wait (it is deleted after {_MINUTES} minutes), or: {shlex.join(calls.cleanup)}",
+        )
+    return False
+
+
+def _make(calls: Bake) -> None:
+    """The image of the disk; one that does not get READY is deleted. Raises UserError."""
+    try:
+        _run(calls.make)
+        if (status := _status(calls.image_status)) != "READY":
+            raise UserError(f"the image is {status or 'not there'}", "READY", "run the same command again")
+    except UserError:
+        if _status(calls.image_status):
+            subprocess.run(calls.delete_image, check=False)
+        raise
+
+
+def _status(command: list[str]) -> str:
+    """What gcloud says of a resource, or nothing where there is none."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _wait(poll: list[str]) -> None:
@@ -98,8 +149,8 @@ def _wait(poll: list[str]) -> None:
                 return
             if said:
                 raise UserError(f"baking {said}", "done", "read the VM's serial port in Cloud Logging, then run the same command again")
-            time.sleep(15)
-            meter.advance(0.25)
+            time.sleep(_POLL_S)
+            meter.advance(_POLL_S / 60)
     raise UserError(f"the image was not baked in {_MINUTES} minutes", "done", "run the same command again")
 
 

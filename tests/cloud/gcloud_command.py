@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -42,12 +43,15 @@ COMMANDS: dict[str, set[str]] = {
     "compute instances create": {
         *("--zone", "--machine-type", "--boot-disk-size", "--boot-disk-type", "--image", "--image-project", "--image-family", "--subnet", "--no-address"),
         *("--service-account", "--scopes", "--max-run-duration", "--instance-termination-action", "--metadata", "--metadata-from-file", "--no-service-account"),
+        "--labels",
     },
+    "compute instances describe": {"--zone"},
     "compute instances get-guest-attributes": {"--zone", "--query-path"},
     "compute instances stop": {"--zone"},
     "compute instances delete": {"--zone"},
     "compute images create": {"--source-disk", "--source-disk-zone", "--family"},
     "compute images describe": set(),
+    "compute images delete": set(),
 }
 
 
@@ -73,6 +77,8 @@ def main(arguments: list[str]) -> str:
         raise Failed("You do not currently have an active account selected.\nPlease run:\n\n  $ gcloud auth login")
     answer = answered(command, words[len(command.split()) :], flags, state)
     FILE.write_text(json.dumps(state))
+    if state.get("kills_after") == command:  # the command goes on; who called it does not
+        os.kill(os.getppid(), signal.SIGKILL)
     return answer
 
 
@@ -93,14 +99,13 @@ def answered(command: str, words: list[str], flags: dict[str, str], state: dict[
         if words[0].removeprefix("gs://") not in state["buckets"]:
             raise Failed(f"{words[0]} not found: 404.")
         return ""
-    if command == "compute images describe":
-        raise Failed("Could not fetch resource: not found")
     name = flags.get("--project") or (words[0] if words else "")
     if name not in state["projects"]:
         raise Failed(
             f"(gcloud.{command.replace(' ', '.')}) [me@example.org] does not have permission to access projects instance [{name}] (or it may not exist)"
         )
     project = state["projects"][name]
+    vms, boot_images = state.setdefault("vms", {}), state.setdefault("boot_images", {})
     if command == "projects describe":
         return json.dumps({"projectId": name, "lifecycleState": project["lifecycle"], "projectNumber": "123456789"})
     if command == "billing projects describe":
@@ -129,13 +134,35 @@ def answered(command: str, words: list[str], flags: dict[str, str], state: dict[
     elif command == "compute instances create":
         for pair in flags["--metadata-from-file"].split(","):
             assert Path(pair.split("=", 1)[1]).exists(), pair
-        state["vms"] = [*state.get("vms", []), words[0]]
-    elif command == "compute instances get-guest-attributes":
-        return "done" if words[0] in state.get("vms", []) else ""
-    elif command == "compute instances delete":
-        state["vms"] = [vm for vm in state.get("vms", []) if vm != words[0]]
+        if words[0] in vms:
+            raise Failed(f"Could not fetch resource: The resource '{words[0]}' already exists")
+        vms[words[0]] = "RUNNING"
+    elif command.startswith("compute instances"):
+        if words[0] not in vms:
+            raise Failed(f"Could not fetch resource: The resource '{words[0]}' was not found")
+        if command.endswith("describe"):
+            return str(vms[words[0]])
+        if command.endswith("get-guest-attributes"):
+            return state.get("baked", "done")
+        if command.endswith("stop"):
+            vms[words[0]] = "TERMINATED"
+        else:
+            del vms[words[0]]
     elif command == "compute images create":
-        state["boot_images"] = [*state.get("boot_images", []), words[0]]
+        if words[0] in boot_images:
+            raise Failed(f"Could not fetch resource: The resource '{words[0]}' already exists")
+        if vms.get(flags["--source-disk"]) != "TERMINATED":
+            raise Failed("The disk resource is already being used by a running instance, or not there")
+        boot_images[words[0]] = state.get("image_status", "READY")
+        if boot_images[words[0]] != "READY":
+            FILE.write_text(json.dumps(state))
+            raise Failed("Could not create the image: an internal error occurred")
+    elif command.startswith("compute images"):
+        if words[0] not in boot_images:
+            raise Failed(f"Could not fetch resource: The resource '{words[0]}' was not found")
+        if command.endswith("describe"):
+            return str(boot_images[words[0]])
+        del boot_images[words[0]]
     elif command == "builds submit":
         given = dict(pair.split("=", 1) for pair in flags["--substitutions"].split(","))
         state["images"].append(given["_IMAGE"])

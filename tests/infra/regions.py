@@ -147,6 +147,8 @@ class Platform:
             ]
             away = sorted({f"projects/p/regions/{group.region}" for group in self.groups.values() if self.is_away(group.region, self.minute)})
             return {**page(listed, query), "unreachables": away}
+        if parts[-2:] == ["aggregated", "instances"]:
+            return {"items": {"zones/us-central1-a": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}}
         region = parts[parts.index("regions") + 1]
         if self.is_away(region, self.minute):
             raise urllib.error.HTTPError(url, 503, "region away", Message(), None)

@@ -106,6 +106,7 @@ class Cloud(ThreadingHTTPServer):
         self.vms = {"elson-train-0b75369b": ["11"]}
         self.objects: dict[str, tuple[str, str]] = {}
         self.broken: set[str] = set()
+        self.bakes: list[tuple[str, dict[str, Any]]] = []
         self.ids = {"elson-train-0b75369b": "77"}
         self.sent, self.cut = 0, ""
         #: Called once, right after an object's content was read: what a person does in the middle of a look.
@@ -141,6 +142,16 @@ class Handler(BaseHTTPRequestHandler):
             template = "https://www.googleapis.com/compute/v1/projects/p/regions/r/instanceTemplates/t"
             of = lambda name: {"name": name, "id": cloud.ids.get(name, "1"), "targetSize": cloud.sizes[name], "versions": [{"instanceTemplate": template}]}  # noqa: E731 - short, and of this test alone
             return self._answer(200, page([("regions/r", of(name)) for name in cloud.sizes], query))
+        if parts[-2:] == ["aggregated", "instances"]:
+            assert query["filter"] == ["labels.elson-bake=true"]
+            found = [(zone, vm) for zone, vm in cloud.bakes if vm["labels"].get("elson-bake") == "true"]
+            begin = int(query.get("pageToken", ["0"])[0])
+            listed: dict[str, Any] = {f"zones/{zone}": {"instances": [vm]} for zone, vm in found[begin : begin + 1]}
+            more = {"nextPageToken": str(begin + 1)} if begin + 1 < len(found) else {}
+            return self._answer(200, {"items": {"zones/z9": {"warning": {}}} | listed} | more)
+        if self.command == "DELETE" and parts[-2] == "instances":
+            cloud.bakes = [(zone, vm) for zone, vm in cloud.bakes if (zone, vm["name"]) != (parts[-3], parts[-1])]
+            return self._answer(200, {})
         if parts[-1] == "listManagedInstances":
             found = [{"id": vm, "instanceStatus": "RUNNING"} for vm in cloud.vms.get(parts[-2], [])]
             return self._answer(200, {"managedInstances": [*found, {"currentAction": "CREATING"}]})
@@ -352,3 +363,26 @@ def test_storage_that_takes_no_memory_keeps_no_vm_alive(cloud: Cloud) -> None:
     with pytest.raises(RuntimeError):
         main.watch(None)
     assert cloud.sizes["elson-train-0b75369b"] == 0
+
+
+def test_the_vm_of_a_bake_that_nobody_ended_is_deleted_and_no_other(cloud: Cloud) -> None:
+    """Stopped, it has no end of the platform's any more, and its disk is billed by the month."""
+
+    def vm(name: str, minutes: int, **labels: str) -> dict[str, Any]:
+        made = (datetime.now(UTC) - timedelta(minutes=minutes)).astimezone().isoformat()
+        return {"name": name, "creationTimestamp": made, "labels": labels, "status": "TERMINATED"}
+
+    bake = {"elson-bake": "true"}
+    cloud.bakes = [
+        ("z1", vm("elson-train-1", 100, **bake)),
+        ("z1", vm("elson-train-2", 80, **bake)),
+        ("z2", vm("elson-train-1", 5000, **bake)),
+        ("z2", vm("mine", 5000)),
+    ]
+    assert main.watch(None) == "ok"
+    assert [(zone, one["name"]) for zone, one in cloud.bakes] == [("z1", "elson-train-2"), ("z2", "mine")]
+    cloud.bakes.insert(0, ("z1", vm("elson-train-4", 100, **bake)))
+    cloud.broken.add("elson-train-4")
+    with pytest.raises(RuntimeError, match="elson-train-4"):
+        main.watch(None)
+    assert "watchdog/elson-train-0b75369b.json" in cloud.objects, "groups are looked at all the same"

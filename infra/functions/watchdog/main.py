@@ -20,6 +20,7 @@ import urllib.request
 from datetime import UTC, datetime
 from typing import Any
 
+import bakes
 import executions
 import places
 
@@ -96,6 +97,7 @@ def watch(_request: Any) -> str:
             failed.append(name)
             _say("ERROR", "a group could not be looked at", group=name, problem=repr(error)[:500])
     failed += _look_at_runs(project, token, now)
+    failed += bakes.delete_overdue(f"{COMPUTE}/projects/{project}", lambda method, url: _call(method, url, token), _say, now)
     if failed:
         raise RuntimeError(f"not looked at: {', '.join(failed)}")
     return "ok"
