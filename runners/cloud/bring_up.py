@@ -55,12 +55,12 @@ def bring_up(
 
 def _checked(stack: Stack, say: Say) -> steps.Needs:
     findings = doctor.examine(stack)
-    for finding in findings:
-        if not finding.ok:
-            say(str(finding))
     region = stack.spec.machine.region if stack.spec.machine else "us-central1"
     unresolved = any(not base["digest"] for base in images.bases().values())
     needs = steps.needed(findings, stack.spec, stack.project, region, unresolved=unresolved)
+    for finding in findings:
+        if not finding.ok and finding not in needs.blockers:  # those are the error's
+            say(str(finding))
     if needs.blockers:
         first, *rest = needs.blockers
         more = "".join(f"; {finding.name}: {finding.found}" for finding in rest)

@@ -223,7 +223,11 @@ def _explained(verb: str, name: str, error: Exception, errors: list[str]) -> Use
     from pulumi.automation import ConcurrentUpdateError
 
     if isinstance(error, ConcurrentUpdateError):
-        return UserError(f"another update of {name} is running, or one was cut off", "one at a time", f"wait for it; if there is none: pulumi cancel -s {name}")
+        return UserError(
+            f"another update of {name} is running, or one was cut off",
+            "one at a time",
+            f"wait for it; if there is none: pulumi cancel -s {name}, then: {_again(verb, name)}",
+        )
     if "incorrect passphrase" in str(error):
         return UserError(
             f"{name} was made with another passphrase", "the one it was made with", "export PULUMI_CONFIG_PASSPHRASE=…, then the same command again"
@@ -252,8 +256,12 @@ _KNOWN = (
 
 def _fix(text: str, verb: str, name: str) -> str:
     found = next((fix for pattern, fix in _KNOWN if re.search(pattern, text, re.IGNORECASE)), "")
-    again = {"up": f"elson up {name}", "destroy": f"elson down {name}"}.get(verb, f"pulumi {verb}")
+    again = _again(verb, name)
     return f"{found}; then: {again}" if found else f"correct that, then run it again: {again}"
+
+
+def _again(verb: str, name: str) -> str:
+    return {"up": f"elson up {name}", "destroy": f"elson down {name}"}.get(verb, f"pulumi {verb}")
 
 
 def _shortened(text: str) -> str:

@@ -170,8 +170,13 @@ def _services(stack: Stack, clients: Clients) -> Iterator[Finding]:
 
 
 def _quotas(stack: Stack, clients: Clients) -> Iterator[Finding]:
-    """The global quota, then that of every place: its region and its kind of card, each once."""
+    """The global quota, then that of every place: its region and its kind of card, each once. Cloud Run's cards count against none of these."""
     if stack.spec.machine is None:
+        return
+    host, region = machine(stack.spec.machine.machine_type), stack.spec.machine.region
+    if host.is_run:
+        page = f"https://console.cloud.google.com/iam-admin/quotas?project={stack.project}&service=run.googleapis.com"
+        yield Finding(f"quota of {host.accelerator.type} on Cloud Run in {region}", ok=False, found="", needs=f"a look at {page}: elson does not know its name")
         return
     compute = clients.api("compute", "v1")
     machines = [spec.machine for spec in places.every(stack.spec) if spec.machine]

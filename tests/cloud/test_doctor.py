@@ -121,6 +121,20 @@ def test_a_used_up_quota(google: Google, buckets: BucketSpec) -> None:
     assert "0 free, 1 needed" in missing(examine(stack(buckets), google.clients))["quota GPUS_ALL_REGIONS"].found
 
 
+@pytest.mark.parametrize(("role", "kind", "region"), [("train", "run-rtx6000-20", "us-central1"), ("serve", "run-l4-8", "us-east4")])
+def test_a_card_of_cloud_run_asks_for_no_quota_of_compute(role: str, kind: str, region: str, google: Google, buckets: BucketSpec, tmp_path: Path) -> None:
+    """A new project has no quota of Compute, and train-run is for those."""
+    fill(buckets, tmp_path)
+    google.answers["/compute/v1/projects/a-project"] = {"quotas": []}
+    google.answers["/compute/v1/projects/a-project/regions/us-central1"] = {"quotas": []}
+    host = MachineSpec(role=role, machine_type=kind, provisioning_model="RUN", region=region)  # type: ignore[arg-type]
+    on_run = stack(buckets, role, machine=host)
+    findings = examine(on_run, google.clients)
+    (quota,) = [finding for finding in findings if "quota" in finding.name]
+    assert quota.state == "not checked" and "iam-admin/quotas?project=a-project&service=run.googleapis.com" in str(quota)
+    assert needed(findings, on_run.spec, "a-project", region, unresolved=False).blockers == ()
+
+
 def test_every_place_has_its_quota_and_one_is_enough_to_go_up(google: Google, buckets: BucketSpec, tmp_path: Path) -> None:
     fill(buckets, tmp_path)
     one = {"limit": 1.0, "usage": 0.0}

@@ -157,8 +157,9 @@ def test_a_dry_run_prints_the_long_way_and_does_nothing(ready: Machine) -> None:
 )
 def test_what_only_a_person_can_give_stops_it_before_anything_is_made(stack: str, words: str, ready: Machine) -> None:
     ready.google.limit = 0.0
-    said = ready.fails("up", stack, "--yes")
-    assert words in said and ready.state("foundation")["resources"] == []
+    done = ready.elson("up", stack, "--yes")
+    assert words in str(done.exception) and ready.state("foundation")["resources"] == []
+    assert words not in done.output, "each thing once: in the error"
 
 
 def test_without_a_login_or_init_the_fix_is_named(machine: Machine) -> None:
@@ -180,7 +181,9 @@ def test_what_google_refuses_is_one_error_with_what_to_do(refused: str, words: s
     assert refused[:40] in said and words in said and said.endswith("then: elson up foundation")
     (ready.standin / "fail.json").unlink()
     (ready.standin / "foundation.lock").touch()
-    assert "pulumi cancel -s foundation" in ready.fails("up", "foundation", "--yes")
+    locked = ready.fails("up", "foundation", "--yes")
+    assert "another update of foundation is running, or one was cut off" in locked
+    assert "wait for it; if there is none: pulumi cancel -s foundation, then: elson up foundation" in locked
 
 
 def test_the_programs_own_refusal_comes_through_word_for_word(ready: Machine) -> None:

@@ -89,3 +89,14 @@ def test_instances_have_the_least_that_their_cards_ask_for() -> None:
     for host in on_run:
         cores, gib = cloud_run.LEAST[host.accelerator.type]
         assert host.vcpus >= cores and host.memory_gb >= gib and host.count == 1
+
+
+def test_a_group_in_bulk_mode_waits_as_a_resize_request_does() -> None:
+    """So flex-start asks with a group's size, which everything that stops it knows; a request would add to that size by itself."""
+    compute = schemas("compute.v1")
+    mode = compute["InstanceGroupManagerTargetSizePolicy"]["properties"]["mode"]
+    bulk = " ".join(dict(zip(mode["enum"], mode["enumDescriptions"], strict=True))["BULK"].split())
+    assert "waits until all VMs can be created at the same time" in bulk
+    request = compute["InstanceGroupManagerResizeRequest"]["properties"]
+    assert "target size will be increased by this number" in " ".join(request["resizeBy"]["description"].split())
+    assert "ACCEPTED" in request["state"]["enum"] and "CANCELLED" in request["state"]["enum"], "a wait of its own, ended by a call of its own"

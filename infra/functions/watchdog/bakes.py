@@ -32,7 +32,8 @@ def delete_overdue(url: str, call: Callable[[str, str], dict[str, Any]], say: Ca
         say: (severity, message, fields).
         now: the time.
     """
-    failed, page = [], ""
+    failed: list[str] = []
+    page = ""
     asked = f"filter={urllib.parse.quote(f'labels.{LABEL}=true')}&maxResults=500&returnPartialSuccess=true"
     while True:
         try:
