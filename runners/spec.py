@@ -182,7 +182,8 @@ class ServeSpec(Strict):
     max_model_tokens: int = Field(4096, ge=128)
     max_sequences: int = Field(32, ge=1)
     gpu_memory_fraction: Fraction = 0.92
-    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    kv_cache_dtype: Literal["auto", "fp8"] = Field("auto", description="fp8 holds twice the tokens, and rounds them: answers change")
+    prefix_caching: bool = Field(True, description="what requests have in common at their beginning is computed once; the answers stay the same")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     tensor_parallel: int = Field(1, ge=1)
     eager: bool | None = Field(None, description="no torch.compile and no CUDA graphs; left out: on a CPU only, where compiling takes longer than it saves")

@@ -115,6 +115,12 @@ def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
             f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
             "; or ".join(ways) or "a higher bar",
         )
+    if spec.kv_cache_dtype == "fp8" and plan.machine.accelerator.has_fp8_cache:
+        yield Notice(
+            "kv_cache_dtype fp8 rounds what the cache holds, so answers change",
+            "a run of `elson evaluate` that is not worse than one with auto, on the same cases",
+            "evaluate a server with each, then `elson compare AUTO_RUN FP8_RUN`",
+        )
     if spec.allowed_cidrs and not spec.domain:
         yield Notice(
             f"{', '.join(spec.allowed_cidrs)} will reach port {spec.port} without TLS: keys and prompts can be read on the way",

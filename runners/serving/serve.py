@@ -70,6 +70,7 @@ def vllm_arguments(
         dtype = "float16"
     arguments = ["serve", str(folder), "--served-model-name", spec.served_model_name, "--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--dtype", dtype, "--max-model-len", str(spec.max_model_tokens), "--max-num-seqs", str(spec.max_sequences)]
+    arguments += ["--kv-cache-dtype", spec.kv_cache_dtype, "--enable-prefix-caching" if spec.prefix_caching else "--no-enable-prefix-caching"]
     arguments += ["--disable-uvicorn-access-log", "--seed", "0"]
     if spec.speculation:
         arguments += ["--speculative-config", json.dumps(speculative_config(spec.speculation, draft), sort_keys=True)]
@@ -81,8 +82,7 @@ def vllm_arguments(
         eager = ["--enforce-eager"] if spec.eager is not False else []
         return [*arguments, *eager, "--kv-cache-memory-bytes", f"{spec.cpu_kv_cache_mib}M"]
     arguments += ["--enforce-eager"] if spec.eager else ["--cudagraph-capture-sizes", *map(str, graph_sizes(spec))]
-    arguments += ["--gpu-memory-utilization", str(spec.gpu_memory_fraction), "--kv-cache-dtype", spec.kv_cache_dtype]
-    return [*arguments, "--tensor-parallel-size", str(spec.tensor_parallel), "--enable-prefix-caching"]
+    return [*arguments, "--gpu-memory-utilization", str(spec.gpu_memory_fraction), "--tensor-parallel-size", str(spec.tensor_parallel)]
 
 
 def speculative_config(spec: SpeculationSpec, draft: Path | None) -> dict[str, Any]:

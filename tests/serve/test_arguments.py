@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -49,6 +50,17 @@ def test_a_cpu_has_an_explicit_kv_cache_and_no_gpu_settings() -> None:
     options = arguments(device="cpu")
     assert value("--kv-cache-memory-bytes", options) == "256M"
     assert "--gpu-memory-utilization" not in options
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_settings_of_the_cache_are_the_same_on_every_machine(device: Literal["cuda", "cpu"]) -> None:
+    """A setting that a machine at home left out would be measured by nobody before it is served."""
+    usual = arguments(device=device)
+    assert value("--kv-cache-dtype", usual) == "auto" and "--enable-prefix-caching" in usual
+    changed = ServeSpec(kv_cache_dtype="fp8", prefix_caching=False)
+    other = serve.vllm_arguments(changed, Path("/m"), device=device, quantized=True, port=1)
+    assert value("--kv-cache-dtype", other) == "fp8"
+    assert "--no-enable-prefix-caching" in other and "--enable-prefix-caching" not in other
 
 
 @pytest.mark.parametrize("key", ["", "short"])
