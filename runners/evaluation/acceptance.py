@@ -36,22 +36,28 @@ class Drafts(Strict):
 class Accepted(Strict):
     """The answers of a group. ``tokens_a_step`` is what the planner needs; ``share`` is the part of the drafted tokens that was right."""
 
-    answers: int
-    tokens: int
-    steps: int
-    drafted: int
-    accepted: int
-    tokens_a_step: float
-    share: float | None
+    answers: int = Field(ge=1)
+    tokens: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    drafted: int = Field(ge=0)
+    accepted: int = Field(ge=0)
+    tokens_a_step: float = Field(ge=1, allow_inf_nan=False)
+    share: float | None = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Accepted:
+        if abs(self.tokens_a_step - self.tokens / self.steps) > 1e-6:
+            raise ValueError(f"{self.tokens} tokens in {self.steps} steps are not {self.tokens_a_step} a step")
+        return self
 
 
 class Acceptance(Strict):
     """Over all answers and by category."""
 
     method: str | None = Field(description="as the spec of the run says; None when it says nothing")
-    draft_tokens: int
+    draft_tokens: int = Field(ge=1)
     overall: Accepted
-    categories: dict[str, Accepted]
+    categories: dict[str, Accepted] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class _Answer:
     @property
     def steps(self) -> int:
         # A step yields one token and what it accepts. The last one may accept more than the answer's end lets through.
-        return max(self.tokens - self.drafts.accepted, self.drafts.checks, 1)
+        return min(self.tokens, max(self.tokens - self.drafts.accepted, self.drafts.checks, 1))
 
 
 def read(event: Any) -> Drafts | None:

@@ -123,6 +123,29 @@ def test_a_run_with_other_settings_is_refused(run: dict[str, Any], serve: dict[s
         measured_tokens(recorded(tmp_path / "run", **run), [Spec(serve=ServeSpec(**serve))])
 
 
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"tokens_a_step": 0},
+        {"tokens_a_step": 9.5},
+        {"tokens_a_step": float("nan")},
+        {"tokens_a_step": float("inf")},
+        {"steps": 0},
+        {"tokens": 10},
+        {"share": 2},
+        {"answers": 0},
+    ],
+)
+def test_a_record_that_does_not_add_up_is_refused(lie: dict[str, float], tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run")
+    found = json.loads((run / "results.json").read_text())
+    for group in (found["acceptance"]["overall"], found["acceptance"]["categories"]["tax"]):
+        group.update(lie)
+    (run / "results.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match="holds no results"):
+        measured_tokens(run, [Spec(serve=ServeSpec(speculation=SpeculationSpec()))])
+
+
 def test_a_run_on_another_model_is_refused(tmp_path: Path) -> None:
     made = serve_plan(serve=NGRAM | {"model_id": "qdora-1"})
     refuse_another_model(recorded(tmp_path / "same", model="qdora-1"), [made])
