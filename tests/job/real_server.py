@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from runners import environments
 from runners.artifacts.local_bucket import free_port
 from runners.serving import group, serve
 from runners.spec import ServeSpec
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Server:
     def counter(self, name: str) -> float:
         """The sum of a counter over its labels, e.g. ``spec_decode_num_drafts``."""
         return sum(map(float, re.findall(rf"^vllm:{name}_total\{{.*?\}} (\S+)$", self.metrics(), re.MULTILINE)))
+
+
+def made_model(folder: Path) -> Path:
+    """A tiny random Qwen2, made in the environment that has torch."""
+    make = "import pathlib, sys; from runners.local.base_model import make_tiny; make_tiny(pathlib.Path(sys.argv[1]))"
+    subprocess.run([str(environments.python("train")), "-c", make, str(folder)], cwd=ROOT, check=True)
+    return folder
 
 
 @contextmanager

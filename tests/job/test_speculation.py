@@ -11,8 +11,7 @@ from runners.evaluation.acceptance import Acceptance
 from runners.evaluation.assemble import Request
 from runners.evaluation.run import perform
 from runners.spec import EvaluateSpec, ServeSpec, Spec, SpeculationSpec
-from tests.job.conftest import Ended
-from tests.job.real_server import Server, serving
+from tests.job.real_server import Server, made_model, serving
 
 QUESTIONS = ("Repeat: a b c a b c a b c a b c", "What is an IRA?", "1 2 3 1 2 3 1 2 3 1 2 3, go on")
 
@@ -44,8 +43,8 @@ def _cases(work: Path) -> Path:
 
 
 @pytest.mark.timeout(1500)
-def test_greedy_answers_are_the_same_and_accepted_drafts_are_measured(whole: tuple[Path, Ended], tmp_path: Path) -> None:
-    base = (whole[0] / "work" / "tiny" / "base").resolve()
+def test_greedy_answers_are_the_same_and_accepted_drafts_are_measured(tmp_path: Path) -> None:
+    base = made_model(tmp_path / "base")
     plain = ServeSpec(max_model_tokens=1024, max_sequences=4, dtype="float32")
     ngram = plain.model_copy(update={"speculation": SpeculationSpec(method="ngram")})
     draft = plain.model_copy(update={"speculation": SpeculationSpec(method="draft", model="itself", draft_tokens=3)})
