@@ -68,9 +68,21 @@ def fetch(spec: Spec, work: Path, card: Driver | None) -> bool:
         log.warning("the compiled code is stale: this server compiles", found=str(found)[:300], expected=str(expected)[:300])
         return False
     with tarfile.open(folder / _ARCHIVE) as archive:
-        archive.extractall(work / "cache", filter="data")
+        _unpack(archive, work / "cache")
     log.event("compiled code is here", id=wanted.id)
     return True
+
+
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """The archive's files. Not ``extractall``: its filter, without which a member may lie anywhere, is not in Debian's Python 3.11.2."""
+    for member in archive:
+        if not outside.is_below(member.name) or not (member.isfile() or member.isdir()):
+            raise UserError(f"the compiled code has the member {outside.printable(member.name)}", "files and folders below the cache", "publish other code")
+        if content := archive.extractfile(member):
+            file = folder / member.name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as target:
+                shutil.copyfileobj(content, target)
 
 
 def keep(spec: Spec, work: Path, card: Driver | None, job: str) -> Manifest | None:
@@ -83,7 +95,7 @@ def keep(spec: Spec, work: Path, card: Driver | None, job: str) -> Manifest | No
     watch = Stopwatch()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with watch.phase("pack"), tarfile.open(folder / _ARCHIVE, "w:gz", compresslevel=1) as archive:
+    with watch.phase("pack"), tarfile.open(folder / _ARCHIVE, "w:gz", compresslevel=1, dereference=True) as archive:
         for part in parts:
             archive.add(cache / part, part)
     made_id = compiled_id(spec)

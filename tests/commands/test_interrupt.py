@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_ctrl_c_while_a_stage_draws_a_bar(tmp_path: Path, columns: int, deaf: st
     stage = tmp_path / "stage.py"
     stage.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + STAGE.format(deaf=deaf))
     program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} {stage}\n")
+    program.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(stage))}\n")
     program.chmod(0o755)
     with Terminal([sys.executable, "-c", RUN.format(program=str(program))], columns=columns) as run:
         run.wait_for("steps", 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,28 @@ def test_code_that_was_exchanged_is_refused(kept: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="arrived damaged"):
         compiled.fetch(planned(), tmp_path / "third", CARD)
     assert not (tmp_path / "third" / "cache").exists()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("../out", tarfile.REGTYPE), ("/out", tarfile.REGTYPE), ("in", tarfile.SYMTYPE), ("in", tarfile.FIFOTYPE)])
+def test_an_archive_that_leaves_the_cache_is_refused(name: str, kind: bytes, tmp_path: Path) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc"
+    with tarfile.open(tmp_path / "code.tar.gz", "w:gz") as archive:
+        archive.addfile(member)
+    with tarfile.open(tmp_path / "code.tar.gz") as archive, pytest.raises(UserError, match="has the member"):
+        compiled._unpack(archive, tmp_path / "cache")
+    assert [file.name for file in tmp_path.rglob("*")] == ["code.tar.gz"]
+
+
+def test_links_in_the_cache_travel_as_files(kept: Path, tmp_path: Path) -> None:
+    code = kept / "cache/vllm/torch_compile_cache/ab12/rank_0_0"
+    (code / "linked.py").symlink_to("graph.py")
+    (code / "second.py").hardlink_to(code / "graph.py")
+    assert compiled.keep(SPEC, kept, CARD, "serve-links")
+    compiled.publish(BUCKETS, "serve-links")
+    assert compiled.fetch(planned(), tmp_path / "other", CARD)
+    found = tmp_path / "other/cache/vllm/torch_compile_cache/ab12/rank_0_0"
+    assert [(found / name).read_text() for name in ("graph.py", "linked.py", "second.py")] == ["compiled"] * 3
 
 
 def _with_checksum_of(file: Path):
