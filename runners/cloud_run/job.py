@@ -139,7 +139,7 @@ class JobState:
 
         storage.update_json(self._uri, change)
         decision = decided[0]
-        if decision.action != "leave":
+        if decision.action != "leave" or decision.job.status == "terminated":
             log.event("decided", action=decision.action, status=decision.job.status, reason=decision.job.reason, attempts=decision.job.attempts)
         return decision
 

@@ -95,7 +95,7 @@ def test_quantizing_ends_the_job_and_a_late_try_finds_it_done(spec: Spec, monkey
     assert status(spec)["status"] == "done" and attempt(spec, monkeypatch, {}, 1, **second) == (0, [])
 
 
-def test_sigterm_between_two_stages_ends_the_try_before_the_next(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_between_two_stages_ends_the_try_before_the_next(spec: Spec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def stage(name: str, *_: Any) -> int:
         signal.raise_signal(signal.SIGTERM)
         return 0 if name == "train" else pytest.fail("merge was begun")
@@ -103,6 +103,7 @@ def test_sigterm_between_two_stages_ends_the_try_before_the_next(spec: Spec, mon
     monkeypatch.setattr(job, "_run_stage", stage)
     assert job.run_task(spec, "gs://x", Path("unused"), job.Task.from_environment(ENVIRONMENT)) == 143
     assert status(spec)["status"] == "terminated" and status(spec)["status"] not in OVER
+    assert '"status": "terminated"' in capsys.readouterr().err, "the log says why the try ends"
 
 
 def at_work(spec: Spec, monkeypatch: pytest.MonkeyPatch, program: str) -> int:
