@@ -132,7 +132,7 @@ def _whole(section: Section, subject: str) -> Found | None:
     if len(answer.split()) < _SECTION_WORDS:
         return None
     found = Found("", answer, phrasing.subject_of(section.title), "section", section.path, section.start, blocks[-1].end)
-    return _asking(found, lambda: phrasing.asked(section.path, subject))
+    return _asking(found, lambda: phrasing.asked(section.path, subject, answer))
 
 
 def _asking(found: Found, question: Callable[[], str]) -> Found:

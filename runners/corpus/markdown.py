@@ -23,7 +23,12 @@ _ITEM = re.compile(r"(\s*)(?:[-*+•]|\d{1,3}[.)])\s+(.*)$")
 _RULE = re.compile(r"\s*(?:-+|=+)\s*")
 _KINDS: dict[str, Kind] = {"heading_open": "heading", "paragraph_open": "paragraph", "fence": "code", "table_open": "table"}
 _BOLD_LINE = re.compile(r"\*\*([^*]+)\*\*:?\s*$")
-_NUMBERED = re.compile(r"((?:[A-Z]\.)?(?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+", re.IGNORECASE)
+_NUMBERED = re.compile(
+    r"(\((?:FAQ|Q|Question)\W{0,2}\d+\w?\)|(?:[A-Z]\.)?(?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+",
+    re.IGNORECASE,
+)
+#: A numbered line by itself, as plain text has its headings: "12.3. Ordering the headers".
+_NUMBERED_LINE = re.compile(r"(?P<number>[1-9A-Z]\d?(?:\.\d{1,2}){1,4})\.?[ \t]+(?=[A-Z])[^\n]*[\w)\"”?]")
 _FRONT_MATTER = re.compile(r"\A﻿?---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~>=|$&<])")
 _LINK = re.compile(r"!?\[([^\]]*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)")
@@ -83,7 +88,7 @@ def sections(text: str, begin: int = 0) -> list[Section]:
 def blocks(text: str, begin: int = 0) -> Iterator[Block]:
     """Blocks in order, with their spans in ``text``. Of a list item, the first paragraph is the item; what follows inside it are blocks of their own."""
     spans = [(begin + line.start(), begin + line.start() + len(line.group().rstrip())) for line in _LINE.finditer(text[begin:])]
-    depth, in_item = 1, False
+    depth, in_item, has_hashes = 1, False, not _numbers_headings(text)
     for token in _parser().parse(text[begin:]):
         if token.type == "list_item_open":
             in_item = True
@@ -98,7 +103,7 @@ def blocks(text: str, begin: int = 0) -> Iterator[Block]:
             yield Block(kind, raw.strip(), 0, start, end)
         else:
             follows = text[slice(*spans[last + 1])].strip() if last + 1 < len(spans) else ""
-            heading = _heading(token, raw.strip(), depth, alone=first == last and not follows)
+            heading = _heading(token, raw.strip(), depth, alone=first == last and not follows, has_hashes=has_hashes)
             depth = heading[1] if heading and not _BOLD_LINE.match(raw.strip()) and bare_title(heading[0]) else depth
             if heading:
                 yield Block("heading", heading[0], heading[1], start, end)
@@ -118,12 +123,22 @@ def _last_line(spans: list[tuple[int, int]], first: int, end: int) -> int:
     return next((line for line in range(min(end, len(spans)) - 1, first, -1) if spans[line][1] > spans[line][0]), first)
 
 
-def _heading(token: Token, raw: str, depth: int, *, alone: bool) -> tuple[str, int] | None:
+def _numbers_headings(text: str) -> bool:
+    """Whether a text numbers its headings and marks them in no other way: there, # begins a comment of a configuration or a script."""
+    alone = [part.strip() for part in re.split(r"\n[ \t]*\n", text)]
+    return sum(bool(_NUMBERED_LINE.fullmatch(part)) for part in alone) > sum(part.startswith("#") for part in alone)
+
+
+def _heading(token: Token, raw: str, depth: int, *, alone: bool, has_hashes: bool) -> tuple[str, int] | None:
     """(words, level) of a heading: marked by # or underlined, or a bold line by itself; None for a paragraph.
 
     A rule right below a paragraph underlines it in Markdown; of a long one or a sentence it is taken for a rule.
     """
+    if alone and (numbered := _NUMBERED_LINE.fullmatch(raw)) and _is_short(raw):
+        return raw, min(6, numbered["number"].count(".") + 1)
     if token.type == "heading_open" and token.markup.startswith("#"):
+        if not has_hashes:
+            return None
         return _HASHES.sub("", raw).rstrip("# "), int(token.tag[1])
     if token.type == "heading_open":
         words = raw.rpartition("\n")[0].strip()

@@ -24,6 +24,10 @@ _STATEMENT = re.compile(
 
 
 _VERSUS = re.compile(r"(.+?) (?:vs\.?|versus) (.+)", re.IGNORECASE)
+_DEFINING = r"(?:is|are|was|were|means?|refers?|consists?|contains?|holds?|lets?|allows?|provides?|describes?|represents?)"
+#: After a word on -ing, these say that its object is in the heading above: "Viewing as a chart".
+_LACKS_OBJECT = frozenset(("as", "by", "using", "via"))
+_AUXILIARY = frozenset(("is", "are", "was", "were", "do", "does", "did", "can", "could", "should", "would", "will", "must", "may", "has", "have"))
 #: First words of an advice.
 _TELLS = frozenset(("do", "don't", "don’t", "be", "always", "never", "avoid", "please", "remember", "there", "it", "you", "i", "he", "they", "this", "that"))
 
@@ -44,12 +48,12 @@ class Unclear(Exception):
     """No question can be made of a title; the text is the reason, for the rejects file."""
 
 
-def asked(path: Sequence[str], subject: str) -> str:
+def asked(path: Sequence[str], subject: str, answer: str) -> str:
     """The question that the text below a heading answers: the heading if that is one, else one made of it and of the headings above. Raises Unclear."""
     title = path[-1]
     if _QUESTION.match(title):
         return _in_subject(title, subject)
-    return _made(title, [*([subject] if subject else []), *path[:-1]], subject)
+    return _made(title, [*([subject] if subject else []), *path[:-1]], subject, defined=_defines(answer, subject_of(title)))
 
 
 def about(term: str, path: Sequence[str], subject: str) -> str:
@@ -60,7 +64,17 @@ def about(term: str, path: Sequence[str], subject: str) -> str:
     return _made(term, [*([subject] if subject else []), *around], subject)
 
 
-def _made(title: str, above: Sequence[str], subject: str) -> str:
+def _defines(answer: str, term: str) -> bool:
+    """Whether a text says what a term is: by its beginning, or by a verb near it whose subject is the term or "this"."""
+    opening = re.sub(r"[*_`]", "", answer.lstrip("-*# "))
+    head = re.escape(re.findall(r"[\w'’-]+", re.sub(r"\(.*?\)", "", term) or term)[-1].rstrip("s"))
+    if re.match(r"(?:an?|any|money|amounts?) ", opening, re.IGNORECASE):
+        return True
+    subject = rf"(?!(?:when|if|for|in|to|let|although)\b)(?:[^\s.:]+ ){{0,5}}?(?:{head}\w*|this|these|it)\b"
+    return bool(re.match(rf"{subject}(?: [^\s.:]+){{0,3}}? {_DEFINING}\b", opening, re.IGNORECASE))
+
+
+def _made(title: str, above: Sequence[str], subject: str, *, defined: bool = True) -> str:
     if len(title.split()) > 12:
         raise Unclear("the heading is a sentence, not a subject")
     term = subject_of(title)
@@ -72,6 +86,8 @@ def _made(title: str, above: Sequence[str], subject: str) -> str:
     if first == "how" and rest[:1] == ["to"]:
         return f"How do you {lowered(term)[7:].strip()}?"
     if first in ("why", "when", "where", "how", "what", "who", "which"):
+        if rest and rest[0] in _AUXILIARY:
+            return f"{term.rstrip('?')}{_of(subject)}?"
         return f"Can you explain {lowered(term.rstrip('?'))}{_of(subject)}?"
     if _STATEMENT.search(term) or first in _TELLS:
         raise Unclear("the heading is a statement: no question can be made of it")
@@ -81,9 +97,20 @@ def _made(title: str, above: Sequence[str], subject: str) -> str:
         raise Unclear("the heading goes on from another")
     if rest and (first in _IMPERATIVES or (first in _AMBIGUOUS and rest[0] in _AFTER_A_VERB)):
         return f"How do you {lowered(term)}{_of(subject)}?"
-    if first.endswith("ing") and first not in _GERUND_NOUNS:
+    if (first.endswith("ing") and first not in _GERUND_NOUNS) or (first.endswith("ly") and rest and rest[0].endswith("ing")):
+        if rest and rest[0] in _LACKS_OBJECT:
+            raise Unclear("the heading goes on from another")
         return f"What is involved in {lowered(term)}{_of(subject) if rest else _object(above)}?"
+    head, of, _ = term.partition(" of ")
+    if of and _general(head).startswith("What {are} the"):
+        return f"What are the {re.sub('^the ', '', lowered(term))}{_of(subject)}?"
     where = _of(subject) or _place(term, above)
+    if len(term.split()) > 8:
+        raise Unclear("the heading is a sentence, not a subject")
+    if not defined and not where and re.fullmatch(r"[A-Z]?[a-z]+", term):
+        raise Unclear("the heading says nothing by itself")
+    if not defined:
+        return f"What should I know about {_with_article(lowered(term))}{where}?"
     return f"What {'are' if is_plural(term) else 'is'} {_with_article(term)}{where}?"
 
 
@@ -150,7 +177,7 @@ def _in_subject(question: str, subject: str) -> str:
     """A question as it stands; short ones ("How does it work?") are completed by the subject."""
     if subject and len(question.split()) <= 5 and subject.lower() not in question.lower():
         return f"{question.rstrip('? ')} in {subject}?"
-    if not subject and re.search(r"\b(?:it|this|that|these|they|them|those)\b", question, re.IGNORECASE) and len(question.split()) <= 5:
+    if not subject and re.search(r"\b(?:it|this|that|these|they|them|those|are there other)\b", question, re.IGNORECASE) and len(question.split()) <= 5:
         raise Unclear("the question leans on the text before it")
     return question
 

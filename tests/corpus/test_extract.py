@@ -57,7 +57,7 @@ def test_a_guide_gives_its_questions_terms_and_rows(tmp_path: Path) -> None:
     rows = [raw.value for raw in extract.rows(file, "anything.md", source())]
     assert {row["question"]: row["answer"].split("\n")[0][:60] for row in rows} == {
         "What is the standard deduction in federal income tax?": "It is a fixed amount that reduces taxable income for those w",
-        "What are Bracket terms in federal income tax?": "Two rates are often confused with each other when people spe",
+        "What should I know about bracket terms in federal income tax?": "Two rates are often confused with each other when people spe",
         "What is Marginal rate in federal income tax?": "The rate on the next dollar of taxable income, and not on al",
         "What is Effective rate in federal income tax?": "All tax divided by all income, always below the marginal rat",
         "How do you file late?": "Extension: Form 4868 gives six months more to file, but no m",

@@ -61,6 +61,8 @@ def test_what_a_reader_would_keep_is_kept(answer: str) -> None:
         ("An index fund holds all the shares of an index at low cost, and follows it without", "the answer ends in mid-sentence"),
         ("An index fund: what is an index fund? It is an index fund.", "the answer says no more than the question"),
         ("Kernel Bypass, FPGA Acceleration, Solarflare Cards, Xilinx Alveo, Standard Cloud and Premises.", "the answer is a list of names or titles"),
+        ("Whether the report that you see is at first displayed as a chart or as a text.", "the answer describes a control on a screen"),
+        ("To force the value that was given, it can be used as the first command or the last.", "the answer describes a control on a screen"),
         ("Copyright © 2020 by the authors. You may redistribute it and modify it under these terms.", "a legal notice"),
     ],
 )
@@ -107,13 +109,41 @@ def test_a_question_can_be_at_fault_too(question: str, why: str) -> None:
     ],
 )
 def test_questions_are_made_of_headings_and_completed_from_their_path(path: tuple[str, ...], question: str) -> None:
-    assert phrasing.asked(path, "") == question
+    assert phrasing.asked(path, "", "This is what it is.") == question
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "question"),
+    [
+        # A question that asks for a definition is made only where the text gives one.
+        (("Base currency",), "The base currency is the one in which an account is kept.", "What is Base currency?"),
+        (("Asset accounts",), "These accounts hold your money. They are listed first.", "What are Asset accounts?"),
+        (("Group access",), "Change the permissions of the folder, and every member can read it.", "What should I know about group access?"),
+        (("Budgets", "Currency"), "Choose another one for each account.", "What should I know about currency in Budgets?"),
+        (("Types of schedules",), "There are four: deposits, bills, transfers and loans.", "What are the types of schedules?"),
+        (("Account setup",), "When you create an account, you choose the currency in which it is kept.", "What should I know about account setup?"),
+        # Words before a doing, and questions without their mark.
+        (("Manually entering transactions",), "Right-click on the list.", "What is involved in manually entering transactions?"),
+        (("How can an account be closed",), "Right-click on the list.", "How can an account be closed?"),
+        (("Mailing lists",), "A mailing list is read by many.", "What are Mailing lists?"),
+    ],
+)
+def test_the_form_of_a_question_fits_the_text_below_its_heading(path: tuple[str, ...], answer: str, question: str) -> None:
+    assert phrasing.asked(path, "", answer) == question
 
 
 @pytest.mark.parametrize(
     ("path", "why"),
     [
         (("9-12",), "says nothing by itself"),
+        (("Logging",), "says nothing by itself"),
+        (("Configuration",), "says nothing by itself"),
+        (("Chapter 5. Managing Packages",), "says nothing by itself"),
+        (("Viewing as a chart",), "goes on from another"),
+        (("Are there other limitations?",), "leans on the text before it"),
+        (("Plans", "· Creating directories"), "says nothing by itself"),
+        (("Some things to keep in mind",), "says nothing by itself"),
+        (("Backup command fails to find a valid file in Windows",), "a sentence, not a subject"),
         (("Plans", "Step 3"), "says nothing by itself"),
         (("Plans", "2023"), "says nothing by itself"),
         (("Plans", "Figure 8.1. Loan repayment"), "says nothing by itself"),
@@ -131,7 +161,7 @@ def test_questions_are_made_of_headings_and_completed_from_their_path(path: tupl
 )
 def test_a_heading_that_makes_no_question_is_refused(path: tuple[str, ...], why: str) -> None:
     with pytest.raises(phrasing.Unclear, match=why):
-        phrasing.asked(path, "")
+        phrasing.asked(path, "", "Change the permissions of the folder.")
 
 
 CHAT = f"""# Retirement

@@ -70,3 +70,31 @@ def test_navigation_layout_and_marks_of_a_page_are_no_part_of_an_answer() -> Non
     assert [one.question for one in found] == ["What is a bond?"]
     assert found[0].answer.splitlines()[0] == "A bond is a loan to a company that pays interest until it is repaid."
     assert found[0].answer.endswith("Tip\n\nA ladder of bonds spreads the risk of rates over years.")
+
+
+NUMBERED = """2.7. Alias menu
+
+The alias menu helps you to find the recipients of a message.
+
+Example 3.11. Header weeding
+
+# Everything but the sender
+ignore *
+
+12.3.1 Ordering the headers
+
+The order is that in which they are listed.
+
+1.5 Million readers is what the paper claims.
+"""
+
+
+def test_plain_text_that_numbers_its_headings_has_them_and_its_comments_are_none() -> None:
+    titles = [(block.text, block.level) for block in markdown.blocks(NUMBERED) if block.kind == "heading"]
+    assert titles == [("2.7. Alias menu", 2), ("12.3.1 Ordering the headers", 3)]
+    assert [section.title for section in markdown.sections("# Title\n\n1.1. Alone\n\n# More\n")] == ["Title", "Alone", "More"]
+
+
+def test_the_number_of_a_question_is_no_part_of_it() -> None:
+    numbered = "# FAQ\n\n## (FAQ 2d) Does it work behind a router?\n\nYes.\n\n## Q (quick) answers\n"
+    assert [section.title for section in markdown.sections(numbered)] == ["FAQ", "Does it work behind a router?", "Q (quick) answers"]
