@@ -37,6 +37,8 @@ _TERM = re.compile(
 )
 #: A section's last paragraph that names its ground: it becomes the reference of the section's pairs and is no part of an answer.
 _GROUND = re.compile(r"\**Sources?:\**\s+(?P<reference>\S.*)", re.DOTALL)
+#: What a list of questions writes before an answer.
+_ANSWER = re.compile(r"\A\**Answer:\**\s*(?=\S)", re.IGNORECASE)
 #: An aside that points to another place of the document.
 _ASIDE = re.compile(
     r"\s*\((?:see|cf\.|as )?\s*(?:also )?(?:discussed|described|shown|mentioned|explained|below|above|section|chapter|figure|table|appendix)\b[^()\n]{0,60}\)",
@@ -227,7 +229,8 @@ def _of_table(block: Block, section: Section) -> Iterator[Found]:
 
 def _cleaned(found: Found, largest: int) -> Found:
     """Without what exports and citations leave, and refused when the gate says so."""
-    answer = re.sub(r"[ \t]+$", "", citations.without(_ASIDE.sub("", chrome.unescaped(found.answer)), largest), flags=re.MULTILINE).strip()
+    bare = _ASIDE.sub("", _ANSWER.sub("", chrome.unescaped(markdown.without_marks(found.answer))))
+    answer = re.sub(r"[ \t]+$", "", citations.without(bare, largest), flags=re.MULTILINE).strip()
     question = re.sub(r"\s+", " ", citations.without(chrome.unescaped(found.question), largest)).strip()
     term = citations.without(chrome.unescaped(found.term), largest).strip()
     return replace(found, question=question, answer=answer, term=term, refused=found.refused or gate.reason(question, answer))

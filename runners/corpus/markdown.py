@@ -24,13 +24,15 @@ _RULE = re.compile(r"\s*(?:-+|=+)\s*")
 _KINDS: dict[str, Kind] = {"heading_open": "heading", "paragraph_open": "paragraph", "fence": "code", "table_open": "table"}
 _BOLD_LINE = re.compile(r"\*\*([^*]+)\*\*:?\s*$")
 _NUMBERED = re.compile(
-    r"(\((?:FAQ|Q|Question)\W{0,2}\d+\w?\)|(?:[A-Z]\.)?(?:\d+\\?\.)+\d*|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+",
+    r"(\((?:FAQ|Q|Question)\W{0,2}\d+\w?\)|(?:[A-Z]\.)?(?:\d+\\?\.)+\d*|[A-Z](?:\.\d+)+|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+",
     re.IGNORECASE,
 )
 #: A numbered line by itself, as plain text has its headings: "12.3. Ordering the headers".
 _NUMBERED_LINE = re.compile(r"(?P<number>[1-9A-Z]\d?(?:\.\d{1,2}){1,4})\.?[ \t]+(?=[A-Z])[^\n]*[\w)\"”?]")
 _FRONT_MATTER = re.compile(r"\A﻿?---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~>=|$&<])")
+_COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
+_REFERENCE = re.compile(r"(?<!\w)\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
 _LINK = re.compile(r"!?\[([^\]]*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)")
 #: A longer bold line is a sentence somebody stresses.
 _HEADING_WORDS = 16
@@ -193,6 +195,11 @@ def inline(text: str) -> str:
     text = re.sub(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", text, flags=re.DOTALL)
     text = re.sub(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])", r"\1", text)
     return _ESCAPED.sub(r"\1", text)
+
+
+def without_marks(text: str) -> str:
+    """A text without HTML comments, and with the words of links to references that are elsewhere in the document."""
+    return _REFERENCE.sub(r"\1", _COMMENT.sub("", text)).strip()
 
 
 def table_rows(text: str) -> tuple[list[str], list[list[str]]]:

@@ -51,7 +51,7 @@ class Unclear(Exception):
 def asked(path: Sequence[str], subject: str, answer: str) -> str:
     """The question that the text below a heading answers: the heading if that is one, else one made of it and of the headings above. Raises Unclear."""
     title = path[-1]
-    if _QUESTION.match(title):
+    if _QUESTION.match(re.split(r"(?<=[.!?]) ", title)[-1]):
         return _in_subject(title, subject)
     return _made(title, [*([subject] if subject else []), *path[:-1]], subject, defined=_defines(answer, subject_of(title)))
 
@@ -110,7 +110,7 @@ def _made(title: str, above: Sequence[str], subject: str, *, defined: bool = Tru
     if not defined and not where and re.fullmatch(r"[A-Z]?[a-z]+", term):
         raise Unclear("the heading says nothing by itself")
     if not defined:
-        return f"What should I know about {_with_article(lowered(term))}{where}?"
+        return f"What should I know about {_with_article(term)}{where}?"
     return f"What {'are' if is_plural(term) else 'is'} {_with_article(term)}{where}?"
 
 

@@ -57,7 +57,7 @@ def test_a_guide_gives_its_questions_terms_and_rows(tmp_path: Path) -> None:
     rows = [raw.value for raw in extract.rows(file, "anything.md", source())]
     assert {row["question"]: row["answer"].split("\n")[0][:60] for row in rows} == {
         "What is the standard deduction in federal income tax?": "It is a fixed amount that reduces taxable income for those w",
-        "What should I know about bracket terms in federal income tax?": "Two rates are often confused with each other when people spe",
+        "What should I know about Bracket terms in federal income tax?": "Two rates are often confused with each other when people spe",
         "What is Marginal rate in federal income tax?": "The rate on the next dollar of taxable income, and not on al",
         "What is Effective rate in federal income tax?": "All tax divided by all income, always below the marginal rat",
         "How do you file late?": "Extension: Form 4868 gives six months more to file, but no m",
@@ -339,3 +339,11 @@ def test_the_ground_of_a_section_is_its_last_paragraph_and_no_part_of_its_answer
         "What is a bracket?": "the common ground",
     }
     assert [question for question, row in found.items() if "Source" in row["answer"]] == ["What is a bracket?"]
+
+
+def test_the_word_before_an_answer_is_no_part_of_it_nor_are_comments() -> None:
+    answer = "<!-- added: v2 -->\n**Answer:** Yes, each has its own limit, and [the bank][] reports both of them every year to [the tax office][1]."
+    found = extract.pairs(f"# Questions\n\n## F.2 Can I keep two accounts?\n\n{answer}\n")
+    assert [(one.question, one.answer) for one in found] == [
+        ("Can I keep two accounts?", "Yes, each has its own limit, and the bank reports both of them every year to the tax office.")
+    ]
