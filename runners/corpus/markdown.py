@@ -186,7 +186,7 @@ def bare_title(text: str) -> str:
     """A heading's words: no marks, no number; empty when nothing is left."""
     title = inline(text).strip().strip("*_#:¶§ ").replace("`", "").strip()
     title = _NUMBERED.sub("", title, count=1) if _NUMBERED.match(title) else title
-    return title if re.search(r"[^\W_]", title) else ""
+    return title.lstrip("-–— ") if re.search(r"[^\W_]", title) else ""
 
 
 def inline(text: str) -> str:

@@ -96,5 +96,5 @@ def test_plain_text_that_numbers_its_headings_has_them_and_its_comments_are_none
 
 
 def test_the_number_of_a_question_is_no_part_of_it() -> None:
-    numbered = "# FAQ\n\n## (FAQ 2d) Does it work behind a router?\n\nYes.\n\n## Q (quick) answers\n"
-    assert [section.title for section in markdown.sections(numbered)] == ["FAQ", "Does it work behind a router?", "Q (quick) answers"]
+    numbered = "# FAQ\n\n## (FAQ 2d) Does it work behind a router?\n\nYes.\n\n## Q (quick) answers\n\n## 12. - Rewriting\n"
+    assert [section.title for section in markdown.sections(numbered)] == ["FAQ", "Does it work behind a router?", "Q (quick) answers", "Rewriting"]
