@@ -128,7 +128,8 @@ def _last_line(spans: list[tuple[int, int]], first: int, end: int) -> int:
 def _numbers_headings(text: str) -> bool:
     """Whether a text numbers its headings and marks them in no other way: there, # begins a comment of a configuration or a script."""
     alone = [part.strip() for part in re.split(r"\n[ \t]*\n", text)]
-    return sum(bool(_NUMBERED_LINE.fullmatch(part)) for part in alone) > sum(part.startswith("#") for part in alone)
+    numbered = len([part for part in alone if _NUMBERED_LINE.fullmatch(part)])
+    return numbered > len([part for part in alone if part.startswith("#")])
 
 
 def _heading(token: Token, raw: str, depth: int, *, alone: bool, has_hashes: bool) -> tuple[str, int] | None:
