@@ -6,7 +6,8 @@ where AWQ clips, so there the bound is one-sided, up to what the widest clipping
 
 AWQ moves a scale from a matrix's columns into what comes before it. Into a norm: the scale is the merged norm over the written one. Into the rows
 of another matrix (v for o, up for down): each number of a row gives an interval that the row's scale must be in, each number of the column that it
-feeds another, and all of them must have a scale in common. Everything that is not packed must be the merged model's number, rounded to 16 bits.
+feeds another, and all of them must have a scale in common. One channel leaves that open by a percent; all channels together do not, since roundings go
+up as often as down: the two scales must agree in the median. Everything that is not packed must be the merged model's number, rounded to 16 bits.
 
 A rounded matrix can still be a bad one (clipped too much). So its outputs on the inputs it has in the merged model are compared too:
 the norm of their error, over that of round-to-nearest with groups of the same size.
@@ -34,6 +35,10 @@ ROWS_OF = {"o_proj": "v_proj", "down_proj": "up_proj"}
 FED_BY = {"input_layernorm": ("q_proj", "k_proj", "v_proj"), "post_attention_layernorm": ("gate_proj", "up_proj")}
 #: On a card, the norm, the scaled columns and the scaled rows are each rounded to bf16 before the 4 bits: three times 2**-9, and a little.
 SLACK = 2**-7
+#: How far the scales of rows and columns may be apart in the median of the channels. Sound models: 0.07 % (tiny), 0.01 % (of 135M parameters).
+APART = 2**-8
+#: The median is taken of channels whose own scales are known to 2**-5, and of no fewer than this.
+FEWEST = 32
 #: The smallest clipping threshold that is tried, as a share of the largest number of a group (autoawq: 0.55).
 CLIP = 0.5
 
@@ -151,6 +156,9 @@ class _Layer:
             f"{names[1]}: {{}} of {channels} columns do not have the scale of the rows of {giver}": ~(low <= high),
         }
         problems = [text.format(_count(odd)) for text, odd in wrong.items() if bool(odd.any())][:2]
+        apart = _apart(_interval(given, before, _known(slack), 1), _interval(taken, after, _known(even), 0))
+        if not problems and abs(apart) > APART:
+            problems = [f"{names[1]}: its columns are {apart:+.2%} off the scale of the rows of {giver}".replace("%", " %")]
         # Where nothing explains both, that has been said: the bias is then held against the scale of its own row.
         known = low <= high
         problems += self._row_bias(giver, torch.where(known, low, of_rows[0]), torch.where(known, high, of_rows[1]))
@@ -230,6 +238,19 @@ def _interval(matrix: packed.Packed, weight: torch.Tensor, slack: torch.Tensor, 
     least = torch.where(wide > 0, low / wide, torch.where(low > 0, never, -never))
     most = torch.where(narrow > 0, high / narrow, torch.where(high < 0, -never, never))
     return torch.where(free, -never, least).amax(kept), torch.where(free, never, most).amin(kept)
+
+
+def _known(slack: torch.Tensor) -> torch.Tensor:
+    """The slack of what rounds up as often as down: none. What says nothing still says nothing."""
+    return torch.where(slack >= 1, slack, 0.0)
+
+
+def _apart(rows: tuple[torch.Tensor, torch.Tensor], columns: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """How much larger the columns are than the rows say, in the median of the channels; 0 where too few say something."""
+    middles = [(low + high) / 2 for low, high in (rows, columns)]
+    narrow = [(high - low).abs() < 2**-5 * middle for (low, high), middle in zip((rows, columns), middles, strict=True)]
+    known = narrow[0] & narrow[1]
+    return float((middles[0] * middles[1])[known].median()) - 1 if _count(known) >= FEWEST else 0.0
 
 
 def _count(wrong: torch.Tensor) -> int:

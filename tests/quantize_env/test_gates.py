@@ -49,6 +49,7 @@ def without(name: str) -> Callable[[Tensors], Tensors]:
 
 DAMAGES: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     "scales 5 % off": (part(f"{DOWN}.scales", lambda one: one * 1.05), "down_proj"),
+    "scales 1 % off": (part(f"{DOWN}.scales", lambda one: one * 1.01), "down_proj: its columns are [+]1.0. % off the scale of the rows of up_proj"),
     "all scales 5 % off": (part(".scales", lambda one: one * 1.05), "half a step"),
     "groups in reverse order": (part(f"{DOWN}.qweight", lambda one: one.unflatten(0, (-1, 64)).flip(0).flatten(0, 1)), "down_proj"),
     "a zero point off by one": (part(f"{V}.qzeros", one_step), "v_proj: .* numbers are more than half a step"),
@@ -124,11 +125,11 @@ def test_a_scale_between_v_and_o(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     save_file({f"{place}.v_proj.weight": v, f"{place}.v_proj.bias": bias, f"{place}.o_proj.weight": o}, tmp_path / "merged" / "model.safetensors")
 
-    def written(of_rows: torch.Tensor, of_columns: torch.Tensor) -> list[str]:
+    def written(of_rows: torch.Tensor, of_columns: torch.Tensor, dtype: torch.dtype = torch.float32) -> list[str]:
         tensors = {f"{place}.v_proj.bias": (bias.float() / of_rows).half()}
-        for name, weight in (("v_proj", v.float() / of_rows[:, None]), ("o_proj", o.float() * of_columns)):
+        for name, weight in (("v_proj", v / of_rows[:, None].to(dtype)), ("o_proj", o * of_columns.to(dtype))):
             layer = torch.nn.Linear(128, 128, bias=False)
-            layer.weight.data = weight
+            layer.weight.data = weight.float()
             found = awq_autoawq.packed(layer, 4, 64)
             tensors |= {f"{place}.{name}.{part}": getattr(found, part) for part in packed.GEMM}
         save_file(tensors, tmp_path / "awq" / "model.safetensors")
@@ -136,6 +137,11 @@ def test_a_scale_between_v_and_o(tmp_path: Path) -> None:
 
     assert written(scale, scale) == []
     assert written(torch.ones(128), torch.ones(128)) == []
+    # On a card the scales and what they are multiplied with are rounded to bf16.
+    assert written(scale, scale, torch.bfloat16) == []
+    for share in (0.99, 1.01):
+        for dtype in (torch.float32, torch.bfloat16):
+            assert re.search(r"o_proj: .*columns .* the scale of the rows of v_proj", "".join(written(scale, scale * share, dtype)))
     off = scale.clone()
     off[5] *= 1.1
     assert written(scale, off) == [f"{place}.o_proj: 1 of 128 columns do not have the scale of the rows of v_proj"]
