@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import shlex
 import signal
 import socket
@@ -102,9 +103,15 @@ def _runs(pid: int) -> bool:
 @contextmanager
 def _served(root: Path, log_file: Path) -> Iterator[str]:
     """A server of the folder while the block runs; yields its URL."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    server = _start(root, port, url, log_file)
+    for left in (2, 1, 0):
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        try:
+            server = _start(root, port, url, log_file)
+            break
+        except UserError as error:
+            if not left or "in use" not in error.found:  # else somebody took the port in the meantime
+                raise
     try:
         yield url
     finally:
@@ -180,7 +187,9 @@ def _start(root: Path, port: int, url: str, log_file: Path) -> subprocess.Popen[
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below those that the system hands out: one of these may be a connection's a moment later. Raises UserError."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise UserError("none of 100 ports between 20000 and 32000 is free", "a free port on loopback", "end what listens there")

@@ -106,7 +106,7 @@ class Machine:
         asked = ["journalctl", "--no-pager", "--output=short-precise", "--unit=elson-*", "--unit=google-startup-scripts", "--unit=docker"]
         if not self.is_on:
             return subprocess.run([*asked, f"--directory={self.folder / 'upper/var/log/journal'}"], capture_output=True, text=True, check=False).stdout
-        with contextlib.suppress(IndexError, FileNotFoundError, subprocess.TimeoutExpired):
+        with contextlib.suppress(IndexError, OSError, subprocess.TimeoutExpired):
             return self.run(*asked, check=False).stdout
         return ""
 
