@@ -114,7 +114,7 @@ def _found(calls: Bake) -> bool:
     if (vm := _status(calls.vm_status)) in ("TERMINATED", "STOPPED"):
         _run(calls.cleanup)
     elif vm:
-        name = calls.create[4]
+        name = calls.image.rpartition("/")[2]
         raise UserError(
             f"the VM {name} is {vm}: this image is being baked, or was when a command was cut off",
             "no such VM",

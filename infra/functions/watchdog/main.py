@@ -17,6 +17,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -89,13 +90,7 @@ def watch(_request: Any) -> str:
     project, failed, now = os.environ["ELSON_PROJECT"], [], datetime.now(UTC)
     token = _token()
     for name, members in _families(_groups(project, token), project, token).items():
-        try:
-            _look(name, members, token, now)
-        except _Changed:
-            _say("INFO", "started again while it was looked at", group=name)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            failed.append(name)
-            _say("ERROR", "a group could not be looked at", group=name, problem=repr(error)[:500])
+        failed += _tried(_look, name, members, token, now)
     failed += _look_at_runs(project, token, now)
     failed += bakes.delete_overdue(f"{COMPUTE}/projects/{project}", lambda method, url: _call(method, url, token), _say, now)
     if failed:
@@ -166,14 +161,20 @@ def _look_at_runs(project: str, token: str, now: datetime) -> list[str]:
             failed.append(f"Cloud Run in {region}")
             _say("ERROR", "Cloud Run could not be looked at", region=region, problem=repr(error)[:500])
     for name, members in executions.families(found).items():
-        try:
-            _look_at_run(name, members, token, now)
-        except _Changed:
-            _say("INFO", "started again while it was looked at", group=name)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            failed.append(name)
-            _say("ERROR", "an execution could not be looked at", group=name, problem=repr(error)[:500])
+        failed += _tried(_look_at_run, name, members, token, now)
     return failed
+
+
+def _tried(look: Callable[..., None], name: str, members: list[Any], token: str, now: datetime) -> list[str]:
+    """Look at one family, so that a bad one hides no other; its name where it could not be looked at."""
+    try:
+        look(name, members, token, now)
+    except _Changed:
+        _say("INFO", "started again while it was looked at", group=name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _say("ERROR", "could not be looked at", group=name, problem=repr(error)[:500])
+        return [name]
+    return []
 
 
 def _executions(parent: str, token: str) -> list[dict[str, Any]]:
