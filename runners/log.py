@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any, Literal
 
 from runners import outside
@@ -148,7 +149,7 @@ def _keep(severity: str, message: str, fields: dict[str, Any]) -> None:
     if not (name := os.environ.get("ELSON_LOG_FILE")):
         return
     try:
-        with open(name, "a", encoding="utf-8") as file:  # noqa: PTH123  # pathlib is not needed for one append
+        with Path(name).open("a", encoding="utf-8") as file:
             file.write(_line(severity, message, fields) + "\n")
     except OSError:
         # A full disk stops the work itself with a clear error; the copy of the log must not.

@@ -112,9 +112,9 @@ def parsed_yaml(content: str, source: str, *, text_keys: bool = True) -> Any:
     except UserError:
         raise
     except yaml.YAMLError as error:
-        raise UserError(f"{source} is not YAML: {_reason(error)}", "a YAML mapping", f"edit {source}") from None
+        raise UserError(f"{source} is not YAML: {_reason(error)}", "YAML", f"edit {source}") from None
     except WRONG_SHAPE as error:
-        raise UserError(f"{source} is not YAML that can be used: {_reason(error)}", "a YAML mapping", f"edit {source}") from None
+        raise UserError(f"{source} is not YAML that can be used: {_reason(error)}", "YAML", f"edit {source}") from None
     return value
 
 

@@ -26,7 +26,7 @@ class Tensors:
 
     def __init__(self, folder: Path) -> None:
         self._files = [safe_open(str(file), "pt") for file in sorted(folder.glob("*.safetensors"))]
-        self.file_of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118 - it cannot be iterated # a safetensors file is no dict
+        self.file_of = {name: file for file in self._files for name in sorted(file.keys())}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         found: torch.Tensor = self.file_of[name].get_tensor(name)
@@ -170,7 +170,7 @@ def _config_problems(one: Path, two: Path, apart: tuple[str, ...]) -> Iterator[s
 
 def _index_problems(folder: Path, expected: bool) -> Iterator[str]:
     """The index must name the file that each tensor is in: two shards that changed places fail to load, or load as each other."""
-    held = {name: file.name for file in folder.glob("*.safetensors") for name in safe_open(str(file), "pt").keys()}  # noqa: SIM118 - it cannot be iterated
+    held = {name: file.name for file in folder.glob("*.safetensors") for name in sorted(safe_open(str(file), "pt").keys())}
     if not (folder / INDEX).exists():
         if expected or len(set(held.values())) > 1:
             yield f"{INDEX} is missing"

@@ -218,7 +218,7 @@ def _round_to_nearest(model: Any, merged: Path, group_size: int) -> None:
     def rounded() -> Any:
         for file in sorted(merged.glob("*.safetensors")):
             with safe_open(str(file), "pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 # a safetensors file is no dict
+                for name in sorted(tensors.keys()):
                     tensor = tensors.get_tensor(name)
                     yield name, round_to_nearest(tensor, group_size) if name.endswith("_proj.weight") else tensor
 

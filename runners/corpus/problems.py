@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from runners import outside
 from runners.corpus import problem_formulas
 from runners.corpus.problem_text import Figures, article, as_given, fill, sentence
 from runners.errors import UserError
@@ -27,8 +27,6 @@ from runners.fields import Strict, wrong
 SPREAD = 0.10
 #: People of one kind in a dataset: more of them teach little that is new.
 ASKS_PER_KIND = 2
-#: libyaml's parser where it is there, ten times faster.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MODULES = [importlib.import_module(f"{problem_formulas.__name__}.{found.name}") for found in pkgutil.iter_modules(problem_formulas.__path__)]
 #: A kind's ``computation`` names one of these functions.
 FORMULAS: dict[str, Callable[..., Figures]] = {
@@ -121,11 +119,12 @@ def generate(folder: Path, seed: int = 0) -> list[dict[str, Any]]:
 
 def rows(file: Path, seed: int = 0) -> list[dict[str, Any]]:
     """The problems of one file; see ``generate``."""
+    listed = outside.parsed_yaml(outside.text(file, "a list of kinds of problems"), str(file), text_keys=False)
+    if not isinstance(listed, list):
+        raise UserError(f"{file} is not a YAML list", "a list of kinds of problems", "see data/README.md for the keys")
     kinds: list[Kind] = []
     try:
-        kinds.extend(Kind.model_validate(entry) for entry in yaml.load(file.read_text(), Loader=LOADER))  # noqa: S506  the safe loader
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise UserError(f"{file} is not a YAML list: {error}", "a list of kinds of problems", "see data/README.md for the keys") from None
+        kinds.extend(Kind.model_validate(entry) for entry in listed)
     except ValidationError as error:
         raise UserError(f"{file}, kind {len(kinds) + 1}: {wrong(error)}", "the keys in data/README.md", f"edit {file}") from None
     return [row for kind in kinds for row in kind.rows(seed)]

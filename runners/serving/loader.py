@@ -37,7 +37,7 @@ def register() -> None:
         return
 
     @register_model_loader(LOAD_FORMAT)
-    class ArrivingModelLoader(DefaultModelLoader):  # type: ignore[misc, unused-ignore]
+    class ArrivingModelLoader(DefaultModelLoader):  # type: ignore[misc, unused-ignore]  # vLLM is in the server's environment alone
         """The default loader, shard by shard."""
 
         counter_before_loading_weights: float

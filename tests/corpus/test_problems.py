@@ -167,7 +167,7 @@ def test_a_bad_file_is_one_clear_error(tmp_path, changed, message):
     file.write_text(yaml.safe_dump([GOOD, GOOD | changed], sort_keys=False))
     with pytest.raises(UserError, match="(?s)" + message):
         problems.rows(file)
-    for broken in ("a: [", "3"):
+    for broken, said in (("a: [", "is not YAML: while parsing a flow node"), ("3", "is not a YAML list"), ("a: b", "is not a YAML list")):
         file.write_text(broken)
-        with pytest.raises(UserError, match="is not a YAML list"):
+        with pytest.raises(UserError, match=said):
             problems.rows(file)
