@@ -11,6 +11,7 @@ CLOUD_RUN_JOB, CLOUD_RUN_EXECUTION, CLOUD_RUN_TASK_ATTEMPT.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,9 @@ def run_task(spec: Spec, spec_uri: str, folder: Path, task: Task) -> int:
             child.terminate()
 
     signal.signal(signal.SIGTERM, terminate)
+    if other := state.elsewhere():
+        log.error("this try ends: its job is at work on another machine", machine=other, fix="elson down the stack of one of the two")
+        return 1
     decision = state.settle(lambda job: _begin(job, task, state.limits))
     if decision.action == "stop":
         return 0 if decision.job.status == "done" else 1
@@ -120,6 +124,14 @@ class JobState:
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         # Each of the two jobs begins once without anything having gone wrong.
         self.limits = Limits(machine.max_attempts + 1, machine.deadline_minutes)
+
+    def elsewhere(self) -> str:
+        """The group whose VM runs this job now, or an empty text."""
+        found = storage.read(self._uri)
+        try:
+            return decide.elsewhere(json.loads(found[0]) if found else {}, "run_job", _now())
+        except (ValueError, RecursionError):
+            return ""
 
     def settle(self, decision_of: Any) -> Decision:
         """Decide on the state in the bucket and write what follows, as one compare-and-swap."""

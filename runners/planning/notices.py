@@ -11,6 +11,7 @@ from runners.planning.serving import ServingPlan
 from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
 from runners.planning.training import ASSUMED_CORPUS
 from runners.training.shape import Shape
+from runners.vm.decide import AT_WORK_MINUTES
 
 #: Several cards that cost more than one must save so many minutes.
 WORTH_MINUTES = 10
@@ -55,6 +56,14 @@ def cards_that_save_nothing(plan: Plan, single: Plan | None) -> tuple[Notice, ..
     several, one = (f"{made.machine.name} takes {made.expected_s / 60:.0f} minutes and ${made.money.usd_expected:.2f}" for made in (plan, single))
     fix = f"machine.machine_type: {single.machine.name}"
     return (Notice(f"{several}, {one}: most of the time is no training, or a step has too few micro-batches", f"{WORTH_MINUTES} minutes saved", fix),)
+
+
+def at_work_elsewhere(job_id: str, machine: str) -> tuple[Notice, ...]:
+    """Refuse a second machine for one training: it has one id, one state and one result, on a VM and on Cloud Run alike."""
+    if not machine:
+        return ()
+    fix = f"elson status {job_id}; or elson down the stack that it is of, and wait {AT_WORK_MINUTES} minutes"
+    return (Notice(f"{job_id} is at work on {machine}", "one machine for one job: two would be paid for one result", fix),)
 
 
 def training_warnings(plan: Plan) -> Iterator[Notice]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from runners.errors import UserError, did_you_mean
 from runners.identity import model_name, stage_id
 from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
-from runners.planning import costs, places, session
-from runners.planning.machines import Prices, load_prices
+from runners.planning import costs, notices, places, session
+from runners.planning.machines import Prices, load_prices, machine
 from runners.planning.parts import Plan, machine_of
 from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers, TokensAStep
@@ -61,7 +62,8 @@ class ResolvedStack:
     """A spec with every id in it, and what the bucket says about its job.
 
     ``model_copies`` is 2 where the server merges an adapter by itself; ``done`` is the artifact if it is there; ``over`` why the job ended without one;
-    ``retries`` how often `elson retry` let it begin again; ``bucket_region`` where the models are."""
+    ``elsewhere`` what machine of another kind is at work on it; ``retries`` how often `elson retry` let it begin again; ``bucket_region`` where the
+    models are."""
 
     spec: Spec
     job_id: str
@@ -72,6 +74,7 @@ class ResolvedStack:
     model_copies: int = 1
     done: Entry | None = None
     over: str = ""
+    elsewhere: str = ""
     retries: int = 0
     bucket_region: str = ""
 
@@ -201,7 +204,8 @@ def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False, mea
         )
 
     plan = make(found.spec, load_prices(machine_of(stack, found.spec).region))
-    return places.with_places(plan, found.spec, make, found.shape, found.corpus)
+    refusals = (*plan.refusals, *notices.at_work_elsewhere(found.job_id, found.elsewhere))
+    return places.with_places(replace(plan, refusals=refusals), found.spec, make, found.shape, found.corpus)
 
 
 def _training(spec: Spec) -> ResolvedStack:
@@ -220,6 +224,7 @@ def _training(spec: Spec) -> ResolvedStack:
         corpus=corpus,
         done=done,
         over="" if done else _over(spec.buckets, job_id),
+        elsewhere="" if done else _elsewhere(resolved, job_id),
         retries=_retries(spec.buckets, job_id),
     )
 
@@ -263,6 +268,14 @@ def _over(buckets: BucketSpec, job_id: str) -> str:
 
     state = _state(buckets, job_id)
     return f"{state['status']}: {state.get('reason', '')}" if state.get("status") in OVER else ""
+
+
+def _elsewhere(spec: Spec, job_id: str) -> str:
+    """What machine of the other kind is at work on a training, or an empty text."""
+    from runners.vm.decide import elsewhere
+
+    is_run = spec.machine is not None and machine(spec.machine.machine_type).is_run
+    return elsewhere(_state(spec.buckets, job_id), "run_job" if is_run else "group", datetime.now(UTC))
 
 
 def _retries(buckets: BucketSpec, job_id: str) -> int:

@@ -16,6 +16,8 @@ from runners import pipeline
 
 #: A job in one of these states is over: a VM that finds it stops at once.
 OVER = ("done", "failed", "deadline")
+#: A machine that has written a job's state so lately is at work on it: each writes about once a minute.
+AT_WORK_MINUTES = 15
 #: Minutes that a server must have been ready before the attempts behind it are forgotten: one that fails right after it is ready must not boot for ever.
 STEADY_MINUTES = 30
 #: Exit codes of a runner that a second try would only repeat: a refused spec, a failed gate (1), a benchmark that can't be measured or a wrong option (2).
@@ -152,6 +154,26 @@ def at_boot(job: Job, boot: Boot, limits: Limits, now: datetime) -> Decision:
     counted = replace(job, attempts=job.attempts + 1, earlier_s=lived_s(job), boots=(*job.boots, boot)[-_KEPT_BOOTS:])
     started = job.first_started_at or boot.started_at
     return Decision("work", replace(counted, status="starting", reason="", stage=stage, first_started_at=started, updated_at=_iso(now)))
+
+
+def elsewhere(document: Any, mine: str, now: datetime) -> str:
+    """The machine of the other kind that is at work on a job, and since when it was heard last; an empty text where there is none.
+
+    A VM and Cloud Run may be asked for the same training, which has one id and one state: both at once would be paid for one result.
+
+    Args:
+        document: the job's state object, of any shape.
+        mine: how a machine of this kind names itself in it: ``group`` or ``run_job``.
+        now: the time.
+    """
+    machine, other = (document.get("machine"), "run_job" if mine == "group" else "group") if isinstance(document, dict) else (None, "")
+    if not isinstance(machine, dict) or other not in machine or document.get("status") in (*OVER, "queued"):
+        return ""
+    try:
+        minutes = (now - datetime.fromisoformat(document["updated_at"])).total_seconds() / 60
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f"{str(machine[other])[:100]}, {max(0.0, minutes):.0f} minutes ago" if minutes < AT_WORK_MINUTES else ""
 
 
 def begin_again(job: Job) -> Job:

@@ -53,6 +53,13 @@ class Context:
         """The state as the bucket has it; a new one when there is none, a failed one when it cannot be read. Raises CloudError."""
         return self._parse(self.cloud.read(self.state_uri)[0])[0]
 
+    def elsewhere(self) -> str:
+        """What runs this job on Cloud Run now, or an empty text. Raises CloudError."""
+        try:
+            return decide.elsewhere(json.loads(self.cloud.read(self.state_uri)[0] or b"{}"), "group", now())
+        except (ValueError, RecursionError):
+            return ""
+
     def settle(self, decision_of: Callable[[Job], Decision]) -> Decision:
         """Decide on the state in the bucket and write what follows, as one compare-and-swap. Raises CloudError.
 
@@ -98,6 +105,8 @@ class Context:
         left = decide.left_s(job, self.limits)
         return {
             **job.to_json(),
+            # A state is written while a stage says nothing, too; the end of a job keeps its time.
+            "updated_at": job.updated_at if job.status in decide.OVER else now().isoformat(timespec="milliseconds"),
             "machine": where,
             "spec_uri": self.facts.spec_uri,
             "max_attempts": self.limits.max_attempts,

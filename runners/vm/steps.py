@@ -69,6 +69,9 @@ def _first_decision(found: Facts) -> tuple[Context, Decision]:
             outside.check_named_by_digest(found.spec_uri, spec)
             (RUN / "spec.json").write_bytes(body)
             context = Context(found, spec)
+            if other := context.elsewhere():
+                log.error("this VM ends: its job is at work on another machine", machine=other)
+                return context, Decision("stop", context.job())
             return context, context.settle(partial(_at_boot, context))
         except CloudError as error:
             if time.monotonic() > end_s:

@@ -13,12 +13,13 @@ import pytest
 
 from infra.run_plan import plan_training
 from runners.artifacts import layout, storage
+from runners.artifacts.record import now
 from runners.cloud import jobs as told
 from runners.cloud_run import job
 from runners.errors import UserError
 from runners.planning.stacks import ResolvedStack, load
 from runners.spec import BucketSpec, Spec, parse
-from runners.vm.decide import OVER
+from runners.vm.decide import OVER, Job
 
 ENVIRONMENT = {
     "ELSON_JOB": "qdora-0123456789abcdef",
@@ -85,6 +86,16 @@ def test_past_the_deadline_nothing_begins(spec: Spec, monkeypatch: pytest.Monkey
     assert told.retry(spec.buckets, ENVIRONMENT["ELSON_JOB"])["status"] == "queued"
     assert attempt(spec, monkeypatch, {}, 0, CLOUD_RUN_EXECUTION="elson-train-01234567-r2") == (0, ["train", "merge"]), "begun again by a person"
     assert status(spec)["retries"] == 1, "which gives the next execution another name"
+
+
+def test_a_try_that_comes_while_a_vm_is_at_work_on_its_job_ends_and_changes_nothing(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"{layout.job(spec.buckets, ENVIRONMENT['ELSON_JOB'])}/state.json"
+    before = Job(ENVIRONMENT["ELSON_JOB"], "train", status="running", stage="train", attempts=1, updated_at=now()).to_json()
+    storage.write_json(uri, {**before, "machine": {"group": "elson-train-01234567"}}, generation=0)
+    content = storage.read(uri)
+    assert attempt(spec, monkeypatch, {}) == (1, []) and storage.read(uri) == content
+    storage.update_json(uri, lambda old: {**(old or {}), "updated_at": "2026-03-01T00:00:00+00:00"})
+    assert attempt(spec, monkeypatch, {}, 1) == (0, ["train", "merge"]), "silent: it goes on where that one ended"
 
 
 def test_quantizing_ends_the_job_and_a_late_try_finds_it_done(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

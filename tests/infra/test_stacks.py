@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,20 @@ def test_a_job_that_failed_for_good_stays_at_0_until_somebody_says_otherwise(clo
     assert run.all("RouterNat") == []
     assert f"elson retry {job}" in run.warnings
     assert "attempts used up" in run.warnings
+
+
+def test_one_training_is_not_started_on_a_second_machine(cloud: Cloud) -> None:
+    """A VM and Cloud Run share the job's id, its state and its result."""
+    job, now = look_up(cloud.spec("train-h100")).job_id, datetime.now(UTC)
+    assert look_up(cloud.spec("train-run")).job_id == job
+    of_run, of_group = {"run_job": "elson-train-0b75369b"}, {"group": "elson-train-0b75369b"}
+    for stack, other in (("train-h100", of_run), ("train-run", of_group)):
+        job_state(cloud.buckets, job, status="running", machine=other, updated_at=(now - timedelta(minutes=5)).isoformat())
+        refused = cloud.run(stack)
+        assert refused.returncode == 1 and f"{job} is at work on elson-train-0b75369b, 5 minutes ago" in refused.errors and refused.custom == []
+    assert cloud.run("train-h100").returncode == 0, "its own machine"
+    job_state(cloud.buckets, job, status="running", machine=of_run, updated_at=(now - timedelta(minutes=16)).isoformat())
+    assert cloud.run("train-h100").returncode == 0, "silent"
 
 
 def test_a_server_that_failed_stays_at_0_and_two_stacks_are_two_servers(cloud: Cloud) -> None:

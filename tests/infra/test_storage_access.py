@@ -17,7 +17,7 @@ from runners.outside import digest
 from runners.planning import stacks
 from runners.serving import compiled, serve
 from runners.vm import cloud as vm_cloud
-from runners.vm import facts, state, steps
+from runners.vm import decide, facts, state, steps
 from tests.storage_iam import Policy, acting_as, condition, needs
 
 IMAGE = "us-docker.pkg.dev/p/elson/x@sha256:" + "a" * 64
@@ -59,6 +59,23 @@ def test_the_first_boot_of_a_job_works_though_there_is_no_state_yet(role: str, c
         assert (decision.action, decision.job.attempts) == ("work", 1)
         assert context.job().status == "starting", "the state is written, and read again"
         assert not front.refused
+
+
+def test_a_vm_that_comes_while_cloud_run_is_at_work_on_its_job_ends_and_changes_nothing(cloud: Cloud, policy: Policy, machine: Any, monkeypatch: Any) -> None:
+    """Its group waited for capacity, and nobody could know that it would come."""
+    found = machine("train", cloud)
+    uri = f"{layout.job(cloud.buckets, found.job_id)}/state.json"
+    before = {**decide.Job(found.job_id, "train", status="running", stage="train", attempts=1, updated_at=state.now().isoformat()).to_json()}
+    storage.write_json(uri, {**before, "machine": {"run_job": "elson-train-1"}}, generation=0)
+    content = storage.read(uri)
+    with acting_as("elson-train", policy) as front:
+        monkeypatch.setattr(vm_cloud, "_STORAGE", front.url)
+        assert steps._first_decision(found)[1].action == "stop"
+    assert storage.read(uri) == content
+    storage.update_json(uri, lambda old: {**(old or {}), "updated_at": "2026-03-01T00:00:00+00:00"})
+    with acting_as("elson-train", policy) as front:
+        monkeypatch.setattr(vm_cloud, "_STORAGE", front.url)
+        assert steps._first_decision(found)[1].action == "work", "silent: it goes on where that one ended"
 
 
 def test_a_server_reads_everything_it_may_find_missing(cloud: Cloud, policy: Policy) -> None:

@@ -250,3 +250,28 @@ def test_temporary_trouble_is_tried_again_without_an_attempt_and_within_the_dead
     assert decide.after_stage(running(121), "train", 75, "", TRAIN, at(0)).job.status == "deadline"
     assert decide.after_stage(running(troubles=9), "train", 0, "", TRAIN, at(30)).job.troubles == 0
     assert sum(decide.pause_s(running(troubles=n)) for n in range(1, 16)) > 30 * 60, "a long outage is waited for"
+
+
+def told(machine: object = None, minutes: float = 0, **more: object) -> dict[str, object]:
+    there = {"run_job": "elson-train-01234567"} if machine is None else machine
+    return {"status": "running", "machine": there, "updated_at": at(minutes).isoformat(), **more}
+
+
+def test_a_machine_of_the_other_kind_that_wrote_lately_is_at_work() -> None:
+    assert decide.elsewhere(told(), "group", at(3)) == "elson-train-01234567, 3 minutes ago"
+    assert decide.elsewhere(told({"group": "elson-train-01234567"}), "run_job", at(3)) == "elson-train-01234567, 3 minutes ago"
+    assert decide.elsewhere(told(minutes=600), "group", at(0)), "a clock that is ahead"
+    for status in ("starting", "retrying", "preempted", "terminated"):
+        assert decide.elsewhere(told(status=status), "group", at(14.9)), "its next VM or try comes"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *(None, [], "x", {}, told([]), told({}), told({"group": "a"}), told(minutes=-15)),
+        *(told(updated_at=text) for text in ("x", 5, "2026-03-01")),
+        *(told(status=status) for status in (*decide.OVER, "queued")),
+    ],
+)
+def test_its_own_kind_a_silent_one_and_one_that_is_over_hinder_nobody(document: object) -> None:
+    assert decide.elsewhere(document, "group", at(0)) == ""
