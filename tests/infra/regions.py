@@ -125,7 +125,7 @@ class Platform:
         self.minute += 1
 
     def call(self, method: str, url: str, token: str, body: bytes = b"") -> dict[str, Any]:
-        """What the function's ``_call`` answers."""
+        """What the function's ``apis.call`` answers."""
         parts = [unquote(part) for part in urlsplit(url).path.split("/") if part]
         query = parse_qs(urlsplit(url).query)
         self.calls.append(f"{method} {url}")
@@ -196,11 +196,11 @@ class Platform:
         """Let time pass, with a look of the real function every five minutes."""
         function, platform = watchdog(), self
         clock = type("Clock", (datetime,), {"now": classmethod(lambda _cls, _zone=None: platform.now)})
-        monkeypatch.setattr(function, "_call", self.call)
-        monkeypatch.setattr(function, "_token", lambda: "a-token")
+        monkeypatch.setattr(function.apis, "call", self.call)
+        monkeypatch.setattr(function.apis, "token", lambda: "a-token")
         monkeypatch.setattr(function, "datetime", clock)
         monkeypatch.setattr(
-            function, "_say", lambda severity, message, **more: self.said.append({"severity": severity, "message": message, "minute": self.minute, **more})
+            function.apis, "say", lambda severity, message, **more: self.said.append({"severity": severity, "message": message, "minute": self.minute, **more})
         )
         monkeypatch.setenv("ELSON_PROJECT", "p")
         monkeypatch.setenv("ELSON_SCRATCH", "scratch")

@@ -197,7 +197,7 @@ class Handler(BaseHTTPRequestHandler):
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     server = Cloud()
     for name in ("COMPUTE", "STORAGE", "METADATA"):
-        monkeypatch.setattr(main, name, server.url)
+        monkeypatch.setattr(main.apis, name, server.url)
     monkeypatch.setenv("ELSON_PROJECT", "p")
     monkeypatch.setenv("ELSON_SCRATCH", "scratch")
     yield server
