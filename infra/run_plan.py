@@ -93,7 +93,8 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
         "ELSON_SECRETS": WORK,
         "ELSON_STORE": f"{WORK}/store",
     }
-    server = {"HOME": WORK, "ELSON_JOB": found.job_id, "ELSON_GATEWAY_KEYS": f"{KEYS_FOLDER}/keys"}
+    most = str(plan_bounds(wanted).minutes)  # read by the watchdog
+    server = {"HOME": WORK, "ELSON_JOB": found.job_id, "ELSON_MAX_MINUTES": most, "ELSON_GATEWAY_KEYS": f"{KEYS_FOLDER}/keys"}
     arguments = ("serve", "--spec", spec_uri(spec), "--work", WORK, "--port", str(VLLM_PORT), "--ready-port", str(READY_PORT))
     return ServicePlan(
         name=f"elson-{stack}",

@@ -272,7 +272,7 @@ class MachineSpec(Strict):
     image_is_baked: bool = Field(False, description="the boot image holds docker, the toolkit and the containers")
     disk_gb: int = Field(200, ge=20)
     deadline_minutes: int = Field(120, ge=5, description="training: from the first start, over all attempts")
-    max_run_minutes: int = Field(150, ge=10, le=10_080, description="the platform deletes a VM that lived this long, whatever it does")
+    max_run_minutes: int = Field(150, ge=10, le=10_080, description="a VM that lived, or a service that served, for so long is deleted")
     max_attempts: int = Field(5, ge=1)
     min_instances: int = Field(0, ge=0, le=10, description="RUN, serving: instances that are kept, and billed, while nobody asks")
     max_instances: int = Field(1, ge=1, le=10, description="RUN, serving: instances that requests may start")

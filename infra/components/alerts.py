@@ -32,8 +32,9 @@ EVENTS = {
     ),
     "watchdog": (
         "a job was stopped from outside",
-        '(jsonPayload.message:"group resized to 0" OR jsonPayload.message:"execution cancelled")',
-        "It did not end by itself: read the reason in the log, then `elson status JOB --log 200`, and `elson retry JOB` when that is fixed.",
+        '(jsonPayload.message:"group resized to 0" OR jsonPayload.message:"execution cancelled" OR jsonPayload.message:"service deleted")',
+        "It did not end by itself: read the reason in the log, then `elson status JOB --log 200`, and `elson retry JOB` when that is fixed. "
+        "A service on Cloud Run: `elson up serve-l4-run` makes it again.",
     ),
 }
 #: Cloud Run keeps what all services and jobs of a project write in the same two logs, under their own names.

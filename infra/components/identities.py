@@ -29,8 +29,14 @@ STOP_PERMISSIONS = (
     "compute.instanceTemplates.get",
 )
 
-#: Executions of Cloud Run, and what a bake has left, are ended from outside alone: no VM has these.
-CANCEL_PERMISSIONS = ("compute.instances.list", "run.executions.cancel", "run.executions.get", "run.executions.list")
+#: What runs on Cloud Run, and what a bake has left, is ended from outside alone: no VM has these. A service is deleted and not changed: who may change one
+#: may put another image into it.
+CANCEL_PERMISSIONS = (
+    "compute.instances.list",
+    "monitoring.timeSeries.list",
+    *(f"run.executions.{verb}" for verb in ("cancel", "get", "list")),
+    *(f"run.services.{verb}" for verb in ("delete", "get", "list")),
+)
 
 
 class Identities(pulumi.ComponentResource):
@@ -63,7 +69,7 @@ class Identities(pulumi.ComponentResource):
             "cancel-role",
             role_id="elsonCancel",
             title="elson: end what is in no group",
-            description="list and cancel executions of Cloud Run jobs, list VMs",
+            description="list and cancel executions of Cloud Run, list and delete services, count their instances, list VMs",
             permissions=list(CANCEL_PERMISSIONS),
             stage="GA",
             opts=first,

@@ -124,8 +124,8 @@ def _serving_plan(
     phases = starting.phases(spec.serve, wanted, host, copies * weights / 1e9, compiled=spec.serve.compiled is not None, merges=copies > 1)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)
-    # Nothing ends an instance that is asked all day: the most is a day of all that may be started.
-    most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * (24 * wanted.max_instances if host.is_run else wanted.max_run_minutes / 60)
+    # On Cloud Run: all that may be started, asked without a pause until the watchdog deletes the service.
+    most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * (wanted.max_instances if host.is_run else 1) * wanted.max_run_minutes / 60
     money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source)
     plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers, start_usd=far_usd * copies * weights / 1e9)
     refusals, warnings = notices.serving_refusals(plan, served, shape), notices.serving_warnings(plan, served, shape)

@@ -71,7 +71,8 @@ class Execution:
 
 @dataclass
 class RunPlatform(Platform):
-    """``capacity(0, minute)`` says "" or why a try has no machine yet; ``reports`` whether a try at work writes its job's state."""
+    """``capacity(0, minute)`` says "" or why a try has no machine yet; ``reports`` whether a try at work writes its job's state, ``timeout_minutes`` after how
+    many a try is ended, by its time-out or because it is taken."""
 
     reports: bool = True
     waits_between_tries: float = 1.0
@@ -80,6 +81,8 @@ class RunPlatform(Platform):
     executions: list[Execution] = field(default_factory=list)
     refuses_cancel: bool = False
     trains_minutes: float = 20.0
+    #: Of the job: a try that reports looks at it (runners/cloud_run/job.py).
+    deadline_minutes: float = float("inf")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +119,10 @@ class RunPlatform(Platform):
             if one.tries >= self.most_tries:
                 self._end(one, "failed")
             return
+        if self.reports and self.billed >= self.deadline_minutes:
+            self.status = "deadline"
+            self._end(one, "failed")
+            return
         self.worked += self.reports
         if self.worked >= (self.trains_minutes if one.job == TRAIN else self.needs_minutes):
             if one.job == TRAIN:
@@ -138,6 +145,8 @@ class RunPlatform(Platform):
         if method == "POST" and path.endswith(":cancel"):
             return self._cancel(url, path.removeprefix("/v2/").removesuffix(":cancel"))
         parent, _, last = path.removeprefix("/v2/").rpartition("/")
+        if method == "GET" and last == "services" and set(query) <= {"pageSize", "pageToken"}:
+            return {}
         *_, place, kind, job = parent.split("/")
         if method != "GET" or last != "executions" or kind != "jobs" or not set(query) <= {"pageSize", "pageToken"}:
             raise urllib.error.HTTPError(url, 404, "not found", Message(), None)

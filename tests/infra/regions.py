@@ -192,8 +192,8 @@ class Platform:
         found: dict[str, Any] = json.loads(self.objects[name])
         return found
 
-    def play(self, minutes: int, monkeypatch: Any, *, stops_when_done: bool = True) -> Platform:
-        """Let time pass, with a look of the real function every five minutes."""
+    def watched(self, monkeypatch: Any) -> ModuleType:
+        """The real function, which sees this platform and its time."""
         function, platform = watchdog(), self
         clock = type("Clock", (datetime,), {"now": classmethod(lambda _cls, _zone=None: platform.now)})
         monkeypatch.setattr(function.apis, "call", self.call)
@@ -204,6 +204,11 @@ class Platform:
         )
         monkeypatch.setenv("ELSON_PROJECT", "p")
         monkeypatch.setenv("ELSON_SCRATCH", "scratch")
+        return function
+
+    def play(self, minutes: int, monkeypatch: Any, *, stops_when_done: bool = True) -> Platform:
+        """Let time pass, with a look of the real function every five minutes."""
+        function = self.watched(monkeypatch)
         for _ in range(minutes):
             self.step()
             if self.minute % 5 == 0:

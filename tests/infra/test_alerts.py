@@ -119,8 +119,10 @@ def test_a_training_on_cloud_run_is_told_where_its_containers_write(runs: Callab
     [
         ("watchdog", "watchdog: group resized to 0"),
         ("watchdog", "watchdog: execution cancelled"),
+        ("watchdog", "watchdog: service deleted"),
         ("stop", "budget used up: group resized to 0"),
         ("stop", "budget used up: execution cancelled"),
+        ("stop", "budget used up: service deleted"),
     ],
 )
 def test_what_is_stopped_from_outside_is_told(function: str, message: str) -> None:

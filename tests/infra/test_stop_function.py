@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.infra import services
 from tests.infra.executions import QUANTIZE, TRAIN, platform
 from tests.infra.regions import page
 
@@ -156,6 +157,23 @@ def test_executions_of_cloud_run_are_cancelled_too_and_one_refusal_keeps_no_othe
     cloud_run.step()
     cloud_run.step()
     assert (ours.outcome, others.outcome) == ("cancelled", "")
+
+
+def test_services_that_serve_are_deleted_and_no_other_not_even_the_functions(function: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Cloud Function is a service of Cloud Run: one that deletes by the prefix alone would delete itself and the watchdog."""
+    cloud_run = services.platform(asked=lambda _: True, refuses_delete=True)
+    monkeypatch.setattr(function, "_call", lambda method, url, token: cloud_run.call(method, url, token) if "run.googleapis.com" in url else {"items": {}})
+    monkeypatch.setenv("ELSON_RUN_REGIONS", "us-central1 us-east4")
+    cloud_run.step()
+    with pytest.raises(RuntimeError, match=services.SERVICE):
+        function.stop(message(costAmount=60.0, budgetAmount=50.0))
+    cloud_run.refuses_delete = False
+    function.stop(message(costAmount=60.0, budgetAmount=50.0))  # Pub/Sub delivers it again
+    for _ in range(30):
+        cloud_run.step()
+    assert not cloud_run.is_there and cloud_run.billed <= 3
+    assert {call.rpartition("/")[2] for call in cloud_run.calls if call.startswith("DELETE")} == {services.SERVICE}
+    function.stop(message(costAmount=60.0, budgetAmount=50.0))
 
 
 def test_the_function_needs_nothing_but_its_framework() -> None:

@@ -1,4 +1,5 @@
-"""Resize every elson group of this project to 0, and cancel every execution on Cloud Run, when the budget's message says that the month's money is used up.
+"""Resize every elson group of this project to 0, cancel every execution on Cloud Run and delete every service that serves there, when the budget's message
+says that the month's money is used up.
 
 Deployed as a Cloud Function that the budget's Pub/Sub topic calls. Google sends the cost several times a day; a message below the limit does nothing. Raising
 makes Pub/Sub deliver the message again, so a group that could not be resized is tried again.
@@ -11,6 +12,7 @@ import os
 import sys
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/compute/v1")
@@ -35,7 +37,9 @@ def stop(request: Any) -> str:
             failed.append(name)
             _say("ERROR", "a group could not be resized", group=name, problem=str(error))
     for region in os.environ.get("ELSON_RUN_REGIONS", "").split():
-        failed += _cancel(f"projects/{project}/locations/{region}", token, notice)
+        parent = f"projects/{project}/locations/{region}"
+        failed += _end(_executions, parent, "POST", ":cancel", "budget used up: execution cancelled", token, notice)
+        failed += _end(_services, parent, "DELETE", "", "budget used up: service deleted", token, notice)
     if failed:
         raise RuntimeError(f"not stopped: {', '.join(failed)}")
     return "stopped"
@@ -71,32 +75,43 @@ def _groups(project: str, token: str) -> list[tuple[str, str]]:
             return found
 
 
-def _cancel(parent: str, token: str, notice: dict[str, Any]) -> list[str]:
-    """Cancel our executions in a region; returns what could not be cancelled."""
+def _end(listed: Callable[[str, str], list[str]], parent: str, method: str, verb: str, said: str, token: str, notice: dict[str, Any]) -> list[str]:
+    """End what is listed in a region of Cloud Run; returns what could not be ended."""
     failed = []
     try:
-        names = _executions(parent, token)
+        names = listed(parent, token)
     except (OSError, ValueError, http.client.HTTPException) as error:
         _say("ERROR", "Cloud Run could not be looked at", parent=parent, problem=str(error))
         return [parent]
     for name in names:
         try:
-            _call("POST", f"{RUN}/v2/{name}:cancel", token)
-            _say("WARNING", "budget used up: execution cancelled", execution=name, cost=notice["costAmount"], budget=notice["budgetAmount"])
+            _call(method, f"{RUN}/v2/{name}{verb}", token)
+            _say("WARNING", said, name=name, cost=notice["costAmount"], budget=notice["budgetAmount"])
         except (OSError, ValueError, http.client.HTTPException) as error:
             failed.append(name)
-            _say("ERROR", "an execution could not be cancelled", execution=name, problem=str(error))
+            _say("ERROR", "could not be ended", name=name, problem=str(error))
     return failed
 
 
 def _executions(parent: str, token: str) -> list[str]:
-    """Names of our executions in a region that have not ended, of every page."""
+    """Names of our executions in a region that have not ended."""
+    found = [one for one in _listed(f"{parent}/jobs/-", "executions", token) if one.get("job", "").rpartition("/")[2].startswith(PREFIX)]
+    return [one["name"] for one in found if not one.get("completionTime")]
+
+
+def _services(parent: str, token: str) -> list[str]:
+    """Names of our services in a region that serve. A Cloud Function, this one too, is a service with our prefix; it has not this label."""
+    found = [one for one in _listed(parent, "services", token) if one["name"].rpartition("/")[2].startswith(PREFIX)]
+    return [one["name"] for one in found if one.get("labels", {}).get("elson-role") == "serve"]
+
+
+def _listed(parent: str, kind: str, token: str) -> list[dict[str, Any]]:
+    """What every page of a list holds."""
     found, page = [], ""
     while True:
         query = "pageSize=100" + (f"&pageToken={urllib.parse.quote(page, safe='')}" if page else "")
-        answer = _call("GET", f"{RUN}/v2/{parent}/jobs/-/executions?{query}", token)
-        ours = [one for one in answer.get("executions", []) if one.get("job", "").rpartition("/")[2].startswith(PREFIX)]
-        found += [one["name"] for one in ours if not one.get("completionTime")]
+        answer = _call("GET", f"{RUN}/v2/{parent}/{kind}?{query}", token)
+        found += answer.get(kind, [])
         page = answer.get("nextPageToken", "")
         if not page:
             return found

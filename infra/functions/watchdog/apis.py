@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 
 COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/compute/v1")
+MONITORING = os.environ.get("ELSON_MONITORING_URL", "https://monitoring.googleapis.com")
 RUN = os.environ.get("ELSON_RUN_URL", "https://run.googleapis.com")
 STORAGE = os.environ.get("ELSON_STORAGE_URL", "https://storage.googleapis.com")
 METADATA = os.environ.get("ELSON_METADATA_URL", "http://metadata.google.internal/computeMetadata/v1")

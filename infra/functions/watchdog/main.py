@@ -1,6 +1,7 @@
 """The watchdog: looks at every elson group, and resizes to 0 what lives too long, makes too many VMs, does not report, or is over.
 
-Executions of Cloud Run are looked at beside the groups, by the same rules (``executions.py``), and cancelled.
+Executions of Cloud Run are looked at beside the groups, by the same rules (``executions.py``), and cancelled. Services that serve without a pause for
+longer than they may are deleted (``services.py``).
 
 A job that may run in several places has a group in each: they are one family, with one memory and one pair of bounds, and ``places.py`` says which of
 them is asked.
@@ -12,7 +13,8 @@ written, and whether the job is over. Raising makes the call an error in the log
 
 import json
 import os
-from collections.abc import Callable
+import urllib.parse
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +22,7 @@ import apis
 import bakes
 import executions
 import places
+import services
 from judgement import DEFAULT_BOUNDS, UNBOUNDED, judge, minutes_since, number
 from memory import Changed, JobMemory
 
@@ -33,6 +36,7 @@ def watch(_request: Any) -> str:
     for name, members in _families(_groups(project, token), project, token).items():
         failed += _tried(_look, name, members, token, now)
     failed += _look_at_runs(project, token, now)
+    failed += _look_at_services(project, token, now)
     failed += bakes.delete_overdue(f"{apis.COMPUTE}/projects/{project}", lambda method, url: apis.call(method, url, token), apis.say, now)
     if failed:
         raise RuntimeError(f"not looked at: {', '.join(failed)}")
@@ -63,13 +67,48 @@ def _look_at_runs(project: str, token: str, now: datetime) -> list[str]:
     found, failed = [], []
     for region in os.environ.get("ELSON_RUN_REGIONS", "").split():
         try:
-            found += _executions(f"projects/{project}/locations/{region}", token)
+            for answer in _pages(f"projects/{project}/locations/{region}/jobs/-/executions", token):
+                found += executions.unfinished(answer)
         except (OSError, ValueError, KeyError, TypeError) as error:
             failed.append(f"Cloud Run in {region}")
             apis.say("ERROR", "Cloud Run could not be looked at", region=region, problem=repr(error)[:500])
     for name, members in executions.families(found).items():
         failed += _tried(_look_at_run, name, members, token, now)
     return failed
+
+
+def _look_at_services(project: str, token: str, now: datetime) -> list[str]:
+    """Judge each service that serves; returns what could not be looked at."""
+    failed = []
+    for region in os.environ.get("ELSON_RUN_REGIONS", "").split():
+        try:
+            found = [one for answer in _pages(f"projects/{project}/locations/{region}/services", token) for one in services.ours(answer, PREFIX)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            failed.append(f"services in {region}")
+            apis.say("ERROR", "services of Cloud Run could not be looked at", region=region, problem=repr(error)[:500])
+            continue
+        for one in found:
+            failed += _tried(_look_at_service, f"serve-{one['short']}", [one], token, now)
+    return failed
+
+
+def _look_at_service(name: str, members: list[dict[str, Any]], token: str, now: datetime) -> None:
+    """Judge one service by the platform's count of its instances, remember, and delete it when there is a reason."""
+    (service,) = members
+    memory = JobMemory(f"watchdog/{name}.json", token)
+    known = memory.read({service["name"]: service["id"]})
+    times = {"interval.startTime": (now - services.WINDOW).isoformat(), "interval.endTime": now.isoformat()}
+    asked = urllib.parse.urlencode({"filter": services.instances_filter(service), **times, "view": "FULL"})
+    url = f"{apis.MONITORING}/v3/projects/{os.environ['ELSON_PROJECT']}/timeSeries?{asked}"
+    is_serving = service["is_kept"] or services.has_instances(apis.call("GET", url, token))
+    judged, reason = services.judge(known, service, is_serving, now)
+    if judged:
+        memory.keep(judged | {"groups": {service["name"]: service["id"]}})
+    else:
+        memory.forget()
+    if reason:
+        apis.call("DELETE", f"{apis.RUN}/v2/{service['name']}", token)
+        apis.say("ERROR", "watchdog: service deleted", group=name, service=service["name"], reason=reason)
 
 
 def _tried(look: Callable[..., None], name: str, members: list[Any], token: str, now: datetime) -> list[str]:
@@ -84,16 +123,16 @@ def _tried(look: Callable[..., None], name: str, members: list[Any], token: str,
     return []
 
 
-def _executions(parent: str, token: str) -> list[dict[str, Any]]:
-    """Ours in a region that have not ended, of every page."""
-    found, page = [], ""
+def _pages(path: str, token: str) -> Iterator[dict[str, Any]]:
+    """Every page of a list of Cloud Run."""
+    page = ""
     while True:
         query = "pageSize=100" + (f"&pageToken={apis.quoted(page)}" if page else "")
-        answer = apis.call("GET", f"{apis.RUN}/v2/{parent}/jobs/-/executions?{query}", token)
-        found += executions.unfinished(answer)
+        answer = apis.call("GET", f"{apis.RUN}/v2/{path}?{query}", token)
+        yield answer
         page = answer.get("nextPageToken", "")
         if not page:
-            return found
+            return
 
 
 def _look_at_run(name: str, members: list[dict[str, Any]], token: str, now: datetime) -> None:
