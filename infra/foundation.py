@@ -13,7 +13,7 @@ from infra.components.budget import Budget
 from infra.components.dashboard import Dashboard
 from infra.components.identities import Identities
 from infra.components.images import Images
-from infra.components.network import Network
+from infra.components.network import Network, check_proxies
 from infra.components.secrets import Secrets
 from infra.components.services import Services
 from infra.components.stop import Stop
@@ -27,6 +27,7 @@ def build(stack: Stack) -> dict[str, Any]:
     spec = stack.spec.foundation
     if spec is None:
         raise UserError(f"{stack.name} has no foundation", "the foundation stack", "pulumi up -s foundation")
+    check_proxies(spec)
     services = Services(billing=spec.billing_account is not None)
     project = gcp.organizations.get_project_output(project_id=stack.project, opts=pulumi.InvokeOutputOptions(depends_on=[services.known]))
     buckets = Buckets(stack.spec.buckets, spec, after=services)
@@ -52,6 +53,7 @@ def build(stack: Stack) -> dict[str, Any]:
         "gatewayPort": spec.gateway_port,
         "network": network.link,
         "subnets": network.subnets,
+        "proxies": spec.proxies_cidr or "",
         "serviceAccounts": identities.emails,
         "apiKeySecret": secrets.api_key,
         "operators": list(spec.operators),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pulumi
 
+from infra.components.balancer import Balancer
 from infra.components.egress import Egress
 from infra.components.exposure import Exposure
 from infra.components.foundation_reference import FoundationReference
@@ -58,11 +59,13 @@ def _declare(stack: Stack, groups: tuple[GroupPlan, ...], foundation: Foundation
         "spec": made.spec_uri,
         "watch": f"elson status {group.job_id}",
     }
+    balancer = Balancer(stack.name, group, group.balancing, made.group, foundation) if group.balancing else None
     if others:
         outputs["places"] = [f"{one.name}, {one.region}" for one in groups]
     if group.role == "serve":
         outputs |= {"model": group.spec.serve.model, "model_id": group.spec.serve.model_id}
-        outputs["address"] = exposure.address if exposure else "through IAP: see infra/README.md"
+        reached = balancer or exposure
+        outputs["address"] = reached.address if reached else "through IAP: see infra/README.md"
     return outputs
 
 

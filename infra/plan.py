@@ -6,12 +6,14 @@ What the job needs and costs, and whether it can work at all, is ``runners/plann
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from runners.artifacts import layout
 from runners.cloud.jobs import group_name
+from runners.fields import ReplicaSpec
 from runners.outside import digest
 from runners.pipeline import images_of
+from runners.planning import scaling
 from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan, machine_of
 from runners.planning.stacks import ResolvedStack
@@ -48,6 +50,35 @@ class Repair:
     update_type: str
     health_port: int | None = None
     initial_delay_s: int | None = None
+    # Surge and unavailability are counted per zone: a second VM is never started beside the first, unless there may be several.
+    replacement_method: str = "RECREATE"
+    redistribution: str = "NONE"
+    max_surge: int = 0
+    max_unavailable: int | None = None
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How an autoscaler sizes a group. ``targets`` are values a VM to keep; at most one VM is taken away in ``scale_in_window_s``."""
+
+    least: int
+    most: int
+    cooldown_s: int
+    targets: tuple[tuple[str, float], ...]
+    scale_in_window_s: int = scaling.STABILIZATION_S
+
+
+@dataclass(frozen=True)
+class Balancing:
+    """The load balancer before a group of several. Internal without ``is_external``; HTTPS with a certificate.
+
+    A server that is taken away finishes its requests within ``draining_s``, which is as long as any of them may take.
+    """
+
+    port: int
+    certificate: str | None
+    is_external: bool
+    draining_s: int = scaling.REQUEST_AT_MOST_S
 
 
 @dataclass(frozen=True)
@@ -73,7 +104,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """A regional group of one VM."""
+    """A regional group of one VM, or of as many as its autoscaler says; that and the load balancer are no part of the template, nor of its name."""
 
     name: str
     job_id: str
@@ -92,6 +123,8 @@ class GroupPlan:
     bounds: Bounds
     labels: tuple[tuple[str, str], ...]
     needs_nat: bool
+    scaling: Scaling | None = field(default=None, repr=False)
+    balancing: Balancing | None = field(default=None, repr=False)
     place: int = 1
     places: tuple[tuple[tuple[str, str | int], ...], ...] = ()
 
@@ -118,6 +151,8 @@ class GroupPlan:
             "block-project-ssh-keys": "TRUE",
             "serial-port-enable": "FALSE",
         }
+        if self.scaling:
+            values["elson-replicas"] = str(self.scaling.most)
         if self.places:
             values["elson-places"] = json.dumps([dict(place) for place in self.places])
         return values | ({"elson-secret": secret} if self.role == "serve" else {})
@@ -167,7 +202,7 @@ def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan:
         job_id=found.job_id,
         role=wanted.role,
         # A job that ended without an artifact stays ended, also under `pulumi up --refresh`, until somebody says otherwise.
-        size=0 if found.over else 1,
+        size=0 if found.over else spec.serve.replicas.min,
         machine=machine(wanted.machine_type),
         region=wanted.region,
         zones=wanted.zones or machine(wanted.machine_type).zones_in(wanted.region),
@@ -178,7 +213,9 @@ def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan:
         repair=plan_repair(wanted, spec),
         access=plan_access(spec) if wanted.role == "serve" else None,
         spec=spec,
-        bounds=plan_bounds(wanted),
+        bounds=plan_bounds(wanted, spec.serve.replicas),
+        scaling=plan_scaling(spec, plan.expected_s),
+        balancing=plan_balancing(spec) if spec.serve.replicas.several else None,
         labels=labels(stack, wanted.role, found.job_id),
         # A baked image fetches nothing but what private Google access reaches.
         needs_nat=not wanted.image_is_baked and not (wanted.role == "serve" and plan_access(spec).is_open),
@@ -202,33 +239,61 @@ def plan_repair(wanted: MachineSpec, spec: Spec) -> Repair:
     Flex-start is asked for in bulk mode, as the platform wants it, in one zone, and is not repaired: its VM either runs to its end or is asked for again.
     """
     flex = wanted.provisioning_model == "FLEX_START"
-    serving = wanted.role == "serve"
+    serving, several = wanted.role == "serve", spec.serve.replicas.several
     boot_s = 120 if wanted.image_is_baked else 600
+    zones = len(wanted.zones or machine(wanted.machine_type).zones_in(wanted.region))
     return Repair(
         on_failure="DO_NOTHING" if flex else "REPAIR",
         change_zone="NO" if flex else "YES",
-        target_shape="ANY_SINGLE_ZONE" if flex else "ANY",
+        # An autoscaler works with EVEN and proactive redistribution alone (cloud.google.com/compute/docs/instance-groups/regional-mig-distribution-shape).
+        target_shape="ANY_SINGLE_ZONE" if flex else "EVEN" if several else "ANY",
         size_mode="BULK" if flex else "INDIVIDUAL",
         # A training VM takes a new template when it is made again; a server is replaced at once.
         update_type="PROACTIVE" if serving else "OPPORTUNISTIC",
         health_port=HEALTH_PORT if serving else None,
         # At most an hour by the API; a server that is not ready by then has counted its own attempts.
         initial_delay_s=min(3600, spec.serve.ready_timeout_s + boot_s) if serving else None,
+        # A new server answers before an old one goes. A surge is at least the number of zones.
+        replacement_method="SUBSTITUTE" if several else "RECREATE",
+        redistribution="PROACTIVE" if several else "NONE",
+        max_surge=zones if several else 0,
+        max_unavailable=0 if several else max(1, zones),
     )
 
 
-def plan_bounds(wanted: MachineSpec) -> Bounds:
+def plan_scaling(spec: Spec, starts_in_s: float) -> Scaling | None:
+    """None for one server. A VM's figures count from when it is expected to be ready."""
+    replicas = spec.serve.replicas
+    if not replicas.several:
+        return None
+    return Scaling(replicas.min, replicas.max, round(starts_in_s), scaling.TARGETS)
+
+
+def plan_balancing(spec: Spec) -> Balancing:
+    """Internal, unless the spec says so twice (a certificate and ``open_to_the_internet``, which spec.py holds together)."""
+    serve = spec.serve
+    return Balancing(HTTPS_PORT if serve.certificate else serve.port, serve.certificate, serve.open_to_the_internet)
+
+
+def plan_bounds(wanted: MachineSpec, replicas: ReplicaSpec) -> Bounds:
     """A little more than the job allows itself, so that it ends by itself when it can: half an hour over the deadline, two VMs over the attempts.
 
-    A server has no deadline: its VMs together live no longer than one may, and a spot server may be taken often while it is in use.
+    A server has no deadline: its VMs together live no longer than one may, and a spot server may be taken often while it is in use. A group of several
+    also makes a VM whenever it grows again, which is at most once in the time that it takes to lose one.
     """
     if wanted.role == "train":
         return Bounds(wanted.deadline_minutes + 30, wanted.max_attempts + 2)
-    return Bounds(wanted.max_run_minutes + 15, 3 * wanted.max_attempts + 2)
+    growing = wanted.max_run_minutes * 60 // scaling.STABILIZATION_S if replicas.max > replicas.min else 0
+    return Bounds(wanted.max_run_minutes + 15, (3 * wanted.max_attempts + 2) * replicas.max + growing)
 
 
 def plan_access(spec: Spec) -> Access:
-    """Named ranges, or everybody where the spec says so twice (``open_to_the_internet`` and a domain, which spec.py holds together)."""
+    """Named ranges, or everybody where the spec says so twice (``open_to_the_internet`` and a domain, which spec.py holds together).
+
+    Several servers are reached through their load balancer: none of them has an address of its own.
+    """
+    if spec.serve.replicas.several:
+        return Access((), spec.serve.port)
     return Access(("0.0.0.0/0",) if spec.serve.open_to_the_internet else spec.serve.allowed_cidrs, service_port(spec))
 
 

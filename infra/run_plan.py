@@ -93,7 +93,7 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
         "ELSON_SECRETS": WORK,
         "ELSON_STORE": f"{WORK}/store",
     }
-    most = str(plan_bounds(wanted).minutes)  # read by the watchdog
+    most = str(plan_bounds(wanted, spec.serve.replicas).minutes)  # read by the watchdog
     server = {"HOME": WORK, "ELSON_JOB": found.job_id, "ELSON_MAX_MINUTES": most, "ELSON_GATEWAY_KEYS": f"{KEYS_FOLDER}/keys"}
     arguments = ("serve", "--spec", spec_uri(spec), "--work", WORK, "--port", str(VLLM_PORT), "--ready-port", str(READY_PORT))
     return ServicePlan(
@@ -126,7 +126,7 @@ def plan_training(stack: str, project: str, found: ResolvedStack) -> TrainingPla
     host = machine(wanted.machine_type)
     suffix = found.job_id.rsplit("-", 1)[-1][:8]
     second = f"elson-quantize-{suffix}"
-    most = str(plan_bounds(wanted).minutes)  # read by the watchdog
+    most = str(plan_bounds(wanted, spec.serve.replicas).minutes)  # read by the watchdog
     place = {"ELSON_JOB": found.job_id, "ELSON_MAX_MINUTES": most, "ELSON_PROJECT": project, "ELSON_REGION": wanted.region, "HOME": WORK}
     parts = {"train": {"ELSON_TASK": "train merge", "ELSON_NEXT": f"projects/{project}/locations/{wanted.region}/jobs/{second}"}, "quantize": {}}
     # A used token is the name of an execution that is there: each new beginning has its own.

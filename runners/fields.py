@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from runners import outside
 from runners.errors import UserError
@@ -24,6 +25,13 @@ def _range(text: str) -> str:
     return text
 
 
+def _proxy_range(text: str) -> str:
+    found = ipaddress.ip_network(text)
+    if found.version != 4 or found.prefixlen > 26:
+        raise ValueError("a range of IPv4 of /26 or larger")
+    return text
+
+
 def _host_name(text: str) -> str:
     if not outside.is_host_name(text):
         raise ValueError("a host name like api.example.org")
@@ -31,7 +39,11 @@ def _host_name(text: str) -> str:
 
 
 Range = Annotated[str, AfterValidator(_range)]
+#: Of the proxies of load balancers: 64 addresses at least (cloud.google.com/load-balancing/docs/proxy-only-subnets).
+ProxyRange = Annotated[Range, AfterValidator(_proxy_range)]
 HostName = Annotated[str, AfterValidator(_host_name)]
+#: A certificate of Certificate Manager in one region.
+Certificate = Annotated[str, StringConstraints(pattern=r"^projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/certificates/[a-z][a-z0-9-]{0,62}$")]
 
 
 class Strict(BaseModel):
@@ -46,6 +58,33 @@ class Strict(BaseModel):
             return cls.model_validate(outside.read_yaml(file, text_keys=text_keys))
         except ValidationError as error:
             raise UserError(f"{file}: {wrong(error)}", expected, f"edit {file}") from None
+
+
+class ReplicaSpec(Strict):
+    """How many servers a stack has. More than one: a group that an autoscaler sizes, behind a load balancer."""
+
+    min: int = Field(1, ge=1, le=10)
+    max: int = Field(1, ge=1, le=10)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is larger than max {self.max}")
+        return self
+
+    @property
+    def several(self) -> bool:
+        """Whether there may be more than one server."""
+        return self.max > 1
+
+
+def not_finite(value: Any, place: str = "") -> list[str]:
+    """The keys whose value is NaN or infinite."""
+    if isinstance(value, dict):
+        return [one for key, inner in value.items() for one in not_finite(inner, f"{place}.{key}" if place else str(key))]
+    if isinstance(value, list | tuple):
+        return [one for inner in value for one in not_finite(inner, place)]
+    return [place] if isinstance(value, float) and not math.isfinite(value) else []
 
 
 def wrong(error: ValidationError) -> str:

@@ -9,7 +9,6 @@ Nothing here imports torch, click or pulumi: this module is read everywhere.
 from __future__ import annotations
 
 import ipaddress
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +16,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from runners import outside
 from runners.errors import UserError
-from runners.fields import Fraction, GsUri, HostName, Id, Name, Range, Strict
+from runners.fields import Certificate, Fraction, GsUri, HostName, Id, Name, ProxyRange, Range, ReplicaSpec, Strict, not_finite
 from runners.outside import digest
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -195,6 +194,8 @@ class ServeSpec(Strict):
     allowed_cidrs: tuple[Range, ...] = ()
     open_to_the_internet: bool = False
     domain: HostName | None = None
+    replicas: ReplicaSpec = Field(ReplicaSpec(), description="servers on VMs; max above 1: a group that scales by itself, behind a load balancer")
+    certificate: Certificate | None = Field(None, description="of the load balancer; with open_to_the_internet it has an external address")
 
 
 class JudgeSpec(Strict):
@@ -309,6 +310,7 @@ class FoundationSpec(Strict):
         SubnetSpec(name="serve-spot", cidr="10.20.2.0/24"),
     )
     gateway_port: int = Field(8000, ge=1024, le=65535, description="serve.port of the stacks that IAP and the health checks reach")
+    proxies_cidr: ProxyRange | None = Field(None, description="range of the load balancer's proxies, /26 or larger; needed by serve.replicas.max above 1")
     keep_images: int = Field(5, ge=1, description="versions of each container image that the registry keeps")
     checkpoint_days: int = Field(14, ge=1, description="age at which scratch objects (checkpoints, uploads, job logs) expire")
     soft_delete_days: int = Field(30, ge=7, le=90, description="how long a deleted model can be brought back")
@@ -361,8 +363,14 @@ class Spec(Strict):
             raise ValueError("machine.min_instances is larger than machine.max_instances")
         if self.machine is not None and self.machine.places and (on_run or self.machine.role != "train"):
             raise ValueError("machine.places is for trainings on VMs: remove it")
-        if self.serve.open_to_the_internet and not self.serve.domain and not on_run:
-            raise ValueError("serve.open_to_the_internet needs serve.domain, so that traffic is encrypted")
+        several = self.serve.replicas.several
+        if several and (on_run or self.machine is None or self.serve.domain or self.serve.allowed_cidrs):
+            raise ValueError("serve.replicas.max is for VMs (Cloud Run has machine.max_instances); serve.domain and allowed_cidrs are for one: use certificate")
+        if self.serve.certificate and not several:
+            raise ValueError("serve.certificate is the load balancer's: set serve.replicas.max above 1, or use serve.domain")
+        if self.serve.open_to_the_internet and not (self.serve.certificate if several else self.serve.domain) and not on_run:
+            needed = "serve.certificate" if several else "serve.domain"
+            raise ValueError(f"serve.open_to_the_internet needs {needed}, so that traffic is encrypted")
         wide = [text for text in self.serve.allowed_cidrs if ipaddress.ip_network(text).prefixlen < 8]
         if wide and not self.serve.open_to_the_internet:
             raise ValueError(f"serve.allowed_cidrs has {wide[0]}: set serve.open_to_the_internet: true and serve.domain as well")
@@ -376,18 +384,9 @@ def parse(values: dict[str, Any], source: str = "spec") -> Spec:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']} (found {e.get('input')!r})"[:300] for e in error.errors())
         raise UserError(f"{source} is not a valid spec: {problems}", "the keys of runners/spec.py", f"edit {source}") from None
-    if endless := _not_finite(found.model_dump()):
+    if endless := not_finite(found.model_dump()):
         raise UserError(f"{source} is not a valid spec: {endless[0]}: Input should be a finite number", "a finite number", f"edit {source}")
     return found
-
-
-def _not_finite(value: Any, place: str = "") -> list[str]:
-    """The keys whose value is NaN or infinite."""
-    if isinstance(value, dict):
-        return [one for key, inner in value.items() for one in _not_finite(inner, f"{place}.{key}" if place else str(key))]
-    if isinstance(value, list | tuple):
-        return [one for inner in value for one in _not_finite(inner, place)]
-    return [place] if isinstance(value, float) and not math.isfinite(value) else []
 
 
 def load(file: Path) -> Spec:

@@ -79,6 +79,16 @@ class FoundationReference:
         )
         return made, pulumi.Output.format("{0}/{1}", self["scratchBucket"], made.name)
 
+    def network_with_proxies(self) -> pulumi.Output[str]:
+        """The network, when load balancers have a place in it."""
+
+        def known(outputs: dict[str, Any]) -> str:
+            if not outputs.get("proxies"):
+                raise pulumi.RunError(self._missing("it has no subnet for load balancers; set foundation.proxies_cidr, e.g. 10.20.255.0/24"))
+            return str(outputs["network"])
+
+        return self._reference.outputs.apply(known)
+
     def subnet(self, name: str, region: str) -> pulumi.Output[str]:
         """Link of a subnet by its name in the spec; in another region than the foundation's it is one of ``foundation.other_regions``."""
         if region != self._agreed.get("region", region):

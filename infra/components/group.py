@@ -1,4 +1,4 @@
-"""A regional group of one VM: spec object, template, health check, group.
+"""A regional group of one VM, or of several with an autoscaler: spec object, template, health check, group.
 
 A standalone spot VM never comes back; a group of one makes it again when there is capacity, in another zone if need be. The group's name carries the
 stage's id, so another spec replaces it (the finished one has size 0 in the cloud and 1 in the state).
@@ -10,8 +10,9 @@ from __future__ import annotations
 import pulumi
 import pulumi_gcp as gcp
 
+from infra.components.balancer import PORT_NAME
 from infra.components.foundation_reference import FoundationReference
-from infra.plan import GroupPlan, Scheduling
+from infra.plan import GroupPlan, Scaling, Scheduling
 from runners.planning.machines import Machine
 from runners.vm import payload
 
@@ -79,14 +80,16 @@ class Group(pulumi.ComponentResource):
         )
 
     def _group(self, plan: GroupPlan, template: gcp.compute.RegionInstanceTemplate) -> gcp.compute.RegionInstanceGroupManager:
-        repair = plan.repair
+        repair, scaling = plan.repair, plan.scaling if plan.size else None
         check = self._health_check(plan)
-        return gcp.compute.RegionInstanceGroupManager(
+        made = gcp.compute.RegionInstanceGroupManager(
             f"group{self._suffix}",
             name=plan.name,
             region=plan.region,
             base_instance_name=plan.name,
-            target_size=plan.size,
+            # With an autoscaler the size is its own to say.
+            target_size=None if scaling else plan.size,
+            named_ports=[{"name": PORT_NAME, "port": plan.access.port}] if plan.balancing and plan.access else None,
             distribution_policy_zones=list(plan.zones),
             distribution_policy_target_shape=repair.target_shape,
             target_size_policies=[{"mode": repair.size_mode}],
@@ -97,19 +100,39 @@ class Group(pulumi.ComponentResource):
                 "force_update_on_repair": "YES",
                 "on_repair": {"allow_changing_zone": repair.change_zone},
             },
-            # Surge and unavailability are counted per zone: a second VM is never started beside the first.
             update_policy={
                 "type": repair.update_type,
                 "minimal_action": "REPLACE",
-                "replacement_method": "RECREATE",
-                "instance_redistribution_type": "NONE",
-                "max_surge_fixed": 0,
-                "max_unavailable_fixed": max(1, len(plan.zones)),
+                "replacement_method": repair.replacement_method,
+                "instance_redistribution_type": repair.redistribution,
+                "max_surge_fixed": repair.max_surge,
+                "max_unavailable_fixed": repair.max_unavailable,
             },
             # A stockout is waited for by the group, not by this command.
             wait_for_instances=False,
             # With several places the watchdog says which of them has size 1: `pulumi up --refresh` must not ask for a second VM.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True, ignore_changes=["targetSize"] if plan.places else None),
+        )
+        if scaling:
+            self._autoscaler(plan, scaling, made)
+        return made
+
+    def _autoscaler(self, plan: GroupPlan, scaling: Scaling, group: gcp.compute.RegionInstanceGroupManager) -> None:
+        # Named as its group: what stops the group takes it away first, since the size of an autoscaled group cannot be set.
+        gcp.compute.RegionAutoscaler(
+            "autoscaler",
+            name=plan.name,
+            region=plan.region,
+            target=group.id,
+            autoscaling_policy={
+                "mode": "ON",
+                "min_replicas": scaling.least,
+                "max_replicas": scaling.most,
+                "cooldown_period": scaling.cooldown_s,
+                "metrics": [{"name": name, "target": target, "type": "GAUGE"} for name, target in scaling.targets],
+                "scale_in_control": {"max_scaled_in_replicas": {"fixed": 1}, "time_window_sec": scaling.scale_in_window_s},
+            },
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
 
     def _health_check(self, plan: GroupPlan) -> gcp.compute.HealthCheck | None:

@@ -19,7 +19,7 @@ from runners.pipeline import QUANTIZED
 
 #: Seconds until a grant is known everywhere: usually two minutes (cloud.google.com/iam/docs/access-change-propagation).
 _GRANTED_AFTER_S = 180
-#: deleteInstances and resize of a group; the group's own agent does the rest.
+#: deleteInstances and resize of a group, whose autoscaler has to go first; the group's own agent does the rest.
 STOP_PERMISSIONS = (
     "compute.instanceGroupManagers.get",
     "compute.instanceGroupManagers.list",
@@ -27,6 +27,7 @@ STOP_PERMISSIONS = (
     "compute.instances.get",
     "compute.instances.delete",
     "compute.instanceTemplates.get",
+    "compute.autoscalers.delete",
 )
 
 #: What runs on Cloud Run, and what a bake has left, is ended from outside alone: no VM has these. A service is deleted and not changed: who may change one

@@ -12,6 +12,7 @@ import pulumi_gcp as gcp
 
 from infra.components.services import Services
 from infra.plan import HEALTH_CHECK_RANGES, HTTPS_PORT, IAP_RANGE
+from runners.errors import UserError
 from runners.spec import FoundationSpec
 from runners.vm.containers import HEALTH_PORT
 
@@ -25,6 +26,13 @@ def subnets(spec: FoundationSpec) -> list[tuple[str, str, str]]:
             begin = there.network_address + number * 2**16
             found.append((subnet.name if number == 0 else f"{subnet.name}@{region}", region, f"{begin}/{there.prefixlen}"))
     return found
+
+
+def check_proxies(spec: FoundationSpec) -> None:
+    """Raises UserError where the range of the load balancers' proxies overlaps a subnet."""
+    for name, _, cidr in subnets(spec) if spec.proxies_cidr else ():
+        if ipaddress.ip_network(cidr).overlaps(ipaddress.ip_network(spec.proxies_cidr or "")):
+            raise UserError(f"foundation.proxies_cidr {spec.proxies_cidr} overlaps {name} ({cidr})", "a range of its own", "e.g. 10.20.255.0/24")
 
 
 class Network(pulumi.ComponentResource):
@@ -72,6 +80,8 @@ class Network(pulumi.ComponentResource):
                 log_config={"metadata": "EXCLUDE_ALL_METADATA"},
                 opts=mine,
             )
+        if spec.proxies_cidr:
+            self._proxies(spec, spec.proxies_cidr, network, server)
         only: gcp.projects.IAMMemberConditionArgsDict = {
             "title": "only the gateway",
             "expression": " || ".join(f"destination.port == {port}" for port in ports),
@@ -88,3 +98,29 @@ class Network(pulumi.ComponentResource):
         self.link = network.id
         self.subnets = pulumi.Output.all(**{name: subnet.self_link for name, subnet in made.items()})
         self.register_outputs({"link": self.link})
+
+    def _proxies(self, spec: FoundationSpec, cidr: str, network: gcp.compute.Network, server: gcp.serviceaccount.Account) -> None:
+        """Where the proxies of load balancers stand, one range a region and network, and their way to the gateways."""
+        mine = pulumi.ResourceOptions(parent=self)
+        gcp.compute.Subnetwork(
+            "subnet-proxies",
+            name="elson-proxies",
+            network=network.id,
+            region=spec.region,
+            ip_cidr_range=cidr,
+            purpose="REGIONAL_MANAGED_PROXY",
+            role="ACTIVE",
+            opts=mine,
+        )
+        gcp.compute.Firewall(
+            "proxies",
+            name="elson-proxies",
+            description="the load balancer's proxies, to the gateway",
+            network=network.id,
+            direction="INGRESS",
+            source_ranges=[cidr],
+            target_service_accounts=[server.email],
+            allows=[{"protocol": "tcp", "ports": [str(spec.gateway_port)]}],
+            log_config={"metadata": "EXCLUDE_ALL_METADATA"},
+            opts=mine,
+        )

@@ -16,6 +16,7 @@ ANYWHERE = ("0.0.0.0/0", "::/0", "*")
 _VMS = ("gcp:compute/instance:Instance", "gcp:compute/instanceTemplate:InstanceTemplate", "gcp:compute/regionInstanceTemplate:RegionInstanceTemplate")
 _FIREWALL, _NETWORK, _SUBNET = "gcp:compute/firewall:Firewall", "gcp:compute/network:Network", "gcp:compute/subnetwork:Subnetwork"
 _BUCKET = "gcp:storage/bucket:Bucket"
+_RULES_OF_BALANCERS = ("gcp:compute/forwardingRule:ForwardingRule", "gcp:compute/globalForwardingRule:GlobalForwardingRule")
 _RUN = ("gcp:cloudrunv2/service:Service", "gcp:cloudrunv2/job:Job")
 #: Instances that one service may start: each has a card that is billed by the second.
 _INSTANCES_AT_MOST = 10
@@ -123,14 +124,37 @@ def _named_ports(rule: Inputs, _: bool) -> Iterator[str]:
                 yield "a rule names its protocol and its ports"
 
 
+#: No VM is in such a subnet, and the API takes neither flow logs nor private access for it.
+_PROXY_ONLY = ("REGIONAL_MANAGED_PROXY", "GLOBAL_MANAGED_PROXY")
+
+
 def _flow_logs(subnet: Inputs, _: bool) -> Iterator[str]:
-    if not subnet.get("logConfig"):
+    if not subnet.get("logConfig") and subnet.get("purpose") not in _PROXY_ONLY:
         yield "flow logs must be on"
 
 
 def _private_google_access(subnet: Inputs, _: bool) -> Iterator[str]:
-    if not subnet.get("privateIpGoogleAccess"):
+    if not subnet.get("privateIpGoogleAccess") and subnet.get("purpose") not in _PROXY_ONLY:
         yield "private Google access must be on: VMs reach Google's APIs without an external address"
+
+
+def _scaling_is_bounded(scaler: Inputs, _: bool) -> Iterator[str]:
+    policy = scaler.get("autoscalingPolicy") or {}
+    most = policy.get("maxReplicas")
+    if not most or most > _INSTANCES_AT_MOST:
+        yield f"an autoscaler names the most VMs it may make (maxReplicas), at most {_INSTANCES_AT_MOST}"
+    if not (policy.get("scaleInControl") or {}).get("maxScaledInReplicas"):
+        yield "an autoscaler takes servers away one by one (scaleInControl): all at once would drop what they have"
+
+
+def _external_rule_is_tls(rule: Inputs, _: bool) -> Iterator[str]:
+    if str(rule.get("loadBalancingScheme") or "EXTERNAL").startswith("EXTERNAL") and str(rule.get("portRange")) not in ("443", "443-443"):
+        yield "a load balancer that the internet reaches listens on 443 alone"
+
+
+def _drains(backend: Inputs, _: bool) -> Iterator[str]:
+    if not backend.get("connectionDrainingTimeoutSec"):
+        yield "a backend that goes finishes its requests first (connectionDrainingTimeoutSec)"
 
 
 def _own_network(network: Inputs, _: bool) -> Iterator[str]:
@@ -248,6 +272,15 @@ RULES = (
     Rule("firewall-named-ports", "Rules name their ports", ("CKV2_GCP_12",), (_FIREWALL,), _named_ports),
     Rule("subnet-flow-logs", "Flow logs", ("CKV_GCP_26",), (_SUBNET,), _flow_logs),
     Rule("subnet-private-access", "Private Google access", ("CKV_GCP_74",), (_SUBNET,), _private_google_access),
+    Rule("autoscaler-bounded", "Autoscalers are bounded", ("ours",), ("gcp:compute/regionAutoscaler:RegionAutoscaler",), _scaling_is_bounded),
+    Rule(
+        "balancer-only-tls",
+        "From the internet only TLS",
+        ("CKV_GCP_106", "ours"),
+        ("gcp:compute/forwardingRule:ForwardingRule", "gcp:compute/globalForwardingRule:GlobalForwardingRule"),
+        _external_rule_is_tls,
+    ),
+    Rule("backend-drains", "Backends drain", ("ours",), ("gcp:compute/regionBackendService:RegionBackendService",), _drains),
     Rule("network-own", "Not the default network", ("CKV_GCP_27",), (_NETWORK,), _own_network),
     Rule("bucket-private", "Uniform, private buckets", ("CKV_GCP_29", "CKV_GCP_114"), (_BUCKET,), _uniform_and_private),
     Rule("bucket-models-kept", "Models are versioned, logged and locked", ("CKV_GCP_62", "CKV_GCP_78", "ours"), (_BUCKET,), _models_are_kept),

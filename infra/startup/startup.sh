@@ -11,13 +11,13 @@ metadata() {
 }
 
 empty_group() {
-	local token url
-	token=$(metadata instance/service-accounts/default/token | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p')
+	# One of several servers ends alone, and its group makes another: the watchdog bounds what they are together.
+	! curl --silent --fail --max-time 10 --header 'Metadata-Flavor: Google' "$SERVER/instance/attributes/elson-replicas" >/dev/null || return 1
+	local token url && token=$(metadata instance/service-accounts/default/token | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p')
 	[[ -n $token ]] || return 1
 	url="https://compute.googleapis.com/compute/v1/projects/$(metadata project/project-id)/regions/$(metadata instance/attributes/elson-region)"
-	# The header comes from a file descriptor: an argument would show the token in the list of processes.
 	curl --silent --show-error --fail --max-time 30 --retry 8 --retry-delay 5 --retry-all-errors --request POST --header 'Content-Length: 0' \
-		--header @<(printf 'Authorization: Bearer %s\n' "$token") "$url/instanceGroupManagers/$(metadata instance/attributes/elson-group)/resize?size=0"
+		--header @<(printf 'Authorization: Bearer %s\n' "$token") "$url/instanceGroupManagers/$(metadata instance/attributes/elson-group)/resize?size=0" # the token by a descriptor: an argument shows
 }
 
 # Ends a VM on which none of our units has worked for a quarter of an hour, or that is older than its job allows; whatever our Python and the job's state say.

@@ -180,14 +180,15 @@ def _quotas(stack: Stack, clients: Clients) -> Iterator[Finding]:
         return
     compute = clients.api("compute", "v1")
     machines = [spec.machine for spec in places.every(stack.spec) if spec.machine]
-    most = max(machine(wanted.machine_type).count for wanted in machines)
+    servers = stack.spec.serve.replicas.max
+    most = max(machine(wanted.machine_type).count for wanted in machines) * servers
     yield _quota(stack, GLOBAL_GPUS, "global", most, compute.projects().get(project=stack.project).execute())
     regions: dict[str, Any] = {}
     needed: dict[tuple[str, str], int] = {}
     for wanted in machines:
         host = machine(wanted.machine_type)
         key = (host.quota(wanted.provisioning_model), wanted.region)
-        needed[key] = max(host.count, needed.get(key, 0))
+        needed[key] = max(host.count * servers, needed.get(key, 0))
     for (metric, region), count in needed.items():
         regions[region] = regions.get(region) or compute.regions().get(project=stack.project, region=region).execute()
         yield _quota(stack, metric, region, count, regions[region])

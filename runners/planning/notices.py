@@ -13,6 +13,8 @@ from runners.planning.training import ASSUMED_CORPUS
 from runners.training.shape import Shape
 from runners.vm.decide import AT_WORK_MINUTES
 
+#: Of several servers: each tells once a minute that it was used, and looks once a minute for the others.
+LEAST_IDLE_MINUTES = 3
 #: Several cards that cost more than one must save so many minutes.
 WORTH_MINUTES = 10
 
@@ -82,6 +84,18 @@ def serving_refusals(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
     spec, host = plan.spec.serve, plan.machine
     card = host.accelerator
     yield from _machine_refusals(plan)
+    if spec.replicas.several and spec.idle_minutes < LEAST_IDLE_MINUTES:
+        yield Notice(
+            f"serve.idle_minutes is {spec.idle_minutes}: several servers hear of each other's requests once a minute",
+            f"at least {LEAST_IDLE_MINUTES}, or an idle one would end the group while another is asked",
+            f"serve.idle_minutes: {LEAST_IDLE_MINUTES} or more",
+        )
+    if spec.certificate and f"/locations/{plan.wanted.region}/" not in spec.certificate:
+        yield Notice(
+            f"serve.certificate is {spec.certificate}",
+            f"one in {plan.wanted.region}: a regional load balancer takes no other",
+            f"gcloud certificate-manager certificates create NAME --location {plan.wanted.region} …",
+        )
     if served.cards != host.count:
         yield Notice(
             f"serve.tensor_parallel is {served.cards}, and {host.name} has {host.count} x {card.name}",
@@ -156,9 +170,11 @@ def _machine_refusals(plan: Plan) -> Iterator[Notice]:
     if wanted.provisioning_model not in host.provisioning:
         sold = " or ".join(host.provisioning)
         yield Notice(f"{host.name} is not sold as {wanted.provisioning_model}", sold, f"machine.provisioning_model: {host.provisioning[0]}")
-    if wanted.max_usd_per_hour is not None and plan.money.usd_per_hour > wanted.max_usd_per_hour:
+    hourly, replicas = plan.money.usd_per_hour_grown or plan.money.usd_per_hour, plan.spec.serve.replicas
+    if wanted.max_usd_per_hour is not None and hourly > wanted.max_usd_per_hour:
+        several = f" with {replicas.max} servers" if replicas.several else ""
         yield Notice(
-            f"{host.name} in {wanted.region} costs ${plan.money.usd_per_hour:.2f} an hour",
+            f"{host.name} in {wanted.region} costs ${hourly:.2f} an hour{several}",
             f"at most machine.max_usd_per_hour, ${wanted.max_usd_per_hour:.2f}",
             "raise it, or choose another machine",
         )

@@ -54,6 +54,8 @@ class Money:
     storage_usd_per_month: float
     priced_at: str
     source: str
+    #: Of several servers: an hour with all that the autoscaler may make; ``usd_per_hour`` is with the least.
+    usd_per_hour_grown: float | None = None
 
 
 @dataclass(frozen=True)

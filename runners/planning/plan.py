@@ -21,6 +21,9 @@ _PROGRAM_GB, _SERVER_GB = 8.0, 7.0
 #: Gigabytes beside the models: system with driver, the unpacked image of a stage, layers on their way, logs.
 _SYSTEM_GB, _IMAGE_GB, _LAYERS_GB, _LOGS_GB = 20.0, 14.0, 8.0, 2.0
 
+#: A forwarding rule and the proxies' least, each 2.5 cents an hour: quoted (cloud.google.com/load-balancing/pricing), not read from the catalogue.
+_BALANCER_USD_PER_HOUR = 0.05
+
 
 def make_plan(
     stack: str,
@@ -125,8 +128,13 @@ def _serving_plan(
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)
     # On Cloud Run: all that may be started, asked without a pause until the watchdog deletes the service.
-    most = (hourly - price.usd_per_hour + price.high_usd_per_hour) * (wanted.max_instances if host.is_run else 1) * wanted.max_run_minutes / 60
-    money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source)
+    replicas, dearest = spec.serve.replicas, hourly - price.usd_per_hour + price.high_usd_per_hour
+    most = dearest * (wanted.max_instances if host.is_run else replicas.max) * wanted.max_run_minutes / 60
+    grown = None
+    if replicas.several:
+        hourly, grown = (count * hourly + _BALANCER_USD_PER_HOUR for count in (replicas.min, replicas.max))
+        most += _BALANCER_USD_PER_HOUR * wanted.max_run_minutes / 60
+    money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source, grown)
     plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers, start_usd=far_usd * copies * weights / 1e9)
     refusals, warnings = notices.serving_refusals(plan, served, shape), notices.serving_warnings(plan, served, shape)
     return replace(plan, refusals=tuple(refusals), warnings=tuple(warnings))

@@ -244,8 +244,10 @@ def _serving(spec: Spec) -> ResolvedStack:
     if (there := compiled.published(resolved)) != serve.compiled:
         resolved = resolved.model_copy(update={"serve": serve.model_copy(update={"compiled": there})})
     # The profile is the stack's name: two stacks with equal settings are two servers, each with its own state.
-    settings = serve.model_dump(mode="json", exclude={"compiled": True, "speculation": {"accepted_tokens"}})
+    # How many servers, and what is before them, makes no other server. Of several the job is the stack's, whatever it serves: what changes is rolled out.
+    settings = serve.model_dump(mode="json", exclude={"compiled": True, "speculation": {"accepted_tokens"}, "replicas": True, "certificate": True})
     inputs = [entry.id, spec.profile, settings, spec.environments.serve, spec.environments.gateway]
+    inputs = [spec.profile, "replicas"] if serve.replicas.several else inputs
     job_id, shape = f"serve-{digest(inputs)}", _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
     over = _over(spec.buckets, job_id)
     return ResolvedStack(resolved, job_id, registry.format_of(shaped_as), shape, model_copies=2 if merges else 1, over=over)

@@ -49,8 +49,10 @@ def brief(plan: Plan) -> list[str]:
             f"time     about {minutes(plan.expected_s)} ({span(plan)}), {plan.steps} optimizer steps on {plan.corpus.examples if plan.corpus else 0:,} examples"
         )
     else:
-        bound = "a day" if plan.machine.is_run else "for one VM"
-        lines.append(f"money    ${money.usd_per_hour:.2f} an hour, at most ${money.usd_at_most:.2f} {bound}; prices of {money.priced_at}")
+        replicas = plan.spec.serve.replicas
+        bound = "a day" if plan.machine.is_run else f"for {replicas.max} VMs" if replicas.several else "for one VM"
+        grown = f" with {_servers(replicas.min)}, ${money.usd_per_hour_grown:.2f} with {replicas.max}" if money.usd_per_hour_grown else ""
+        lines.append(f"money    ${money.usd_per_hour:.2f} an hour{grown}, at most ${money.usd_at_most:.2f} {bound}; prices of {money.priced_at}")
         goal, saved = starting.goal_s(wanted), starting.compiled_saves_s(plan.spec.serve)
         later = f"; {plan.expected_s - saved:.0f} with its compiled code published (elson models compiled)" if saved else ""
         aim = f"; the goal is {goal:.0f} s" if goal else f"; {starting.GOAL_BAKED_S:.0f} s is the goal of a baked image"
@@ -150,13 +152,17 @@ def money_rows(plan: Plan) -> list[Row]:
     """What it costs, in the order a person asks."""
     money, wanted = plan.money, plan.wanted
     limit = wanted.deadline_minutes if plan.role == "train" else wanted.max_run_minutes
+    replicas = plan.spec.serve.replicas
     rows = [("an hour", f"{money.usd_per_hour:.2f}")]
+    if money.usd_per_hour_grown:
+        rows = [(f"an hour with {_servers(replicas.min)} and the load balancer", f"{money.usd_per_hour:.2f}")]
+        rows.append((f"an hour with {replicas.max} servers", f"{money.usd_per_hour_grown:.2f}"))
     if plan.role == "train":
         rows.append((f"the job, about {minutes(plan.expected_s)} ({span(plan)})", f"{money.usd_expected:.2f}"))
         rows.append((f"at most, {limit} minutes at the dearest price seen", f"{money.usd_at_most:.2f}"))
     else:
         rows.append(("a day that never idles", f"{24 * money.usd_per_hour:.2f}"))
-        most = f"at most for one VM, {limit / 60:.0f} h"
+        most = f"at most for {f'{replicas.max} VMs' if replicas.several else 'one VM'}, {limit / 60:.0f} h"
         if plan.machine.is_run:
             most = f"at most a day, {wanted.max_instances} x 24 h"
         rows.append((f"{most} at the dearest price seen", f"{money.usd_at_most:.2f}"))
@@ -164,6 +170,10 @@ def money_rows(plan: Plan) -> list[Row]:
         if plan.start_usd:
             rows.append(("each start: the model from a bucket in another region", f"{plan.start_usd:.2f}"))
     return [*rows, ("a month of the models in the bucket", f"{money.storage_usd_per_month:.2f}")]
+
+
+def _servers(count: int) -> str:
+    return "one server" if count == 1 else f"{count} servers"
 
 
 def place_rows(plan: Plan) -> list[Row]:

@@ -21,6 +21,7 @@ from runners.vm.facts import Facts
 METADATA = "http://metadata.google.internal/computeMetadata/v1"
 _STORAGE = "https://storage.googleapis.com"
 _COMPUTE = "https://compute.googleapis.com/compute/v1"
+_MONITORING = "https://monitoring.googleapis.com/v3"
 #: Answers that another try may fix.
 _RETRIED = (408, 429, 500, 502, 503, 504)
 
@@ -125,8 +126,18 @@ class Cloud:
         self._authorized("POST", f"{_group(facts)}/deleteInstances", json.dumps(body).encode(), tries=3)
 
     def empty_group(self, facts: Facts) -> None:
-        """Set the group's target to 0."""
+        """Set the group's target to 0. Its autoscaler goes first, if it may have one: until that is gone the size cannot be set (412)."""
+        if facts.replicas > 1:
+            try:
+                self._authorized("DELETE", f"{_region(facts)}/autoscalers/{facts.group}", tries=3)
+            except CloudError as error:
+                if error.code != 404:
+                    raise
         self._authorized("POST", f"{_group(facts)}/resize?size=0", b"", tries=3)
+
+    def write_gauges(self, facts: Facts, values: dict[str, float], at: str) -> None:
+        """Publish this VM's figures to Cloud Monitoring. ``values`` maps a custom metric to its value, ``at`` is the time in ISO 8601."""
+        self._authorized("POST", f"{_MONITORING}/projects/{facts.project}/timeSeries", json.dumps(gauges(facts, values, at)).encode(), tries=2)
 
     def secret(self, name: str) -> str:
         """A secret's value. ``name`` may leave out the version."""
@@ -151,5 +162,26 @@ def _split(uri: str) -> tuple[str, str]:
     return bucket, urllib.parse.quote(name, safe="")
 
 
+def gauges(facts: Facts, values: dict[str, float], at: str) -> dict[str, Any]:
+    """One point of each metric, on the resource by which an autoscaler knows its VMs."""
+    vm = {"type": "gce_instance", "labels": {"project_id": facts.project, "instance_id": facts.instance_id, "zone": facts.zone}}
+    return {
+        "timeSeries": [
+            {
+                "metric": {"type": name},
+                "resource": vm,
+                "metricKind": "GAUGE",
+                "valueType": "DOUBLE",
+                "points": [{"interval": {"endTime": at}, "value": {"doubleValue": value}}],
+            }
+            for name, value in values.items()
+        ]
+    }
+
+
+def _region(facts: Facts) -> str:
+    return f"{_COMPUTE}/projects/{facts.project}/regions/{facts.region}"
+
+
 def _group(facts: Facts) -> str:
-    return f"{_COMPUTE}/projects/{facts.project}/regions/{facts.region}/instanceGroupManagers/{facts.group}"
+    return f"{_region(facts)}/instanceGroupManagers/{facts.group}"

@@ -53,7 +53,8 @@ class Boot:
 @dataclass(frozen=True)
 class Job:
     """What is known of a job across its VMs. Times are ISO 8601 in UTC. ``earlier_s`` is how long the VMs before the newest one lived,
-    ``idle_s`` how long a server has been ready and unused, ``phases`` the seconds of its newest start, phase by phase."""
+    ``idle_s`` how long a server has been ready and unused, ``phases`` the seconds of its newest start, phase by phase, ``uses`` in how many looks a server
+    had been used since its look before: of several servers, none is idle while this grows."""
 
     job_id: str
     role: str
@@ -69,6 +70,7 @@ class Job:
     earlier_s: float = 0.0
     idle_s: float = 0.0
     phases: dict[str, Any] = field(default_factory=dict)
+    uses: int = 0
     version: int = 1
 
     @staticmethod
@@ -141,7 +143,7 @@ def at_boot(job: Job, boot: Boot, limits: Limits, now: datetime) -> Decision:
     """Work (and count an attempt), or stop at once because the job is over, past its deadline or out of attempts."""
     if job.status in OVER:
         return Decision("stop", job)
-    if job.boots and job.boots[-1].id == boot.id:
+    if any(known.id == boot.id for known in job.boots):
         return Decision("work", job)  # the startup script ran twice in one boot
     if job.status == "idle":
         job = begin_again(job)  # a server that stopped itself was asked for again
@@ -226,11 +228,13 @@ def at_deadline(job: Job, limits: Limits, now: datetime) -> Decision:
     return Decision("stop", _end(job, "deadline", _deadline_text(job, limits), now))
 
 
-def when_ready(job: Job, ready_s: float, idle_s: float, now: datetime, phases: dict[str, float] | None = None) -> Job:
+def when_ready(job: Job, ready_s: float, idle_s: float, now: datetime, phases: dict[str, float] | None = None, *, used: bool = False) -> Job:
     """A server that answers, ready for ``ready_s`` in this boot, after the ``phases`` of its start. When that has lasted, the attempts behind it are
-    forgotten, so that a preemption a week later has its own. The idle time goes into the state: another boot goes on counting."""
+    forgotten, so that a preemption a week later has its own. The idle time goes into the state: another boot goes on counting. ``used`` says that this
+    server was used since it was here last."""
     attempts = 0 if ready_s >= 60 * STEADY_MINUTES else job.attempts
-    return replace(job, status="ready", reason="", attempts=attempts, idle_s=round(idle_s, 1), phases=phases or job.phases, updated_at=_iso(now))
+    ready = replace(job, status="ready", reason="", attempts=attempts, idle_s=round(idle_s, 1), phases=phases or job.phases, updated_at=_iso(now))
+    return replace(ready, uses=job.uses + used)
 
 
 def start_phases(marks: dict[str, float], server: dict[str, float], ready_s: float) -> dict[str, float]:
@@ -251,9 +255,11 @@ def start_phases(marks: dict[str, float], server: dict[str, float], ready_s: flo
     return {name: round(max(0.0, seconds), 1) for name, seconds in found.items()}
 
 
-def when_idle(job: Job, minutes: float, now: datetime) -> Job:
-    """A server that nobody used."""
-    return _end(job, "idle", f"no request for {minutes:.0f} minutes", now)
+def when_idle(job: Job, minutes: float, now: datetime, uses: int | None = None) -> Decision:
+    """A server that nobody used; it stays when another one of its group was, since this one saw the state with ``uses``."""
+    if uses is not None and job.uses != uses:
+        return Decision("leave", job)
+    return Decision("stop", _end(job, "idle", f"no request for {minutes:.0f} minutes", now))
 
 
 def past_deadline(job: Job, limits: Limits) -> bool:
@@ -280,6 +286,12 @@ def observe(before: Activity, answered: float, in_flight: float, probes: int, no
     restarted = answered < before.answered
     used = in_flight > 0 or (not restarted and answered - before.answered > probes - before.probes)
     return Activity(answered, probes, now_s if used else before.last_used_s)
+
+
+def with_others(activity: Activity, known: int | None, uses: int, now_s: float, *, used: bool) -> Activity:
+    """What this server knows of its group's use after it wrote ``uses`` into the state: a use of another one since ``known``, the count that it left there
+    before (None: it comes for the first time), counts as one of now. ``used`` says whether it has added one of its own."""
+    return activity if known is None or uses - used == known else replace(activity, last_used_s=now_s)
 
 
 def idle_for_s(activity: Activity, now_s: float) -> float:

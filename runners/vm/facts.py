@@ -33,6 +33,8 @@ class Facts:
     spec_uri: str
     images: dict[str, str]
     secret: str = ""
+    #: Servers that the group may have. Of several, one that fails ends alone, and the group ends when none of them is used.
+    replicas: int = 1
 
     def save(self, file: Path) -> None:
         """Keep the facts for the units that follow."""
@@ -74,6 +76,7 @@ def _parsed(metadata: dict[str, Any]) -> Facts:
         spec_uri=need("elson-spec-uri", _OBJECT),
         images=images,
         secret=need("elson-secret", _SECRET) if role == "serve" else "",
+        replicas=int(need("elson-replicas", re.compile(r"[1-9]\d?"))) if "elson-replicas" in attributes else 1,
     )
 
 
@@ -91,7 +94,7 @@ def _images(text: str, role: str) -> dict[str, str]:
     return {stage: images[stage] for stage in needed}
 
 
-def limits(spec: dict[str, Any], role: str) -> Limits:
-    """Bounds of the job, from the resolved spec (which holds every default)."""
+def limits(spec: dict[str, Any], role: str, replicas: int = 1) -> Limits:
+    """Bounds of the job, from the resolved spec (which holds every default). Several servers share one state, so each has its own attempts in it."""
     machine = spec["machine"]
-    return Limits(max_attempts=machine["max_attempts"], deadline_minutes=machine["deadline_minutes"] if role == "train" else None)
+    return Limits(max_attempts=machine["max_attempts"] * replicas, deadline_minutes=machine["deadline_minutes"] if role == "train" else None)

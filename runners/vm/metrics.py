@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 
+#: What a group of several servers is sized by: custom metrics of Cloud Monitoring, one value a VM.
+WAITING_METRIC, KV_USE_METRIC = "custom.googleapis.com/elson/requests_waiting", "custom.googleapis.com/elson/kv_cache_use"
+
+_TOTALS = ("vllm:generation_tokens_total", "vllm:request_success_total", "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
+
 
 def counters(text: str) -> dict[str, float]:
-    """Sums over the labels of vLLM's Prometheus text."""
-    totals = {"vllm:generation_tokens_total": 0.0, "vllm:request_success_total": 0.0, "vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}
+    """Sums over the labels of vLLM's Prometheus text; ``kv_use`` is a share, 0 to 1."""
+    totals = dict.fromkeys(_TOTALS, 0.0)
     for line in text.splitlines():
         name = line.split("{")[0].split(" ")[0]
         if name in totals:
             with contextlib.suppress(ValueError, IndexError):
                 totals[name] += float(line.rsplit(" ", 1)[1])
-    waiting = totals["vllm:num_requests_running"] + totals["vllm:num_requests_waiting"]
-    return {"tokens": totals["vllm:generation_tokens_total"], "answered": totals["vllm:request_success_total"], "in_flight": waiting}
+    tokens, answered, running, waiting, kv_use = totals.values()
+    return {"tokens": tokens, "answered": answered, "in_flight": running + waiting, "waiting": waiting, "kv_use": kv_use}

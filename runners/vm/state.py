@@ -37,7 +37,7 @@ class Context:
         self.facts, self.spec, self.cloud = facts, spec, Cloud()
         buckets: Any = SimpleNamespace(**spec["buckets"])
         self.folder = layout.job(buckets, facts.job_id)
-        self.limits: Limits = limits(spec, facts.role)
+        self.limits: Limits = limits(spec, facts.role, facts.replicas)
 
     @staticmethod
     def load() -> Context:
@@ -156,7 +156,8 @@ def interruption() -> str:
 def end(context: Context | None, facts: Facts) -> None:
     """Save the logs, then delete this VM through its group; once, whoever asks first.
 
-    The group is emptied if the instance cannot be taken out of it. If neither works for ten minutes, or both are refused for one, the VM is switched off:
+    The group is emptied if the instance cannot be taken out of it. Of several servers, one that knows its job ends because that is over, and ends the group;
+    one that could not learn it ends alone, and its group makes another. If nothing works for ten minutes, or all is refused for one, the VM is switched off:
     a running GPU is the worst way to wait, and the group makes another one, which the watchdog outside counts.
     """
     with _once() as first:
@@ -167,9 +168,10 @@ def end(context: Context | None, facts: Facts) -> None:
             with contextlib.suppress(Exception):  # no log is worth a VM that stays
                 logs.upload(context.cloud, context.folder, facts)
         cloud = context.cloud if context else Cloud()
+        ways = (cloud.delete_instance, cloud.empty_group) if facts.replicas == 1 else (cloud.empty_group,) if context else (cloud.delete_instance,)
         refusals = 0
         for attempt in range(1, _ROUNDS + 1):
-            for remove in (cloud.delete_instance, cloud.empty_group):
+            for remove in ways:
                 try:
                     remove(facts)
                 except CloudError as error:
@@ -179,7 +181,7 @@ def end(context: Context | None, facts: Facts) -> None:
                     log.event("this VM is being deleted", how=remove.__name__)
                     _ENDED.touch()
                     return
-            if refusals >= 2 * _ROUNDS_WHEN_REFUSED:
+            if refusals >= len(ways) * _ROUNDS_WHEN_REFUSED:
                 break
             time.sleep(min(60, 5 * attempt))
         log.error(

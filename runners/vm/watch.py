@@ -1,6 +1,7 @@
 """A server's readiness and idleness. Ready means that a completion came back and the gateway is up; idle, that nobody but this watcher asked for one.
 
-The idle time is kept in the job's state: a server that boots again and again, and is ready each time, idles out all the same.
+The idle time is kept in the job's state: a server that boots again and again, and is ready each time, idles out all the same. Several servers of a group
+share that state, and each publishes its queue and cache for their autoscaler: a use of any of them keeps all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from runners.vm import decide, state
 from runners.vm.cloud import CloudError, call, guest_attribute
 from runners.vm.containers import HEALTH_PORT, RUN, VLLM_PORT
 from runners.vm.decide import Activity, Decision
-from runners.vm.metrics import counters
+from runners.vm.metrics import KV_USE_METRIC, WAITING_METRIC, counters
 from runners.vm.state import Context
 
 _SERVER = f"http://127.0.0.1:{VLLM_PORT}"
@@ -31,7 +32,7 @@ def watch() -> int:
     serve: dict[str, Any] = context.spec["serve"]
     key = (RUN / "vllm" / "key").read_text()
     _READY.unlink(missing_ok=True)
-    begin, failures, probes, ready_at, told_at = time.monotonic(), 0, 0, None, -_TELL_S
+    begin, failures, probes, ready_at, told_at, uses = time.monotonic(), 0, 0, None, -_TELL_S, None
     activity, tokens, phases = Activity(0, 0, begin), 0.0, dict[str, float]()
     while True:
         found = read_counters()
@@ -59,15 +60,21 @@ def watch() -> int:
             tokens = found["tokens"]
             activity = decide.observe(activity, found["answered"], found["in_flight"], probes, time.monotonic())
         idle_s = decide.idle_for_s(activity, time.monotonic())
-        if ready_at is not None and time.monotonic() - told_at >= _TELL_S and _tell(context, time.monotonic() - ready_at, idle_s, phases):
-            told_at = time.monotonic()
+        if ready_at is not None and time.monotonic() - told_at >= _TELL_S:
+            used = uses is not None and activity.last_used_s > told_at
+            _publish(context, found)
+            if told := _tell(context, time.monotonic() - ready_at, idle_s, phases, used=used):
+                activity = decide.with_others(activity, uses, told.uses, time.monotonic(), used=used)
+                told_at, uses = time.monotonic(), told.uses
+                idle_s = decide.idle_for_s(activity, time.monotonic())
         guest_attribute(
             "serving",
             json.dumps({"ready": ready_at is not None and failures < _FAILURES, "answered": activity.answered - activity.probes, "idle_s": round(idle_s)}),
         )
         if ready_at is not None and idle_s >= 60 * serve["idle_minutes"]:
-            _idle(context, serve["idle_minutes"])
-            return 0
+            if _idle(context, serve["idle_minutes"], uses):
+                return 0
+            told_at = min(told_at, time.monotonic() - _TELL_S)
         time.sleep(_STEADY_S if ready_at is not None else _STARTING_S)
 
 
@@ -111,25 +118,42 @@ def start_phases() -> dict[str, float]:
     return decide.start_phases(state.marks(), server, state.alive_s())
 
 
-def _tell(context: Context, ready_s: float, idle_s: float, phases: dict[str, float]) -> bool:
+def _publish(context: Context, found: dict[str, float] | None) -> None:
+    """Tell the autoscaler of a group of several what it sizes that by. A server that does not answer publishes nothing."""
+    if context.facts.replicas == 1 or found is None:
+        return
+    try:
+        values = {WAITING_METRIC: found["waiting"], KV_USE_METRIC: found["kv_use"]}
+        context.cloud.write_gauges(context.facts, values, state.now().isoformat(timespec="seconds"))
+    except CloudError as error:
+        log.warning("queue and cache not published", problem=str(error)[:200])
+
+
+def _tell(context: Context, ready_s: float, idle_s: float, phases: dict[str, float], *, used: bool) -> decide.Job | None:
     """Write down that the server is ready, and for how long nobody used it; a bucket that fails for a moment is no reason to stop serving."""
     try:
-        context.settle(lambda job: Decision("leave", _ready(job, ready_s, idle_s, phases)))
+        return context.settle(lambda job: Decision("leave", _ready(job, ready_s, idle_s, phases, used=used))).job
     except CloudError as error:
         log.warning("readiness not written down", problem=str(error)[:200])
-        return False
-    return True
+        return None
 
 
-def _ready(job: decide.Job, ready_s: float, idle_s: float, phases: dict[str, float]) -> decide.Job:
-    return job if job.status in decide.OVER or state.interruption() else decide.when_ready(job, ready_s, idle_s, state.now(), phases)
+def _ready(job: decide.Job, ready_s: float, idle_s: float, phases: dict[str, float], *, used: bool) -> decide.Job:
+    # One of several servers has found the group idle, and is ending it: that stays written, or the next start would go on counting from there.
+    if job.status in (*decide.OVER, "idle") or state.interruption():
+        return job
+    return decide.when_ready(job, ready_s, idle_s, state.now(), phases, used=used)
 
 
-def _idle(context: Context, minutes: int) -> None:
-    log.event("idle: this VM ends", minutes=minutes)
-    _READY.unlink(missing_ok=True)
+def _idle(context: Context, minutes: int, uses: int | None) -> bool:
+    """End this VM, and with it its group; False when another server of the group was used since this one looked."""
     try:
-        context.settle(lambda job: Decision("stop", decide.when_idle(job, minutes, state.now())))
+        decision = context.settle(lambda job: decide.when_idle(job, minutes, state.now(), uses if context.facts.replicas > 1 else None))
+        if decision.action == "leave":
+            return False
     except CloudError as error:
         log.error("the end could not be written down", problem=str(error)[:300])
+    log.event("idle: this VM ends", minutes=minutes)
+    _READY.unlink(missing_ok=True)
     state.end(context, context.facts)
+    return True

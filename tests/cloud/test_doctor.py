@@ -14,8 +14,9 @@ from runners import stages
 from runners.artifacts import registry, storage
 from runners.cloud.doctor import SERVICES, Clients, Finding, examine
 from runners.cloud.steps import needed
+from runners.fields import ReplicaSpec
 from runners.planning.stacks import Stack
-from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, PlaceSpec, Spec
+from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, PlaceSpec, ServeSpec, Spec
 from tests.google_apis import GoogleApis
 
 DIGEST = "sha256:" + "ab" * 32
@@ -119,6 +120,12 @@ def test_a_new_project_lacks_everything_and_each_has_its_command(google: Google,
 def test_a_used_up_quota(google: Google, buckets: BucketSpec) -> None:
     google.answers["/compute/v1/projects/a-project"] = {"quotas": [{"metric": "GPUS_ALL_REGIONS", "limit": 1.0, "usage": 1.0}]}
     assert "0 free, 1 needed" in missing(examine(stack(buckets), google.clients))["quota GPUS_ALL_REGIONS"].found
+
+
+def test_several_servers_need_a_quota_of_as_many_cards(google: Google, buckets: BucketSpec) -> None:
+    serve = ServeSpec(replicas=ReplicaSpec(min=1, max=3))
+    found = missing(examine(stack(buckets, "serve", serve=serve), google.clients))
+    assert "1 free, 3 needed" in found["quota GPUS_ALL_REGIONS"].found and "1 free, 3 needed" in found["quota NVIDIA_L4_GPUS"].found
 
 
 @pytest.mark.parametrize(("role", "kind", "region"), [("train", "run-rtx6000-20", "us-central1"), ("serve", "run-l4-8", "us-east4")])

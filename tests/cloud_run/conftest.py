@@ -40,8 +40,12 @@ def clean_environment() -> dict[str, str]:
 
 @pytest.fixture
 def gateway_entry(caddy: Path, tmp_path: Path) -> list[str]:  # noqa: F811 - the fixture
-    """The gateway's command, with Caddy under the name that its image has."""
-    folder = tmp_path / "bin"
+    """The gateway's command."""
+    return gateway_command(caddy, tmp_path / "bin")
+
+
+def gateway_command(caddy: Path, folder: Path) -> list[str]:  # noqa: F811 - a path here
+    """The gateway's command, with Caddy under the name that its image has, in a new folder."""
     folder.mkdir()
     (folder / "caddy").symlink_to(caddy)
     text = (ROOT / "images/gateway/Caddyfile").read_text()

@@ -41,6 +41,10 @@ COMPUTED: engine.Computed = {
     "gcp:cloudfunctionsv2/function:Function": lambda name, inputs: {"serviceConfig": {**inputs["serviceConfig"], "uri": f"https://elson-{name}.a.run.app"}},
     "gcp:cloudrunv2/service:Service": lambda _, inputs: {"project": PROJECT, "uri": f"https://{inputs['name']}-123456789.{inputs['location']}.run.app"},
     "gcp:cloudrunv2/job:Job": lambda *_: {"project": PROJECT},
+    "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager": lambda _, inputs: {
+        "instanceGroup": f"https://compute/instanceGroups/{inputs['name']}"
+    },
+    "gcp:compute/forwardingRule:ForwardingRule": lambda _, inputs: {"ipAddress": inputs.get("ipAddress", "10.20.1.9")},
     "gcp:compute/address:Address": lambda *_: {"address": "203.0.113.7"},
     "gcp:monitoring/notificationChannel:NotificationChannel": lambda name, _: {"name": f"projects/{PROJECT}/notificationChannels/{name}"},
 }
@@ -59,6 +63,7 @@ def foundation_outputs(buckets: BucketSpec) -> dict[str, Any]:
         "serviceAccounts": {role: MAIL.format(f"elson-{role}") for role in ("train", "serve", "build")},
         "apiKeySecret": "projects/a-project/secrets/elson-api-key",
         "operators": ["user:me@example.org"],
+        "proxies": "",
     }
 
 

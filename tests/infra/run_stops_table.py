@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from infra.plan import plan_bounds
+from runners.fields import ReplicaSpec
 from runners.planning import stacks
 from tests.infra import executions, services
 from tests.infra.executions import RunPlatform
@@ -74,7 +75,7 @@ def played(scenario: RunScenario, stops: tuple[str, ...] = STOPS) -> Ended:
         bounds = {"most_tries": machine.max_attempts, "timeout_minutes": machine.max_run_minutes, "deadline_minutes": machine.deadline_minutes}
         world: Any = executions.platform(**{**bounds, **scenario.world})
     else:
-        assert f'"{plan_bounds(machine).minutes}"' in json.dumps(services.platform().shown()), "the stand-in has this stack's bound"
+        assert f'"{plan_bounds(machine, ReplicaSpec()).minutes}"' in json.dumps(services.platform().shown()), "the stand-in has this stack's bound"
         world = services.platform(**scenario.world)
     spent: list[float] = []
     usd_per_hour = stacks.planned(stack, offline=True).money.usd_per_hour

@@ -56,6 +56,7 @@ def world(*ports: str, protocol: str = "tcp") -> dict[str, Any]:
     return {"sourceRanges": ["0.0.0.0/0"], "allows": [{"protocol": protocol, **({"ports": list(ports)} if ports else {})}]}
 
 
+SLOW = {"maxScaledInReplicas": {"fixed": 1}}
 BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("vm-own-identity", TEMPLATE, {**GOOD_VM, "serviceAccount": {"email": "1-compute@developer.gserviceaccount.com"}}),
     ("vm-own-identity", TEMPLATE, {key: value for key, value in GOOD_VM.items() if key != "serviceAccount"}),
@@ -68,6 +69,11 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("vm-no-public-address", TEMPLATE, {**GOOD_VM, "networkInterfaces": [{"accessConfigs": [{"natIp": "203.0.113.7"}]}]}),
     ("vm-ends", TEMPLATE, {**GOOD_VM, "scheduling": {"maxRunDuration": {"seconds": 60}, "instanceTerminationAction": "STOP"}}),
     ("vm-ends", TEMPLATE, {**GOOD_VM, "scheduling": {}}),
+    ("autoscaler-bounded", "gcp:compute/regionAutoscaler:RegionAutoscaler", {"autoscalingPolicy": {"maxReplicas": 100, "scaleInControl": SLOW}}),
+    ("autoscaler-bounded", "gcp:compute/regionAutoscaler:RegionAutoscaler", {"autoscalingPolicy": {"maxReplicas": 3}}),
+    ("balancer-only-tls", "gcp:compute/forwardingRule:ForwardingRule", {"loadBalancingScheme": "EXTERNAL_MANAGED", "portRange": "80"}),
+    ("balancer-only-tls", "gcp:compute/globalForwardingRule:GlobalForwardingRule", {"portRange": "8000"}),
+    ("backend-drains", "gcp:compute/regionBackendService:RegionBackendService", {"timeoutSec": 600}),
     ("vm-no-secret", TEMPLATE, {**GOOD_VM, "metadata": {"key": "-----BEGIN RSA PRIVATE KEY-----"}}),
     ("run-own-identity", SERVICE, service(serviceAccount="1-compute@developer.gserviceaccount.com")),
     ("run-own-identity", JOB, job(serviceAccount=None)),

@@ -30,6 +30,9 @@ class Compute(ThreadingHTTPServer):
         self.sizes = {("regions/us-central1", "somebody-elses"): 3, ("regions/us-central1", "elson-serve-done"): 0}
         self.sizes |= {("regions/us-central1", "elson-train-0b75369b"): 1, ("zones/us-central1-a", "elson-old"): 1}
         self.broken: dict[str, str] = {}
+        #: Groups with an autoscaler: how many more resizes are refused once it is being deleted.
+        self.scaled: dict[tuple[str, str], int] = {}
+        self.going = 0
         self.calls: list[str] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -46,7 +49,8 @@ class Handler(BaseHTTPRequestHandler):
             assert self.headers["Metadata-Flavor"] == "Google"
             return self._answer(200, {"access_token": "a-token", "expires_in": 3600})
         assert self.headers["Authorization"] == "Bearer a-token"
-        groups = [(scope, {"name": name, "targetSize": size}) for (scope, name), size in self.server.sizes.items()]
+        link = lambda key: {"status": {"autoscaler": "https://www.googleapis.com/compute/v1/projects/p/…"} if key in self.server.scaled else {}}  # noqa: E731 - short
+        groups = [(scope, {"name": name, "targetSize": size, **link((scope, name))}) for (scope, name), size in self.server.sizes.items()]
         return self._answer(200, page(groups, parse_qs(urlsplit(self.path).query)))
 
     def do_POST(self) -> None:
@@ -54,12 +58,25 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         *_, scope_kind, scope, _, name, verb = path.split("/")
         assert (verb, query) == ("resize", "size=0")
+        if (f"{scope_kind}/{scope}", name) in self.server.scaled or self.server.going:
+            self.server.going = max(0, self.server.going - 1)
+            return self._answer(412, {"error": "Resizing of autoscaled regional managed instance groups is not allowed."})
         if (how := self.server.broken.get(name)) == "busy":
             return self._answer(503, {"error": "busy"})
         if how:
             return self._answer(200, {"status": "DONE"}, how)
         self.server.sizes[f"{scope_kind}/{scope}", name] = 0
         return self._answer(200, {"status": "DONE"})
+
+    def do_DELETE(self) -> None:
+        self.server.calls.append(self.path)
+        *_, scope_kind, scope, kind, name = self.path.split("/")
+        key = (f"{scope_kind}/{scope}", name)
+        assert kind == "autoscalers" and self.headers["Authorization"] == "Bearer a-token"
+        if key not in self.server.scaled:
+            return self._answer(404, {})
+        self.server.going = self.server.scaled.pop(key)
+        return self._answer(200, {"status": "RUNNING"})
 
     def _answer(self, code: int, value: Any, how: str = "") -> None:
         body = b"<html>" if how == "no JSON" else json.dumps(value).encode()

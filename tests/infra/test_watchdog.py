@@ -109,6 +109,9 @@ class Cloud(ThreadingHTTPServer):
         self.bakes: list[tuple[str, dict[str, Any]]] = []
         self.ids = {"elson-train-0b75369b": "77"}
         self.sent, self.cut = 0, ""
+        #: Groups with an autoscaler: how many more resizes are refused once it is being deleted.
+        self.scaled: dict[str, int] = {}
+        self.going = 0
         #: Called once, right after an object's content was read: what a person does in the middle of a look.
         self.after_read: dict[str, Callable[[], None]] = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -141,7 +144,8 @@ class Handler(BaseHTTPRequestHandler):
         if parts[-1] == "instanceGroupManagers":
             template = "https://www.googleapis.com/compute/v1/projects/p/regions/r/instanceTemplates/t"
             of = lambda name: {"name": name, "id": cloud.ids.get(name, "1"), "targetSize": cloud.sizes[name], "versions": [{"instanceTemplate": template}]}  # noqa: E731 - short, and of this test alone
-            return self._answer(200, page([("regions/r", of(name)) for name in cloud.sizes], query))
+            status = lambda name: {"status": {"autoscaler": f"https://www.googleapis.com/compute/v1/projects/p/regions/r/autoscalers/{name}"}}  # noqa: E731 - as above
+            return self._answer(200, page([("regions/r", of(name) | (status(name) if name in cloud.scaled else {})) for name in cloud.sizes], query))
         if parts[-2:] == ["aggregated", "instances"]:
             assert query["filter"] == ["labels.elson-bake=true"]
             found = [(zone, vm) for zone, vm in cloud.bakes if vm["labels"].get("elson-bake") == "true"]
@@ -158,6 +162,14 @@ class Handler(BaseHTTPRequestHandler):
         if parts[-2] == "instanceTemplates":
             values = {"elson-job-id": "job-1", "elson-max-minutes": "60", "elson-max-vms": "3"}
             return self._answer(200, {"properties": {"metadata": {"items": [{"key": key, "value": value} for key, value in values.items()]}}})
+        if self.command == "DELETE" and parts[-2] == "autoscalers":
+            if parts[-1] not in cloud.scaled:
+                return self._answer(404, {})
+            cloud.going = cloud.scaled.pop(parts[-1])  # an operation that takes its time
+            return self._answer(200, {"status": "RUNNING"})
+        if parts[-1] == "resize" and (parts[-2] in cloud.scaled or cloud.going):
+            cloud.going = max(0, cloud.going - 1)
+            return self._answer(412, {"error": "Resizing of autoscaled regional managed instance groups is not allowed."})
         if parts[-1] == "resize":
             cloud.sizes[parts[-2]] = int(query["size"][0])
             return self._answer(200, {})

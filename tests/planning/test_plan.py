@@ -10,7 +10,7 @@ import pytest
 
 from runners import stages
 from runners.artifacts.record import Phase
-from runners.planning import costs, session, training
+from runners.planning import costs, session, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, machine
 from runners.planning.serving import ANSWERS, Answers, plan_serving
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
@@ -229,3 +229,15 @@ def test_speculation_divides_the_floor_and_costs_memory_and_a_little_of_each_ste
         assert (made.cache_tokens < plain.cache_tokens) == (model is not None)
     assumed = plan_serving(QWEN2_14B, "awq", machine("g2-standard-8"), ServeSpec(speculation=SpeculationSpec()), ANSWERS)
     assert assumed.tokens_a_step and assumed.tokens_a_step.mean == 1.5
+
+
+def test_several_servers_cost_from_the_least_to_the_most() -> None:
+    one, plan = serve_plan(), serve_plan(serve={"replicas": {"min": 2, "max": 4}})
+    assert one.money.usd_per_hour_grown is None
+    assert plan.money.usd_per_hour == pytest.approx(2 * one.money.usd_per_hour + 0.05)
+    assert plan.money.usd_per_hour_grown == pytest.approx(4 * one.money.usd_per_hour + 0.05)
+    assert plan.money.usd_at_most == pytest.approx(4 * one.money.usd_at_most + 24 * 0.05)
+    said = "\n".join(tables.brief(plan))
+    assert f"${plan.money.usd_per_hour:.2f} an hour with 2 servers, ${plan.money.usd_per_hour_grown:.2f} with 4, at most" in said and "for 4 VMs" in said
+    assert [row[0] for row in tables.money_rows(plan)][:2] == ["an hour with 2 servers and the load balancer", "an hour with 4 servers"]
+    assert "at most for one VM, 24 h" in tables.money_rows(one)[2][0] and tables.money_rows(one)[0][0] == "an hour"

@@ -7,7 +7,7 @@ import pytest
 from runners.errors import UserError
 from runners.planning.plan import make_plan
 from runners.planning.training import CorpusSize
-from runners.spec import MachineSpec, Spec
+from runners.spec import MachineSpec, Spec, parse
 from tests.planning.plans import PRICES, refused, serve_plan, train_plan
 
 
@@ -97,3 +97,23 @@ def test_a_certificate_needs_an_open_port() -> None:
 def test_unknown_machine() -> None:
     with pytest.raises(UserError, match="g2-standard-8"):
         train_plan(machine_type="g2-standard-9")
+
+
+def test_several_servers_that_cannot_hear_of_each_other_in_time() -> None:
+    assert "serve.idle_minutes is 2" in refused(serve_plan(serve={"replicas": {"max": 2}, "idle_minutes": 2}))
+    assert not serve_plan(serve={"replicas": {"max": 2}, "idle_minutes": 3}).refusals
+    assert not serve_plan(serve={"idle_minutes": 1}).refusals
+
+
+def test_the_price_of_all_servers_is_held_to_the_limit() -> None:
+    host = MachineSpec(role="serve", machine_type="g2-standard-8", provisioning_model="STANDARD", disk_gb=100, max_usd_per_hour=2.0)
+    for most, is_refused in ((1, False), (2, False), (3, True)):
+        plan = make_plan("serve-l4", parse({"serve": {"replicas": {"max": most}}, "machine": host.model_dump()}), PRICES)
+        assert bool(plan.refusals) == is_refused, plan.refusals
+    assert "$2.66 an hour with 3 servers" in refused(plan)
+
+
+def test_a_certificate_of_another_region() -> None:
+    there, here = (f"projects/p/locations/{region}/certificates/api" for region in ("europe-west4", "us-central1"))
+    assert "one in us-central1" in refused(serve_plan(serve={"replicas": {"max": 2}, "certificate": there}))
+    assert not serve_plan(serve={"replicas": {"max": 2}, "certificate": here}).refusals

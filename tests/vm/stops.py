@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 
 from infra.plan import plan_bounds
+from runners.fields import ReplicaSpec
 from runners.planning import stacks
 from runners.vm import decide, state
 from runners.vm.cloud import CloudError
@@ -89,7 +90,7 @@ class World:
         role = self.scenario.role
         self.machine = stacks.load("train-h100" if role == "train" else "serve-l4").spec.machine
         assert self.machine
-        self.bounds = plan_bounds(self.machine)
+        self.bounds = plan_bounds(self.machine, ReplicaSpec())
         spec = {"buckets": {"models": "gs://models", "scratch": "gs://scratch"}, "machine": self.machine.model_dump(), "serve": {"idle_minutes": 60}}
         self.bucket.clock = lambda: self.now_s
         with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
@@ -315,7 +316,7 @@ class World:
             if self.now_s < gone_s:
                 self._settle(lambda job: Decision("leave", decide.when_ready(job, self.now_s - ready_s, idle_s, state.now())))  # noqa: B023 - it is called in this very turn
             if idle_s >= 3600:
-                self._settle(lambda job: Decision("stop", decide.when_idle(job, 60, state.now())))
+                self._settle(lambda job: decide.when_idle(job, 60, state.now()))
                 yield from self._end(vm)
                 return
             yield self._pulse_s
@@ -338,7 +339,7 @@ class World:
                     answer = "failed" if self.scenario.end_is_refused else "ok"
                     if answer == "ok":
                         self._start(self._empty("dead man's switch"))
-                elif away:
+                elif away or "elson-replicas" in rest:  # a group of one has no such value
                     answer = "failed"
                 elif "token" in rest:
                     answer = 'ok{"access_token": "a-token", "expires_in": 3599}'

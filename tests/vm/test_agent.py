@@ -86,6 +86,14 @@ def test_the_gateway_has_no_gpu_no_key_in_its_arguments_and_a_read_only_root() -
     assert "ELSON_SITE=llm.example.org" in containers.run_arguments("gateway", facts.parse(metadata("serve")), with_domain)
 
 
+def test_several_servers_are_named_in_the_metadata_and_have_attempts_of_their_own() -> None:
+    one, three = (facts.parse(metadata("serve", **changes)) for changes in ({}, {"elson-replicas": "3"}))
+    assert (one.replicas, three.replicas) == (1, 3)
+    assert facts.limits(SPEC, "serve", three.replicas).max_attempts == 3 * facts.limits(SPEC, "serve").max_attempts
+    with pytest.raises(UserError, match="elson-replicas"):
+        facts.parse(metadata("serve", **{"elson-replicas": "many"}))
+
+
 def test_a_server_has_no_deadline_and_a_training_has() -> None:
     assert facts.limits(SPEC, "serve").deadline_minutes is None
     assert facts.limits(SPEC, "train").deadline_minutes == 120
@@ -116,8 +124,9 @@ vllm:num_requests_running{model_name="m"} 1.0
 vllm:generation_tokens_total{model_name="m"} 80.0
 vllm:num_requests_waiting{model_name="m"} 4.0
 vllm:num_requests_waiting_by_reason{model_name="m"} 9.0
+vllm:kv_cache_usage_perc{model_name="m"} 0.25
 """
-    assert watch.counters(text) == {"tokens": 80.0, "answered": 5.0, "in_flight": 5.0}
+    assert watch.counters(text) == {"tokens": 80.0, "answered": 5.0, "in_flight": 5.0, "waiting": 4.0, "kv_use": 0.25}
 
 
 def test_progress_is_what_a_runner_logs() -> None:

@@ -159,7 +159,7 @@ def test_only_a_server_that_stays_ready_has_its_attempts_back() -> None:
 def test_a_server_goes_on_idling_where_the_boot_before_left_off() -> None:
     job = decide.when_ready(Job("job", "serve", attempts=1), 600, 540, at(10))
     assert decide.at_boot(job, boot("b", 11), SERVE, at(11)).job.idle_s == 540
-    assert decide.at_boot(decide.when_idle(job, 60, at(11)), boot("c", 900), SERVE, at(900)).job.idle_s == 0, "somebody asked for it again"
+    assert decide.at_boot(decide.when_idle(job, 60, at(11)).job, boot("c", 900), SERVE, at(900)).job.idle_s == 0, "somebody asked for it again"
 
 
 def test_a_state_file_survives_the_round_trip_and_newer_keys() -> None:

@@ -10,6 +10,8 @@ import http.client
 import json
 import os
 import sys
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -19,6 +21,8 @@ COMPUTE = os.environ.get("ELSON_COMPUTE_URL", "https://compute.googleapis.com/co
 RUN = os.environ.get("ELSON_RUN_URL", "https://run.googleapis.com")
 METADATA = os.environ.get("ELSON_METADATA_URL", "http://metadata.google.internal/computeMetadata/v1")
 PREFIX = "elson-"
+#: Deleting an autoscaler takes seconds; what takes longer is tried at the next message.
+_TRIES, _PAUSE_S = 10, 3.0
 
 
 def stop(request: Any) -> str:
@@ -29,9 +33,9 @@ def stop(request: Any) -> str:
         return "within the budget"
     project, failed = os.environ["ELSON_PROJECT"], []
     token = _token()
-    for scope, name in _groups(project, token):
+    for scope, name, is_scaled in _groups(project, token):
         try:
-            _call("POST", f"{COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{name}/resize?size=0", token)
+            _empty(f"{COMPUTE}/projects/{project}/{scope}", name, scaled=is_scaled, token=token)
             _say("WARNING", "budget used up: group resized to 0", group=name, scope=scope, cost=notice["costAmount"], budget=notice["budgetAmount"])
         except (OSError, ValueError, http.client.HTTPException) as error:
             failed.append(name)
@@ -53,17 +57,37 @@ def is_used_up(notice: dict[str, Any], fraction: float) -> bool:
     return bool(cost >= budget * fraction)
 
 
-def groups(answer: dict[str, Any]) -> list[tuple[str, str]]:
-    """(``regions/R`` or ``zones/Z``, name) of our groups that are not at 0 already."""
+def groups(answer: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """(``regions/R`` or ``zones/Z``, name, whether it has an autoscaler) of our groups that are not at 0 already, or that something may make larger."""
     found = []
     for scope, part in answer.get("items", {}).items():
         for group in part.get("instanceGroupManagers", []):
-            if group["name"].startswith(PREFIX) and group.get("targetSize", 0) > 0:
-                found.append((scope, group["name"]))
+            is_scaled = bool(group.get("status", {}).get("autoscaler"))
+            if group["name"].startswith(PREFIX) and (group.get("targetSize", 0) > 0 or is_scaled):
+                found.append((scope, group["name"], is_scaled))
     return found
 
 
-def _groups(project: str, token: str) -> list[tuple[str, str]]:
+def _empty(place: str, name: str, *, scaled: bool, token: str) -> None:
+    """Resize a group to 0. An autoscaler goes first: it is named as its group, and until it is gone the size cannot be set (412)."""
+    if scaled:
+        try:
+            _call("DELETE", f"{place}/autoscalers/{name}", token)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+    for left in range(_TRIES, -1, -1):
+        try:
+            _call("POST", f"{place}/instanceGroupManagers/{name}/resize?size=0", token)
+        except urllib.error.HTTPError as error:
+            if error.code != 412 or not left:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
+
+
+def _groups(project: str, token: str) -> list[tuple[str, str, bool]]:
     """Those of every page."""
     found, page = [], ""
     while True:

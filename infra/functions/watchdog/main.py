@@ -23,6 +23,7 @@ import bakes
 import executions
 import places
 import services
+import sizes
 from judgement import DEFAULT_BOUNDS, UNBOUNDED, judge, minutes_since, number
 from memory import Changed, JobMemory
 
@@ -175,6 +176,7 @@ def _families(found: list[tuple[str, dict[str, Any]]], project: str, token: str)
             values, ranked, first = {}, [], group["name"]
         url = f"{apis.COMPUTE}/projects/{project}/{scope}/instanceGroupManagers/{group['name']}"
         member = {"name": group["name"], "id": str(group.get("id", "")), "size": group.get("targetSize", 0), "url": url, "values": values, "places": ranked}
+        member["scaler"] = f"{apis.COMPUTE}/projects/{project}/{scope}/autoscalers/{group['name']}" if group.get("status", {}).get("autoscaler") else ""
         families.setdefault(first, []).append(member)
     return families
 
@@ -265,7 +267,7 @@ def _stop(members: list[dict[str, Any]], reason: str, kept: dict[str, Any], name
     asked = [member for member in members if member["size"] or not member["places"]]
     for member in asked:
         try:
-            apis.call("POST", f"{member['url']}/resize?size=0", token)
+            sizes.empty(member, lambda method, url: apis.call(method, url, token))
         except OSError as error:
             trouble = error
     if trouble:
