@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,33 +63,11 @@ class Distance:
         return {f"{prefix}_{name}": round(value, 6) for name, value in values.items()}
 
 
-def log_probabilities(model: Any, examples: Sequence[Example]) -> list[torch.Tensor]:
-    """Log-probabilities of the next token at each answer position: one [answer tokens, vocabulary] fp32 tensor an example, on the CPU.
+def log_probabilities(model: Any, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
+    """Log-probabilities of the next token at each answer position: one [answer tokens, vocabulary] fp32 tensor an example, on the CPU, when it is asked for.
 
     Takes examples until ``MAX_TOKENS`` answer tokens are reached.
     """
-    return list(_each(model, examples))
-
-
-def distance(reference: Sequence[torch.Tensor], model: Any, examples: Sequence[Example]) -> Distance:
-    """KL(reference || model), agreement and perplexities; the model's distributions are never kept."""
-    divergence = agreed = loss = reference_loss = 0.0
-    tokens = 0
-    for expected, got, example in zip(reference, _each(model, examples), examples, strict=False):
-        targets = torch.tensor(example.token_ids[example.answer_start :])[:, None]
-        divergence += float((expected.exp() * (expected - got)).sum())
-        agreed += float((expected.argmax(-1) == got.argmax(-1)).sum())
-        loss -= float(got.gather(-1, targets).sum())
-        reference_loss -= float(expected.gather(-1, targets).sum())
-        tokens += len(targets)
-    return Distance(divergence / tokens, agreed / tokens, _exp(loss / tokens), _exp(reference_loss / tokens), tokens)
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
-
-
-def _each(model: Any, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
     model.eval()
     device = next(model.parameters()).device
     seen = 0
@@ -101,6 +79,24 @@ def _each(model: Any, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
             # Position t predicts token t + 1: the last position predicts nothing we know.
             logits = model(input_ids=torch.tensor([example.token_ids[:-1]], device=device), logits_to_keep=example.answer_tokens, use_cache=False).logits[0]
             yield torch.log_softmax(logits.float(), -1).cpu()
+
+
+def distance(reference: Sequence[torch.Tensor], candidate: Iterable[torch.Tensor], examples: Sequence[Example]) -> Distance:
+    """KL(reference || candidate), agreement and perplexities of two models' ``log_probabilities``; the candidate's need not be in memory all at once."""
+    divergence = agreed = loss = reference_loss = 0.0
+    tokens = 0
+    for expected, got, example in zip(reference, candidate, examples, strict=False):
+        targets = torch.tensor(example.token_ids[example.answer_start :])[:, None]
+        divergence += float((expected.exp() * (expected - got)).sum())
+        agreed += float((expected.argmax(-1) == got.argmax(-1)).sum())
+        loss -= float(got.gather(-1, targets).sum())
+        reference_loss -= float(expected.gather(-1, targets).sum())
+        tokens += len(targets)
+    return Distance(divergence / tokens, agreed / tokens, _exp(loss / tokens), _exp(reference_loss / tokens), tokens)
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
 
 
 def round_to_nearest(weight: torch.Tensor, group_size: int, bits: int = 4) -> torch.Tensor:

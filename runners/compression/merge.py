@@ -77,18 +77,18 @@ def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) 
         log.warning("the merged model is not what base and adapter say", problem=problem)
     dtype = gates.measuring_dtype(device)
     model = _with_adapter(base, adapter, device, dtype)
-    expected = gates.log_probabilities(model, probes)
+    expected = list(gates.log_probabilities(model, probes))
     general = forgetting.general_questions(spec, load_tokenizer(base))
     with model.disable_adapter():
-        taught = gates.distance(expected, model, probes)
+        taught = gates.distance(expected, gates.log_probabilities(model, probes), probes)
         before = forgetting.ability(model, general)
     del model
     plain = gates.load_plain(merged, device, dtype)
-    found = gates.distance(expected, plain, probes)
+    merged_probes = list(gates.log_probabilities(plain, probes))
+    found = gates.distance(expected, merged_probes, probes)
     kept, ability = forgetting.held(settings, before, forgetting.ability(plain, general))
-    rounded = gates.log_probabilities(plain, probes)
     _round_again(plain, seed=0)
-    noise = gates.distance(rounded, plain, probes).mean_kl
+    noise = gates.distance(merged_probes, gates.log_probabilities(plain, probes), probes).mean_kl
     bound = min(settings.max_mean_kl, max(settings.rounding_factor * noise, settings.adapter_share * taught.mean_kl))
     held = (
         Gate(name="tensors and files unlike base and adapter", value=len(problems), bound=0, rule="at most"),

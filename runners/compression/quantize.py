@@ -100,11 +100,11 @@ def measure(spec: Spec, merged: Path, quantized: Path, held_out: Sequence[Exampl
     metrics: dict[str, Any] = {"problems": problems[:20]}
     if not found.readable:
         return tuple(held), metrics
-    reference = gates.log_probabilities(model, held_out)
+    reference = list(gates.log_probabilities(model, held_out))
     _put(model, packed.dequantized(quantized))
-    answers = gates.distance(reference, model, held_out)
+    answers = gates.distance(reference, gates.log_probabilities(model, held_out), held_out)
     _round_to_nearest(model, merged, settings.group_size)
-    nearest = gates.distance(reference, model, held_out)
+    nearest = gates.distance(reference, gates.log_probabilities(model, held_out), held_out)
     worst = max(found.matrices, key=lambda one: one.error, default=matrices.Matrix("none", 0.0))
     held += [
         Gate(name=f"error of a matrix over that of round-to-nearest ({worst.name})", value=worst.error, bound=settings.max_matrix_error, rule="at most"),
