@@ -14,6 +14,8 @@ read -r -a disks <<<"${disks[*]}"
 if mountpoint --quiet "$WORK"; then
 	echo "elson: $WORK is mounted"
 elif ((${#disks[@]} > 0)); then
+	# After a reboot udev has joined them already, under a name of its own, where mdadm is installed; one of a pair it holds. Nothing of it is mounted.
+	mdadm --stop --scan 2>/dev/null || true
 	device=${disks[0]}
 	if ((${#disks[@]} > 1)); then
 		device=/dev/md0

@@ -1,6 +1,6 @@
 """``disks.sh`` on real block devices: loop devices and ext4, in mounts of the test's own.
 
-Left out: joining two of them, which needs the kernel's md driver.
+Joining two of them needs the kernel's md driver: test_joined_disks.py.
 """
 
 from __future__ import annotations
