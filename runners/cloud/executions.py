@@ -26,8 +26,24 @@ def of(session: Any, where: dict[str, str]) -> dict[str, Any]:
     return {"executions": found, "size": sum(not one["ended"] for one in found)}
 
 
+def cancel(session: Any, where: dict[str, str]) -> list[str]:
+    """Cancel the executions of a training's jobs that have not ended; returns their names. One that ends meanwhile is no error. Raises OSError."""
+    names = [one["name"] for one in of(session, where)["executions"] if not one["ended"]]
+    for name in names:
+        job = next(job for job in where["run_jobs"].split() if name.startswith(f"{job}-"))
+        path = f"projects/{where['project']}/locations/{where['region']}/jobs/{job}/executions/{name}"
+        answer = session.post(f"{_url()}/v2/{path}:cancel", json={}, timeout=30)
+        if answer.status_code not in (200, 400, 404):
+            raise OSError(f"Cloud Run answers {answer.status_code}: {answer.text[:200]}")
+    return names
+
+
+def _url() -> str:
+    return os.environ.get("CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN", _RUN).rstrip("/")
+
+
 def _listed(session: Any, job: str) -> list[dict[str, Any]]:
-    url, params = f"{os.environ.get('CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN', _RUN).rstrip('/')}/v2/{job}/executions", {"pageSize": "100"}
+    url, params = f"{_url()}/v2/{job}/executions", {"pageSize": "100"}
     found: list[dict[str, Any]] = []
     while True:
         answer = session.get(url, params=params, timeout=30)

@@ -279,6 +279,16 @@ def machine(where: dict[str, str]) -> dict[str, Any]:
         return {"problem": f"{'Cloud Run' if 'run_jobs' in where else 'Compute'} cannot be asked: {str(error)[:200]}"}
 
 
+def cancel(where: dict[str, str]) -> list[str]:
+    """Cancel what works on a training on Cloud Run; returns the executions' names. Raises OSError."""
+    return executions.cancel(_session(), where)
+
+
+def executions_left(where: dict[str, str]) -> list[str]:
+    """Names of a training's executions that have not ended. Raises OSError."""
+    return [one["name"] for one in executions.of(_session(), where)["executions"] if not one["ended"]]
+
+
 def _session() -> Any:
     import google.auth
     from google.auth.transport.requests import AuthorizedSession

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from runners.cloud import deploy
+import time
+
+from runners import log
+from runners.cloud import deploy, jobs
 from runners.errors import UserError
 from runners.planning import stacks
 
+#: Seconds that a cancelled execution may take to end: ten of grace, and the platform's own.
+_PATIENCE_S, _EVERY_S = 180.0, 3.0
 #: What no destroy of ours deletes.
 LEFT = (
     "the models bucket, about 2 cents a GB and month: infra/README.md says how to delete it too",
@@ -34,6 +39,27 @@ def shown(found: dict[str, int]) -> list[str]:
 
 
 def destroy(names: list[str]) -> None:
-    """Destroy stacks in this order; what is protected stays. Raises UserError."""
+    """End what works, then destroy stacks in this order; what is protected stays. Raises UserError."""
     for name in names:
+        _end_executions(name)
         deploy.destroy(name, keep_protected=stacks.load(name).role == "foundation")
+
+
+def _end_executions(name: str) -> None:
+    """Cancel the executions of a training on Cloud Run, and wait until they have ended: whether deleting a job ends them is not known."""
+    outputs, stack = deploy.outputs(name), stacks.load(name)
+    if not outputs.get("jobs"):
+        return
+    where = {"project": stack.project, "region": outputs["region"], "run_jobs": " ".join(outputs["jobs"])}
+    until = time.monotonic() + _PATIENCE_S
+    try:
+        for execution in jobs.cancel(where):
+            log.say(f"cancelled {execution}; it ends within a minute or two", err=True)
+        while (left := jobs.executions_left(where)) and time.monotonic() < until:
+            time.sleep(_EVERY_S)
+    except OSError as error:
+        raise UserError(
+            f"the executions of {name} could not be cancelled: {error}", "roles/run.developer, and Cloud Run to answer", f"then again: elson down {name}"
+        ) from None
+    if left:
+        raise UserError(f"{', '.join(left)} has been cancelled and has not ended", f"an end within {_PATIENCE_S:.0f} s", f"wait a minute; elson down {name}")

@@ -42,6 +42,8 @@ class Google(GoogleApis):
         self.limit = 1.0
         self.limits: dict[str, float] = {}
         self.keys = 0
+        self.cancelled: dict[str, int] = {}
+        self.refuses_cancel = False
         super().__init__()
 
     def made(self, kind: str) -> list[dict[str, Any]]:
@@ -51,7 +53,7 @@ class Google(GoogleApis):
 
     def answer(self, path: str) -> Any:
         state = json.loads((self.standin / "gcloud.json").read_text())
-        services = {row["service"] for row in self.made("Service")} | set(state["projects"][PROJECT]["services"])
+        services = {row["service"] for row in self.made("Service") if "service" in row} | set(state["projects"][PROJECT]["services"])
         quota = {"limit": self.limit, "usage": 0.0}
         if path.endswith("services:batchGet"):
             names = [f"{name}.googleapis.com" for name in doctor.SERVICES]
@@ -74,9 +76,31 @@ class Google(GoogleApis):
         if "/dockerImages/" in path:
             name = path.split("/dockerImages/")[1].split("@")[0]
             return {"uri": "x"} if any(f"/{name}:" in image for image in state["images"]) else None
+        if path.startswith("/v2/") and path.endswith("/executions"):
+            return self._executions(path.split("/")[-2])
         if path.endswith("/versions"):
             return {"versions": [{"name": f"v{n}"} for n in range(self.keys)]} if self.made("Secret") else None
         return None
+
+    def _executions(self, job: str) -> Any:
+        """Of a job that was made with a token. Deleting the job ends nothing (what Google does is not known); cancelling takes two more looks."""
+        made = [row for row in self.made("Job") if row["name"] == job]
+        if not made or any(row["name"] == job for row in self.made("deleted")):
+            return None
+        if not made[-1].get("startExecutionToken"):
+            return {}
+        name = f"projects/{PROJECT}/locations/{made[-1]['location']}/jobs/{job}/executions/{job}-{made[-1]['startExecutionToken']}"
+        one = {"name": name, "createTime": "2026-03-01T00:00:00Z", "startTime": "2026-03-01T00:01:00Z", "runningCount": 1}
+        if name in self.cancelled:
+            self.cancelled[name] += 1
+        if self.cancelled.get(name, 0) > 2:
+            one = {**one, "runningCount": 0, "cancelledCount": 1, "completionTime": "2026-03-01T00:09:00Z"}
+            self._note(kind="ended", name=name)
+        return {"executions": [one]}
+
+    def _note(self, **row: Any) -> None:
+        with (self.standin / "cloud.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
     def resize(self, group: str, size: int) -> None:
         """What a VM, the watchdog or a person does to a group; the newest line of a group counts."""
@@ -88,6 +112,12 @@ class Google(GoogleApis):
         return int([row for row in self.made("RegionInstanceGroupManager") if row["name"] == group][-1]["targetSize"])
 
     def change(self, path: str, query: dict[str, list[str]]) -> Any:
+        if path.endswith(":cancel"):
+            name = path.removeprefix("/v2/").removesuffix(":cancel")
+            if self.refuses_cancel:
+                return 403
+            self.cancelled[name] = 0
+            return {"name": "operations/1"}
         if path.endswith("/resize"):
             self.resize(path.split("/")[-2], int(query["size"][0]))
             return {}

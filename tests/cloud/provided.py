@@ -86,7 +86,7 @@ def make(resource: Any) -> None:
         content = json.loads(inputs["content"]) if type(inputs["content"]).__name__ == "Secret" else inputs["content"]
         code = call("POST", f"/upload/storage/v1/b/{inputs['bucket']}/o?uploadType=media&name={name}", content.encode())
         assert code == 200, code
-    elif kind in ("Service", "RegionInstanceGroupManager", "Secret"):
+    elif kind in ("Service", "RegionInstanceGroupManager", "Secret") or resource.type.endswith("cloudrunv2/job:Job"):
         with (STANDIN / "cloud.jsonl").open("a") as file:
             file.write(json.dumps({"kind": kind, **inputs}) + "\n")
 
@@ -103,7 +103,7 @@ def taken(resource: Any) -> str:
 
 def delete(resource: dict[str, Any]) -> None:
     _write({key: inputs for key, inputs in there().items() if key != cloud_id(resource["type"], resource["inputs"])})
-    if resource["type"].endswith(":RegionInstanceGroupManager"):
+    if resource["type"].endswith((":RegionInstanceGroupManager", "cloudrunv2/job:Job")):
         with (STANDIN / "cloud.jsonl").open("a") as file:
             file.write(json.dumps({"kind": "deleted", "name": resource["inputs"]["name"]}) + "\n")
 

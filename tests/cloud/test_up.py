@@ -13,7 +13,7 @@ import pytest
 
 from runners.artifacts import layout, registry, storage
 from runners.cloud import follow as following
-from runners.cloud import jobs
+from runners.cloud import jobs, take_down
 from runners.planning import stacks
 from tests.infra.shapes import QWEN_14B
 
@@ -103,6 +103,34 @@ def test_a_server_goes_up_and_everything_goes_down_again(ready: Machine, tmp_pat
     assert ready.state("serve-l4")["resources"] == [] and all(resource["protect"] for resource in ready.state("foundation")["resources"])
     assert {resource["type"] for resource in ready.state("foundation")["resources"]} >= {"gcp:storage/bucket:Bucket"}
     assert "not there" in ready.ok("down", "serve-l4", "--yes").output
+
+
+@pytest.mark.timeout(1500)
+def test_down_on_cloud_run_ends_what_works_first_and_keeps_the_models(ready: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether deleting a job ends its execution is not known, so it is ended before."""
+    monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN", f"http://127.0.0.1:{ready.google.server_address[1]}")
+    monkeypatch.setattr(take_down, "_EVERY_S", 0.1)
+    stacks.remember("train-run", {"elson:spec": {"base_model": {"source": str(ready.folder / "my-14b")}}})
+    ready.ok("up", "train-run", "--yes", "--no-follow")
+    publish(tmp_path / "q4", "a-q4", "qdora", "qdora-1")
+    ready.ok("models", "promote", "a-q4", "--stack", "serve-l4-run", "--anyway")
+    ready.ok("up", "serve-l4-run", "--yes", "--no-follow")
+    jobs_made = [row["name"] for row in ready.google.made("Job")]
+    assert len(jobs_made) == 2 and [row["name"] for row in ready.google.made("Service") if "name" in row] == ["elson-serve-l4-run"]
+    ready.google.refuses_cancel = True
+    said = ready.fails("down", "train-run", "--yes")
+    assert "could not be cancelled" in said and "elson down train-run" in said and ready.state("train-run")["resources"], "nothing was destroyed"
+    ready.google.refuses_cancel = False
+    down = ready.ok("down", "--all", "--yes").output
+    rows = [json.loads(line) for line in (ready.standin / "cloud.jsonl").read_text().splitlines()]
+    order = [row["kind"] for row in rows if row["kind"] == "ended" or (row["kind"] == "deleted" and row["name"] in jobs_made)]
+    assert order[0] == "ended" and order.count("deleted") == 2, order
+    (ended,) = {row["name"] for row in rows if row["kind"] == "ended"}
+    assert f"cancelled {ended.rpartition('/')[2]}" in down and "still there: the models bucket" in down
+    assert ready.state("train-run")["resources"] == ready.state("serve-l4-run")["resources"] == []
+    there = json.loads((ready.standin / "there.json").read_text())
+    assert not [one for one in there if "/jobs/elson" in one or "/services/elson" in one], "neither jobs nor the service"
+    assert registry.usable(BUCKETS, "a-q4").kind == "qdora", "the models stay"
 
 
 @pytest.mark.timeout(1500)
