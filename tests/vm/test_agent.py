@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from runners import log
 from runners.errors import UserError
 from runners.spec import MachineSpec, ServeSpec, Spec
 from runners.vm import containers, facts, logs, payload, steps, watch
+from runners.vm.decide import Decision
+from tests.infra.agent import Agent, Bucket
 
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = "us-docker.pkg.dev/proj/elson/{}@sha256:" + "a" * 64
@@ -186,3 +189,21 @@ def test_the_unpacked_agent_starts_with_nothing_else_there(tmp_path: Path) -> No
     # -S leaves out every installed package; -E every variable that could bring one back.
     done = subprocess.run([sys.executable, "-S", "-E", "-m", "runners.vm", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "check" in done.stdout, done.stderr
+
+
+def test_a_state_says_when_it_was_written_though_a_stage_says_nothing_and_an_end_keeps_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By it a machine of another kind knows that this one is at work, and `elson retry` where Compute cannot be asked."""
+    agent = Agent(Bucket(), tmp_path, monkeypatch)
+    begin = agent.context.settle(lambda job: steps._at_boot(agent.context, job))
+    assert begin.action == "work"
+    times = []
+    for _ in range(3):
+        agent.alive_s, agent.wall_s = agent.alive_s + 600, agent.wall_s + 600
+        agent.context.settle(lambda job: Decision("leave", job))
+        times.append(agent.state["updated_at"])
+    assert times == sorted(set(times)) and len(times) == 3
+    agent.context.settle(lambda job: Decision("stop", dataclasses.replace(job, status="done")))
+    ended = agent.state["updated_at"]
+    agent.alive_s, agent.wall_s = agent.alive_s + 600, agent.wall_s + 600
+    agent.context.settle(lambda job: Decision("stop", job))
+    assert agent.state["updated_at"] == ended
