@@ -29,9 +29,10 @@ def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[
     serve = tiny.serve.model_copy(update={"model": tiny.base_model.name, "port": 8000, "max_sequences": 2, "ready_timeout_s": 600})
     spec = tiny.model_copy(update={"serve": serve})
     with local_bucket.running(tmp_path / "home", spec.buckets) as url:
-        stages.save_spec(spec)
+        plan = planned(spec)
+        stages.save_spec(plan.spec)
         environment = {**clean_environment, "STORAGE_EMULATOR_HOST": url, "OMP_NUM_THREADS": "1"}
-        platform = Platform(planned(spec), tmp_path / "platform", {"gateway": gateway_entry, "serve": server_entry()}, f"{KEY}\n", environment)
+        platform = Platform(plan, tmp_path / "platform", {"gateway": gateway_entry, "serve": server_entry()}, f"{KEY}\n", environment)
         try:
             chat = {"model": "elson", "messages": [{"role": "user", "content": "What is a bond?"}], "max_tokens": 8}
             status, _, body = ask(platform.url, body=chat, timeout_s=800, **HEADERS)

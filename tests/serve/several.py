@@ -130,12 +130,13 @@ def balanced(
     site, admin = free_ports(2)
     balancer, platforms = Balancer(caddy, folder, (site, admin)), list[Platform]()
     with local_bucket.running(folder / "home", spec.buckets) as url:
-        stages.save_spec(spec)
+        plan = planned(spec)
+        stages.save_spec(plan.spec)
         quiet = {**environment, "STORAGE_EMULATOR_HOST": url, "OMP_NUM_THREADS": "1"}
 
         def start(count: int) -> list[Server]:
             entry = {"gateway": gateway_entry, "serve": server_entry()}
-            made = [Platform(planned(spec), folder / f"server-{number}", entry, f"{KEY}\n", quiet) for number in range(count)]
+            made = [Platform(plan, folder / f"server-{number}", entry, f"{KEY}\n", quiet) for number in range(count)]
             platforms.extend(made)
             with ThreadPoolExecutor(count) as pool:
                 return [Server(platform, instance) for platform, instance in zip(made, pool.map(Platform.instance, made), strict=True)]
