@@ -1,5 +1,6 @@
 """The installer: what pip knows reaches uv, the right torch, one sentence for each machine that cannot do it, nothing deleted that is not ours."""
 
+import importlib.util
 import os
 import platform
 import re
@@ -207,6 +208,24 @@ def test_a_broken_environment_fails_its_smoke_run(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(smoke, "python", lambda _: Path(sys.executable))
     with pytest.raises(InstallationError, match=r"does not work[\s\S]*torch"):
         smoke.run("train")  # the tools have no torch
+
+
+@pytest.mark.parametrize(
+    ("environment", "module"),
+    [
+        ("tools", "pulumi_gcp/compute/_inputs"),
+        ("tools", "google/cloud/storage/client"),
+        ("train", "peft/tuners/lora/dora"),
+        ("quantize", "awq/quantize/quantizer"),
+        ("serve", "vllm/entrypoints/openai/api_server"),
+        ("serve", "vllm/v1/engine/core"),
+        ("serve", "vllm/model_executor/models/qwen2"),
+    ],
+)
+def test_nothing_large_is_compiled_at_each_start(environment: str, module: str) -> None:
+    """Where Python may not write bytecode, as under `make`, only the smoke run leaves any."""
+    (source,) = environments.path(environment).glob(f"lib/python3*/site-packages/{module}.py")
+    assert Path(importlib.util.cache_from_source(str(source))).exists()
 
 
 def test_a_dead_index_ends_in_a_sentence(tmp_path: Path) -> None:
