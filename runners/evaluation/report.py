@@ -154,10 +154,10 @@ def accepted(measured: Acceptance) -> Html:
     rows = []
     for name, one in [("all", measured.overall), *slowest_first]:
         share = None if one.share is None else percent(one.share)
-        rows.append((name.replace("_", " "), one.answers, one.tokens, one.drafted, one.accepted, share, round(one.tokens_a_step, 2)))
-    table = page.table(("category", "answers", "tokens", "drafted", "accepted", "share", "tokens a step"), rows)
-    intro = f"{measured.method or 'The server'} drafts {measured.draft_tokens} tokens a step. `elson plan --evaluation` counts with these figures."
-    return page.section("Speculative decoding", table, intro=intro)
+        rows.append((name.replace("_", " "), round(one.tokens_a_step, 2), share, one.accepted, one.drafted, one.tokens, one.answers))
+    table = page.table(("category", "tokens a step", "share", "accepted", "drafted", "tokens", "answers"), rows)
+    intro = f"{measured.method or 'The server'} drafts {measured.draft_tokens} tokens a step. The plan of a server counts with these figures:"
+    return page.section("Speculative decoding", page.code("elson plan -s serve-l4 --evaluation RUN"), table, intro=intro)
 
 
 def beside_the_model(found: EvaluationResult) -> Html:
