@@ -66,48 +66,50 @@ def test_one_is_added_one_drained_and_one_killed(
         balancer.list(first)
         balancer.until_it_answers()
 
-        # Alone and overloaded: what the autoscaler is told is in vLLM's own figures. Then one is added.
-        crowd = [Stream(balancer, 200) for _ in range(2 * SEQUENCES)]
-        _until(lambda: first.counters()["waiting"] > 0)
-        assert 0 < first.counters()["kv_use"] <= 1
-        balancer.list(first, second)
-        for one in crowd:
-            one.join()
-        assert all(one.is_whole for one in crowd), "adding a server breaks no stream"
-        before = _asked(second)
-        for one in [Stream(balancer, 20) for _ in range(2 * SEQUENCES)]:
-            one.join()
-            assert one.is_whole
-        assert _asked(second) > before, "the added server is asked"
+        with first.slowed(), second.slowed():
+            # Alone and overloaded: what the autoscaler is told is in vLLM's own figures. Then one is added.
+            crowd = [Stream(balancer, 100) for _ in range(2 * SEQUENCES)]
+            _until(lambda: first.counters()["waiting"] > 0)
+            assert 0 < first.counters()["kv_use"] <= 1
+            balancer.list(first, second)
+            for one in crowd:
+                one.join()
+            assert all(one.is_whole for one in crowd), "adding a server breaks no stream"
+            before = _asked(second)
+            for one in [Stream(balancer, 20) for _ in range(2 * SEQUENCES)]:
+                one.join()
+                assert one.is_whole
+            assert _asked(second) > before, "the added server is asked"
 
-        # Drained: the stream it has goes on, and nothing new comes.
-        balancer.list(first)
-        stream = Stream(balancer, 150).flowing()
-        before = _asked(first)
-        balancer.list(second)
-        for _ in range(3):
-            assert not balancer.until_it_answers()
-        assert _asked(first) == before
-        stream.join()
-        assert stream.is_whole
+            # Drained: the stream it has goes on, and nothing new comes.
+            balancer.list(first)
+            stream = Stream(balancer, 250).flowing()
+            before = _asked(first)
+            balancer.list(second)
+            for _ in range(3):
+                assert not balancer.until_it_answers()
+            assert _asked(first) == before
+            stream.join()
+            assert stream.is_whole
 
-        # Killed: its stream breaks and says so; the others' goes on, and the next request is answered.
-        balancer.list(second)
-        broken = Stream(balancer, 400).flowing()
-        balancer.list(first, second)
-        kept = Stream(balancer, 100).flowing()
-        second.kill()
-        broken.join()
-        assert isinstance(broken.problem, (OSError, http.client.HTTPException)), broken.problem
-        said = balancer.until_it_answers()
-        assert all("502" in problem or "503" in problem for problem in said), said
-        # Once its check has failed it is asked no more; before, each second request would meet it.
-        _until(lambda: not any(balancer.until_it_answers() for _ in range(12)))
-        kept.join()
-        assert kept.is_whole
+            # Killed: its stream breaks and says so; the others' goes on, and the next request is answered.
+            balancer.list(second)
+            broken = Stream(balancer, 350).flowing()
+            balancer.list(first, second)
+            kept = Stream(balancer, 250).flowing()
+            second.kill()
+            broken.join()
+            assert isinstance(broken.problem, (OSError, http.client.HTTPException)), broken.problem
+            said = balancer.until_it_answers()
+            assert all("502" in problem or "503" in problem for problem in said), said
+            # Once its check has failed it is asked no more; before, each second request would meet it.
+            _until(lambda: not any(balancer.until_it_answers() for _ in range(12)))
+            kept.join()
+            assert kept.is_whole
 
         # A VM's end comes after the draining, and waits for what is left.
-        last = Stream(balancer, 100).flowing()
+        last = Stream(balancer, 200)
+        _until(lambda: len(last.pieces) > 3)
         first.instance.stop()
         last.join()
         assert last.is_whole and not first.instance.killed
