@@ -18,6 +18,8 @@ _CONTENTS = re.compile(r"[^\n]{3,120}?(?:(?:\s*\.){3,}|\s*…+|\s*_{3,}|\t+)\s*\
 _BUTTONS = re.compile(
     r"(?:copy(?: code)?|share|regenerate(?: response)?|edit|like|dislike|show more|show less|sources?|search(?:ed)? \d+ sites?|thought for .{1,20}|\d+ ?/ ?\d+"
     r"|back to top|top|next|previous|prev|home|up|contents|index|skip to (?:main )?content|(?:next|prev(?:ious)?|up):.*|.{0,60}\[contents\].*"
+    r"|home ?page|site ?map|contacts?|(?:this page )?(?:was )?last (?:updated|modified|changed|edited).{0,60}"
+    r"|\d{1,4} [^\d.!?:\n]{3,50}|[^\d.!?:,\n]{3,50} \d{1,4}"
     r"|page \d+(?: of \d+)?|(?:chapter|section) \d+[:.].{0,60}\d+)",
     re.IGNORECASE,
 )

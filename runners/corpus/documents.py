@@ -60,9 +60,12 @@ def from_html(text: str) -> str:
     soup = BeautifulSoup(text, "html.parser")
     for tag in soup(list(_SKIPPED_TAGS)):
         tag.decompose()
+    for tag in soup.find_all(role="navigation"):
+        tag.decompose()
     for tag in soup.find_all(class_=_SURROUNDS):
-        has_heading = tag.name in _HEADINGS or tag.find(_HEADINGS)
-        if tag.parent is not None and not has_heading and len(tag.get_text()) < _FURNITURE_CHARACTERS:
+        # A heading's link back to the table of contents is the heading itself.
+        in_heading = tag.name in _HEADINGS or tag.find(_HEADINGS) or tag.find_parent(_HEADINGS)
+        if tag.parent is not None and not in_heading and len(tag.get_text()) < _FURNITURE_CHARACTERS:
             tag.decompose()
     for table in soup("table"):
         # A table without a header or a second column of its own is for looks.

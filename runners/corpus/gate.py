@@ -8,6 +8,7 @@ written; ``--endpoint`` asks a model for that.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,8 @@ from runners.corpus import checks
 from runners.corpus.chrome import MATH_OR_CODE
 
 LEAST_WORDS = 9
+#: More code than this is no answer in words.
+_CODE_SHARE = 0.6
 _URL = re.compile(r"\S*(?:https?://|www\.|\w\.(?:com|org|net|gov|edu)/)\S*")
 _SOURCE = re.compile(
     r"\b(?:accessed|retrieved|last visited)\s+(?:on\s+)?(?:\w+ \d|\d)|\bdoi[:.]|\bISBN\b|\bet al\.|\bpp?\.\s?\d+[-–]\d+|\bVol\.\s?\d", re.IGNORECASE
@@ -25,12 +28,32 @@ _BY_AUTHOR = re.compile(r"[A-Z“\"][^.\n]{3,120}?\bby (?:[A-Z][\w.’'-]+,? ?(?
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _TABLE = re.compile(r"^\s*\|.*$", re.MULTILINE)
 #: Marks of code that prose seldom has.
-_SIGNS = re.compile(r"[_{};=<>&|\\@#*]|::|->")
+_SIGNS = re.compile(r"[_{};=<>&|\\@#*[]|::|->")
 _NO_SIGNS = re.compile(r"`[^`\n]*`|\*\*|^\s*[*#>]+ |\$[^$\n]+\$|\|[^\n]*\|", re.MULTILINE)
 #: Questions in an answer are what somebody else asks: "What will it cost me?"
 _ASKED = re.compile(r"[^.!?\n]*\?")
 _LETTERS = re.compile(r"[^\W\d_]{2,}")
 _MARKUP = re.compile(r"\*\*|__|…|\.\.\.|https?:|www\.|[#|<>]")
+
+
+#: The output or the prompt of a program that lost its marks: five figures in a row, or a console's sign.
+_CONSOLE = re.compile(
+    r"(?:(?<!\S)[-+]?\d[\d.,:/-]*\s+){5,}|(?:(?<!\S)[-+]?\d+\.\d+\s+){3,}|(?:^|\s)(?:R> |>>> |\$ [a-z]+ -|> \w+ ?(?:<-|\())|\w <- \w", re.MULTILINE
+)
+#: A word that is written twice at the beginning: a term above its text, as PDFs flatten lists of commands.
+_TWICE = re.compile(r"\W*(\w{2,}) \1\b")
+#: A longer line is a sentence.
+_HEADING_WORDS = 6
+#: An entry of a list that begins without a mark after the one before: "(C-y) Move the cursor".
+_RUN_TOGETHER = re.compile(r"(?<=[a-z)\]\d] )([A-Z][a-z]+) (?:the|an?|to|all|each|any|this|whether)\b")
+#: A question as the last sentence leads to the next section; after a colon it is what is to be asked.
+_ENDS_ASKING = re.compile(r"(?:\A|\n)[^:\n]*\?\s*\Z")
+_OPTION = re.compile(r"(?<!\S)--?[a-zA-Z][\w-]*")
+#: A name and its arguments at the beginning, or a line that is nothing else: "zoo(x, order.by)".
+_SIGNATURE = re.compile(r"\A[\w.]+\([^()]*[=,][^()]*\)|^[~\w.]+\([^()\n]*\)$|^[a-z_][a-z_\d]*(?:\.\w+)+$", re.MULTILINE)
+#: Words that every English text is full of, and the least share of them in one of so many words.
+_ENGLISH = re.compile(r"\b(?:the|an?|of|to|and|is|are|be|in|that|for|it|on|with|as|or|by|you|this|not|can)\b", re.IGNORECASE)
+_ENGLISH_SHARE, _ENGLISH_WORDS, _BEGINNING = 0.1, 25, 600
 
 
 def _compiled() -> list[tuple[str, str, re.Pattern[str]]]:
@@ -77,11 +100,20 @@ def _of_form(question: str, answer: str, plain: str) -> str:
         ("\\" in plain, "a backslash of an export is left"),
         (_is_source(answer), "a source is named and nothing said: an entry of a bibliography"),
         (_share(_URL.findall(answer), answer) > 0.3, "mostly links"),
-        (_share(_CODE.findall(answer), answer) > 0.5 or _has_signs(answer), "mostly code"),
+        (_share(_CODE.findall(answer), answer) > _CODE_SHARE or _has_signs(_CODE.sub(" ", answer)), "mostly code"),
         (_share(_TABLE.findall(answer), answer) > 0.6, "a table without the text around it"),
         (checks.has_citation(answer), "a citation mark is left"),
         (checks.is_truncated(answer) or answer.rstrip().endswith((":", ",", ";")), "the answer ends in mid-sentence"),
         (checks.repeats_question(question, answer), "the answer says no more than the question"),
+        (len(_OPTION.findall(plain)) >= 4, "a list of a command's options"),
+        (len(set(_RUN_TOGETHER.findall(plain))) >= 2, "the lines of a list run together"),
+        (bool(_CONSOLE.search(_TABLE.sub(" ", plain))), "the answer holds a program's output or its prompt"),
+        (bool(_TWICE.match(plain)), "the answer begins with a heading that is no part of it"),
+        (_begins_small(question, plain), "the answer begins in mid-sentence"),
+        (bool(_SIGNATURE.search(plain)), "a program's reference: names with their arguments"),
+        (_is_foreign(plain[:_BEGINNING]), "the text is not in English"),
+        (_is_broken(answer), "a paragraph ends or begins in mid-sentence"),
+        (bool(_ENDS_ASKING.search(answer)), "the answer ends in a question"),
         (_is_title_case(plain), "the answer is a list of names or titles"),
     )
     return next((text for wrong, text in tests if wrong), "")
@@ -91,6 +123,30 @@ def _is_source(answer: str) -> bool:
     """An entry of a bibliography: where to read, not what is written there."""
     text = re.sub(r"[*_`]", "", answer).strip()
     return len(text.split()) <= 40 and bool(_TITLE_AND_AUTHOR.match(text) or _BY_AUTHOR.match(text) or _SOURCE.search(text))
+
+
+def _is_foreign(beginning: str) -> bool:
+    """Whether a text lacks the small words of English."""
+    words = len(beginning.split())
+    return words > _ENGLISH_WORDS and len(_ENGLISH.findall(beginning)) < _ENGLISH_SHARE * words
+
+
+def _begins_small(question: str, plain: str) -> bool:
+    """Whether the first word is small and no name that the question has: the rest of a sentence."""
+    first = re.match(r"([a-z]+)[ ,]", plain.lstrip())
+    return first is not None and first[1] not in question.lower()
+
+
+def _is_broken(answer: str) -> bool:
+    """Whether a page's end or a lost line cuts a paragraph: it ends without a mark, or the next one begins with a small letter."""
+    parts = _CODE.sub("```", answer).split("\n\n")
+    for before, after in pairwise(parts):
+        prose = not re.match(r"\s*(?:[-*|>$]|\d+[.)]|```)", before) and len(before.split()) > _HEADING_WORDS
+        if prose and re.search(r"[a-z,]\Z|[^.!?:][\"”]\Z", before.rstrip()) and not after.startswith(("```", "$", "|")):
+            return True
+        if prose and re.search(r"[^:$`]\Z", before.rstrip()) and re.match(r"(?:- )?[a-z]+[,.;]? [a-z]", after) and not re.match(r"- (?:.+\n- )", after):
+            return True
+    return False
 
 
 def _has_signs(answer: str) -> bool:

@@ -24,7 +24,7 @@ _RULE = re.compile(r"\s*(?:-+|=+)\s*")
 _KINDS: dict[str, Kind] = {"heading_open": "heading", "paragraph_open": "paragraph", "fence": "code", "table_open": "table"}
 _BOLD_LINE = re.compile(r"\*\*([^*]+)\*\*:?\s*$")
 _NUMBERED = re.compile(
-    r"(\((?:FAQ|Q|Question)\W{0,2}\d+\w?\)|(?:[A-Z]\.)?(?:\d+\\?\.)+\d*|[A-Z](?:\.\d+)+|[IVX]+\\?\.|[A-Z]\\?\.|(?:chapter|section|part)\s+\d+[:.]?|\d{1,2}(?=\s+[A-Z]))\s+",
+    r"(\((?:FAQ|Q|Question)\W{0,2}\d+\w?\)|(?:[A-Z]\.)?(?:\d+\\?\.)+\d*|[A-Z](?:\.\d+)+|[IVX]+\\?\.|[A-Z]\d{0,2}\\?\.|\(\d{1,3}\)|(?:chapter|section|part)\s+\d+[:.]?|appendix\s+(?:[A-Z]|\d+)\b[:.]?|\d{1,2}(?=\s+[A-Z]))\s+",
     re.IGNORECASE,
 )
 #: A numbered line by itself, as plain text has its headings: "12.3. Ordering the headers".
@@ -34,6 +34,10 @@ _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~>=|$&<])")
 _COMMENT = re.compile(r"<!--.*?-->\s*", re.DOTALL)
 _REFERENCE = re.compile(r"(?<!\w)\[([^\[\]\n]+)\]\[[^\[\]\n]*\]")
 _LINK = re.compile(r"!?\[([^\]]*)\]\((?:[^()\s]|\([^()]*\))*(?:\s+\"[^\"]*\")?\)")
+#: Tags inside a line, and the code in which they are text.
+_TAGS = re.compile(r"(`[^`\n]*`)|</?(?:a|b|br|code|details|div|em|font|i|img|kbd|p|small|span|strong|sub|summary|sup|u)\b[^<>]*>", re.IGNORECASE)
+#: The mark of a quotation at a line's beginning, and the label of a note in it.
+_QUOTED = re.compile(r"^[ \t]*(?:>[ \t]?)+(?:\[!\w+\][ \t]*\n?)?", re.MULTILINE)
 #: A longer bold line is a sentence somebody stresses.
 _HEADING_WORDS = 16
 
@@ -100,7 +104,10 @@ def blocks(text: str, begin: int = 0) -> Iterator[Block]:
         start, end = spans[first][0], spans[last][1]
         kind, raw = _KINDS[token.type], text[start:end]
         if in_item and kind == "paragraph":
-            yield _item(text, spans, first, end)
+            item = _item(text, spans, first, end)
+            # A question in bold that is all of a list's entry is the heading of what is indented below it.
+            asks = _BOLD_LINE.fullmatch(item.text) and item.text.rstrip("* ").endswith("?")
+            yield Block("heading", item.text, min(6, depth + 1), item.start, item.end) if asks else item
         elif kind in ("code", "table"):
             yield Block(kind, raw.strip(), 0, start, end)
         else:
@@ -192,7 +199,7 @@ def bare_title(text: str) -> str:
 
 def inline(text: str) -> str:
     """Inline Markdown without links, escapes and emphasis marks around whole phrases; bold and code are left to the reader."""
-    text = _LINK.sub(r"\1", text)
+    text = _TAGS.sub(r"\1", _LINK.sub(r"\1", _QUOTED.sub("", text)))
     text = re.sub(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", text, flags=re.DOTALL)
     text = re.sub(r"(?<![\w*])\*(?=\S)([^*\n]+?)(?<=\S)\*(?![\w*])", r"\1", text)
     return _ESCAPED.sub(r"\1", text)

@@ -6,6 +6,9 @@ import pytest
 
 from runners.corpus import chrome, extract, gate, phrasing
 
+LONG = (
+    "Change the permissions of the folder, and every member of the group can read it; those who are in no group ask its owner, who may let them in for a day."
+)
 GOOD = "An index fund holds all the shares of an index at low cost, and follows it without choosing among them."
 
 
@@ -21,6 +24,10 @@ GOOD = "An index fund holds all the shares of an index at low cost, and follows 
         "- Payment: the buyer pays within 30 days of the invoice.\n- Delivery: the seller ships within a week of the order.",
         "Section 1031 lets an owner exchange one property for another, and chapter 7 discharges most unsecured debts.",
         "A client should ask: How are you paid? What will it cost me and my heirs in dollars in this year?",
+        "Use this if the fund is small: buy its shares once a year, and leave them alone for the rest of it.",
+        "To select a fund, compare what each one costs in a year, and take the cheapest of those that hold the same index.",
+        "For help with bills, an agent under a power of attorney is safer than a joint owner of the account.",
+        "iShares funds hold the shares of an index. Django the horse and Django the film have no index fund.",
         "I bonds pay a fixed rate and a rate that follows inflation, and can be cashed after one year.",
     ],
 )
@@ -63,6 +70,28 @@ def test_what_a_reader_would_keep_is_kept(answer: str) -> None:
         ("Kernel Bypass, FPGA Acceleration, Solarflare Cards, Xilinx Alveo, Standard Cloud and Premises.", "the answer is a list of names or titles"),
         ("Whether the report that you see is at first displayed as a chart or as a text.", "the answer describes a control on a screen"),
         ("To force the value that was given, it can be used as the first command or the last.", "the answer describes a control on a screen"),
+        ("the rate that a bank asks of a borrower is called interest, and it is paid every month.", "the answer begins in mid-sentence"),
+        ("A bond is a loan to a company that pays interest until\n\nit is repaid by the company that took it.", "a paragraph ends or begins in mid-sentence"),
+        ("An index fund is cheap, and it follows an index. But what does it cost to leave it?", "the answer ends in a question"),
+        ("The test of the coefficients gives 0.9767 0.3930 2.48 0.01296 for the first of them.", "the answer holds a program's output"),
+        ("The command takes -a for all files, -b for a backup, -c to check and -d to delete them.", "a list of a command's options"),
+        (
+            "Text is kept for later. (C-k) Kill the text to the end. (C-y) Yank the text back. It is moved (M-y) Rotate the ring.",
+            "the lines of a list run together",
+        ),
+        ("bg bg [jobspec] resumes each suspended job in the background, as if it had been started there.", "the answer begins with a heading"),
+        ("fund(index, cost = 0.1) buys the shares of an index for you at the cost that was given.", "a program's reference"),
+        (
+            "Os filtros podem ser usados para processar conteúdo originado do cliente, além de processar conteúdo originado no servidor usando o módulo"
+            " que aceita requisições do cliente e reflete o corpo da requisição.",
+            "the text is not in English",
+        ),
+        ("An index fund is cheap. FIXME: say how cheap it is, and add what the others cost.", "a draft, or a text that lost its letters"),
+        ("A dierent fund is one that holds what its manager chooses, and it costs more in each year.", "a draft, or a text that lost its letters"),
+        ("Now that we have a fund, we can buy its shares and wait until they are worth more than before.", "a lesson that goes on from the one before"),
+        ("These are installation instructions for the fund, and they are read before anything is bought.", "the answer speaks of the document"),
+        ("Support for an index is given according to the schedule laid out in this document for each of them.", "the answer points to a figure"),
+        ("See the other page for a list of funds that hold the shares of an index at the lowest cost.", "the answer speaks of the document"),
         ("Copyright © 2020 by the authors. You may redistribute it and modify it under these terms.", "a legal notice"),
     ],
 )
@@ -118,12 +147,12 @@ def test_questions_are_made_of_headings_and_completed_from_their_path(path: tupl
         # A question that asks for a definition is made only where the text gives one.
         (("Base currency",), "The base currency is the one in which an account is kept.", "What is Base currency?"),
         (("Asset accounts",), "These accounts hold your money. They are listed first.", "What are Asset accounts?"),
-        (("Group access",), "Change the permissions of the folder, and every member can read it.", "What should I know about Group access?"),
-        (("Budgets", "Currency"), "Choose another one for each account.", "What should I know about Currency in Budgets?"),
+        (("Shared folders", "Group access"), LONG, "What should I know about Group access in Shared folders?"),
+        (("Budgets", "Currency choice"), LONG, "What should I know about Currency choice in Budgets?"),
         (("Types of schedules",), "There are four: deposits, bills, transfers and loans.", "What are the types of schedules?"),
-        (("Account setup",), "When you create an account, you choose the currency in which it is kept.", "What should I know about Account setup?"),
+        (("Setup of an account",), f"When you create an account, {LONG}", "What should I know about Setup of an account?"),
         (("Limits of tax-deferred accounts",), "Choose the lower one.", "What are the limits of tax-deferred accounts?"),
-        (("The profit/loss statement",), "Read it once a month.", "What should I know about the profit/loss statement?"),
+        (("The profit/loss statement",), LONG, "What should I know about the profit/loss statement?"),
         (("I have two jobs. Which one withholds the tax?",), "Both do.", "I have two jobs. Which one withholds the tax?"),
         # Words before a doing, and questions without their mark.
         (("Manually entering transactions",), "Right-click on the list.", "What is involved in manually entering transactions?"),
@@ -146,7 +175,7 @@ def test_the_form_of_a_question_fits_the_text_below_its_heading(path: tuple[str,
         (("Are there other limitations?",), "leans on the text before it"),
         (("Plans", "· Creating directories"), "says nothing by itself"),
         (("Some things to keep in mind",), "says nothing by itself"),
-        (("Backup command fails to find a valid file in Windows",), "a sentence, not a subject"),
+        (("Backup command fails to find a valid file in Windows",), "a statement"),
         (("Plans", "Step 3"), "says nothing by itself"),
         (("Plans", "2023"), "says nothing by itself"),
         (("Plans", "Figure 8.1. Loan repayment"), "says nothing by itself"),

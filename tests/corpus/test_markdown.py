@@ -69,7 +69,7 @@ def test_navigation_layout_and_marks_of_a_page_are_no_part_of_an_answer() -> Non
     found = extract.pairs(documents.from_html(page))
     assert [one.question for one in found] == ["What is a bond?"]
     assert found[0].answer.splitlines()[0] == "A bond is a loan to a company that pays interest until it is repaid."
-    assert found[0].answer.endswith("Tip\n\nA ladder of bonds spreads the risk of rates over years.")
+    assert found[0].answer.endswith("repaid.\n\nA ladder of bonds spreads the risk of rates over years.")
 
 
 NUMBERED = """2.7. Alias menu
