@@ -1,6 +1,7 @@
-"""What a whole document is about: the name that its text repeats. A heading such as "Limits" is no question without it.
+"""What a whole document is about: the name in its first heading that its text repeats. A heading such as "Limits" is no question without it.
 
-Pure; it reads the words only. Left out: documents about several things. They get no name, and their questions are completed from the headings above.
+Pure; it reads the words only. A name that is only repeated may be of something beside the subject: a server's page says "WebSocket" more often than its
+own name. Left out: documents about several things. They get no name, and their questions are completed from the headings above.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from runners.corpus.markdown import Section
 
 #: A section of fewer words says too little to be counted; fewer sections are no evidence.
 _SECTION_WORDS, _LEAST_SECTIONS, _LEAST_NAMED = 20, 4, 3
-#: Share of the sections that must hold a name: one that a heading has too, one that none has; and by how much it must lead the next one.
-_IN_HEADINGS, _NOWHERE_ELSE, _LEAD = 0.2, 0.5, 1.25
+#: Share of the sections that must hold a name: a word with a capital, words joined by a hyphen; and by how much the first must lead the next one.
+_IN_TITLE, _JOINED_SHARE, _LEAD = 0.2, 0.5, 1.25
 #: Share of sections with code from which a text is one about a program.
 _WITH_CODE = 0.3
 _TECHNICAL = re.compile(
@@ -37,13 +38,6 @@ _NAME = re.compile(r"(?<![\w'’.-])[a-z][\w'’-]*,? ((?!My)[A-Z][A-Za-z]*[a-z]
 _SMALL_TITLE = re.compile(r"(?:the )?([a-z][a-z\d]+(?:[.-][a-z\d]+)*)(?: (?:faq|manual|documentation|readme|user guide|guide|reference))?", re.IGNORECASE)
 #: Words joined by a hyphen in this share of the sections are a program's name too: "semantic-release".
 _JOINED = re.compile(r"[a-z]{3,}(?:-[a-z]{3,})+")
-#: Names that a text uses much and that it is seldom about: months, what it refers to, systems and languages that its subject runs on.
-_COMMON = frozenset(
-    """January February March April May June July August September October November December Monday Tuesday Wednesday Thursday Friday Saturday Sunday
-    Figure Table Section Chapter Appendix Step Part Note Example Listing Code Title Form Act Publication Team True False None Internet English
-    American States Unix Linux Windows Node.js JavaScript TypeScript Python Java Docker Markdown Google Chrome Firefox Git GitHub GitLab Travis
-    Node Jenkins Workflows""".split()  # noqa: SIM905  # sixty strings in a list are no easier to read
-)
 
 
 def name_of(sections: Sequence[Section]) -> str:
@@ -52,25 +46,23 @@ def name_of(sections: Sequence[Section]) -> str:
     if len(texts) < _LEAST_SECTIONS:
         return ""
     first = next((section.path[0] for section in sections if section.path), "")
-    titles = " ".join({title for section in sections for title in section.path})
     # A word that is also written small is no name: "the Law", "a Security".
     small = Counter(word for text in texts for word in set(re.findall(r"\b[a-z][a-z\d.-]*[a-z\d]\b", text)))
-    counts = Counter[str](name for text in texts for name in set(_NAME.findall(text)) if name not in _COMMON or name in first.split())
+    counts = Counter[str](name for text in texts for name in set(_NAME.findall(text)) if re.search(rf"\b{re.escape(name)}\b", first))
     counts = Counter({name: count for name, count in counts.items() if small[name.lower()] <= count and not _is_identifier(name, texts)})
     (name, most), (_, second) = [*counts.most_common(2), ("", 0), ("", 0)][:2]
-    share = _IN_HEADINGS if name and re.search(rf"\b{re.escape(name)}\b", titles) else _NOWHERE_ELSE
-    if most >= max(_LEAST_NAMED, share * len(texts)) and most >= _LEAD * second:
+    if most >= max(_LEAST_NAMED, _IN_TITLE * len(texts)) and most >= _LEAD * second:
         return str(name)
     joined, held = max(((word, count) for word, count in small.items() if _JOINED.fullmatch(word)), key=lambda one: one[1], default=("", 0))
     if (
         joined
-        and joined in titles.lower()
-        and held >= _NOWHERE_ELSE * len(texts)
+        and joined in first.lower()
+        and held >= _JOINED_SHARE * len(texts)
         and len(re.findall(rf"\b(?:an?|the|this|from|via) {joined}\b", " ".join(texts))) < held / 5
     ):
         return joined
     title = _SMALL_TITLE.fullmatch(first)
-    return title[1] if title and title[1].islower() and small[title[1]] >= max(_LEAST_NAMED, _IN_HEADINGS * len(texts)) else ""
+    return title[1] if title and title[1].islower() and small[title[1]] >= max(_LEAST_NAMED, _IN_TITLE * len(texts)) else ""
 
 
 def _is_identifier(name: str, texts: Sequence[str]) -> bool:

@@ -27,6 +27,13 @@ def name_of(text: str) -> str:
     return topic.name_of(markdown.sections(text))
 
 
+def test_what_is_repeated_and_not_in_the_first_heading_is_not_the_subject() -> None:
+    """A server's page of its workers says "WebSocket" more often than the server's name."""
+    text = manual("WebSocket", "Root path", "Event loop", "Worker connections", "Startup failed").replace("# The WebSocket manual", "# ASGI workers")
+    assert name_of(text) == ""
+    assert not [question for question in kept(text) if "WebSocket" in question]
+
+
 def test_a_heading_is_completed_by_the_name_that_the_document_repeats() -> None:
     text = manual("Celery", "Memory limits", "Cookies expiration", "Stopping a worker", "Why is the setup so complicated?")
     assert name_of(text) == "Celery"
