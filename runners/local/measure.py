@@ -12,7 +12,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,76 +52,32 @@ def others(spec: Spec, work: Path) -> list[Variant]:
     ]
 
 
-@dataclass(frozen=True)
-class Server:
-    """A vLLM server that was started: where it will answer, with which key, and what it prints to."""
+def measure_other(job: Run, variant: Variant, benchmark: Path, *, redo_from: str | None) -> EvaluationResult:
+    """The evaluation of the base or the tuned model, from the bucket where it is there."""
+    from runners.evaluation.run import read
 
-    url: str
-    key: str
-    process: subprocess.Popen[bytes]
-    output: Path
-
-    def wait_until_ready(self, job: Run, part: str) -> None:
-        """Return at its first completion. Raises UserError when it ends before, or is late; ``part`` names the wait in the phases."""
-        serving = job.spec.serve
-        with job.watch.phase(f"{part}: until the first completion"):
-            try:
-                serve.wait_until_ready(self.url, self.key, serving.served_model_name, timeout_s=serving.ready_timeout_s, alive=self.process)
-            except UserError as error:
-                raise UserError(error.found, error.expected, f"{error.fix}; the server's last words: {_tail(self.output)}") from None
-
-
-def measure_others(job: Run, benchmark: Path, *, redo_from: str | None) -> dict[str, EvaluationResult]:
-    """The evaluations of the base and the tuned model, from the bucket where they are there.
-
-    Their servers start together: starting keeps one core busy. Then each is asked alone, so that its latencies are its own.
-    """
-    found: dict[str, EvaluationResult] = {}
-    started: list[tuple[Variant, Server]] = []
-    with ExitStack() as servers:
-        for variant in others(job.spec, job.work):
-            place, local = _kept(job, variant, benchmark)
-            if redo_from in variant.again:
-                shutil.rmtree(local, ignore_errors=True)
-            elif storage.read_json(f"{place}/results.json"):
-                found[variant.name] = _downloaded(job, variant, place, local)
-                continue
-            with job.watch.phase(f"{variant.name}: download"):
-                folder = variant.folder()
-            started.append((variant, servers.enter_context(starting(job, folder, variant.name))))
-        if started:
-            together = " and ".join(variant.name for variant, _ in started)
-            servers.enter_context(_peak(job, f"evaluate {together}", *(server.process.pid for _, server in started)))
-        for variant, server in started:
-            part, (place, local) = f"evaluate {variant.name}", _kept(job, variant, benchmark)
-            job.begin(part)
-            server.wait_until_ready(job, part)
-            with job.watch.phase(part):
-                found[variant.name] = ask(compared(job.spec), job.work, server, benchmark, local, variant.id)
-            group.stop(server.process)
-            if found[variant.name].verdict.outcome != "incomplete":
-                storage.delete(place)
-                storage.upload(local, place, label=f"upload {part}")
-    return {variant.name: found[variant.name] for variant in others(job.spec, job.work)}
-
-
-def _kept(job: Run, variant: Variant, benchmark: Path) -> tuple[str, Path]:
-    """Where the evaluation of a variant is kept, named by what decides it: in the bucket and here."""
     spec = compared(job.spec)
     asked = [variant.id, spec.dataset.id, spec.chat.model_dump(mode="json"), spec.evaluate.model_dump(mode="json"), cases_digest(benchmark)]
     asked += [spec.serve.model_dump(mode="json", exclude={"model", "model_id", "model_manifest", "port"}), scorer_digest()]
     name = f"{variant.name}-{outside.digest(asked)}"
-    return layout.run(spec.buckets, name), job.home / "runs" / name
-
-
-def _downloaded(job: Run, variant: Variant, place: str, local: Path) -> EvaluationResult:
-    from runners.evaluation.run import read
-
+    place, local = layout.run(spec.buckets, name), job.home / "runs" / name
     part = f"evaluate {variant.name}"
-    job.begin(part, "done already")
-    job.skipped.append(part)
-    storage.download(place, local, label=part)
-    return read(local)
+    if redo_from in variant.again:
+        shutil.rmtree(local, ignore_errors=True)
+    elif storage.read_json(f"{place}/results.json"):
+        job.begin(part, "done already")
+        job.skipped.append(part)
+        storage.download(place, local, label=part)
+        return read(local)
+    job.begin(part)
+    with job.watch.phase(f"{variant.name}: download"):
+        folder = variant.folder()
+    with served(job, folder, part) as (url, key, _), job.watch.phase(part):
+        found = ask(spec, job.work, url, key, benchmark, local, variant.id)
+    if found.verdict.outcome != "incomplete":
+        storage.delete(place)
+        storage.upload(local, place, label=f"upload {part}")
+    return found
 
 
 def compared(spec: Spec) -> Spec:
@@ -143,32 +99,30 @@ def scorer_digest(root: Path = identity.ROOT) -> str:
     return outside.digest([[file.name, file.read_text()] for file in files])
 
 
-def ask(spec: Spec, work: Path, server: Server, benchmark: Path, out: Path, model_id: str) -> EvaluationResult:
+def ask(spec: Spec, work: Path, url: str, key: str, benchmark: Path, out: Path, model_id: str) -> EvaluationResult:
     """One evaluation, with the dataset of the spec to look for leaks in."""
     from runners.evaluation.assemble import Request
     from runners.evaluation.run import perform
 
-    return perform(Request(spec, server.url, server.key, benchmark, stages.dataset_folder(spec, work), out, model_id=model_id))
+    return perform(Request(spec, url, key, benchmark, stages.dataset_folder(spec, work), out, model_id=model_id))
 
 
 @contextmanager
-def starting(job: Run, folder: Path, name: str, port: int = 0) -> Iterator[Server]:
-    """Start to serve a folder, until the block ends; ``port`` 0 is any free one."""
-    spec, key, output = job.spec, secrets.token_urlsafe(32), job.home / f"vllm-{name}.log"
-    port = port or local_bucket.free_port()
-    draft, quantized = serve.fetch_draft(spec, job.work), serve.is_quantized(folder)
+def served(job: Run, folder: Path, part: str) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
+    """Serve a folder until the block ends: its address, its key, the server. ``part`` names it in the phases."""
+    spec, key, output = job.spec, secrets.token_urlsafe(32), job.home / "vllm.log"
+    port = spec.serve.port or local_bucket.free_port()
+    url, draft, quantized = f"http://127.0.0.1:{port}", serve.fetch_draft(spec, job.work), serve.is_quantized(folder)
     arguments = serve.vllm_arguments(spec.serve, folder, device="cpu", quantized=quantized, port=port, draft=draft)
     program = environments.python("serve")
     command = [str(program), str(program.parent / "vllm"), *arguments]
-    with group.running(command, serve.vllm_environment(key, device="cpu", work=job.work), output) as process:
-        yield Server(f"http://127.0.0.1:{port}", key, process, output)
-
-
-@contextmanager
-def _peak(job: Run, part: str, *pids: int) -> Iterator[None]:
-    """Write down what the processes and their children held at most, together."""
-    with PeakMemory(*pids) as peak:
-        yield
+    with group.running(command, serve.vllm_environment(key, device="cpu", work=job.work), output) as server, PeakMemory(server.pid) as peak:
+        with job.watch.phase(f"{part}: until the first completion"):
+            try:
+                serve.wait_until_ready(url, key, spec.serve.served_model_name, timeout_s=spec.serve.ready_timeout_s, alive=server)
+            except UserError as error:
+                raise UserError(error.found, error.expected, f"{error.fix}; the server's last words: {_tail(output)}") from None
+        yield url, key, server
     job.peak_mib[part] = peak.mib
 
 
@@ -177,28 +131,27 @@ def measure_served(job: Run, entry: Entry, benchmark: Path, out: Path, *, keep_s
     with job.watch.phase("serve: download"):
         folder, _ = serve.fetch_model(job.spec, None, job.work)
     job.begin("serve")
-    with starting(job, folder, "quantized", job.spec.serve.port) as server, _peak(job, "serve", server.process.pid):
-        server.wait_until_ready(job, "serve")
+    with served(job, folder, "serve") as (url, key, server):
         job.begin("evaluate")
         with job.watch.phase("evaluate"):
-            found = ask(job.spec, job.work, server, benchmark, out, entry.id)
+            found = ask(job.spec, job.work, url, key, benchmark, out, entry.id)
         if keep_serving:
-            _keep(job, server)
+            _keep(job, url, key, server)
     return found
 
 
-def _keep(job: Run, server: Server) -> None:
+def _keep(job: Run, url: str, key: str, server: subprocess.Popen[bytes]) -> None:
     """Leave the server up until the user ends it; the key goes to a file only its owner reads."""
     file = job.home / "api-key"
     body = json.dumps({"model": job.spec.serve.served_model_name, "messages": [{"role": "user", "content": "What is an IRA?"}]})
-    asks = f"curl -s {server.url}/v1/chat/completions -H \"Authorization: Bearer $(cat {file})\" -H 'Content-Type: application/json' -d '{body}'"
+    asks = f"curl -s {url}/v1/chat/completions -H \"Authorization: Bearer $(cat {file})\" -H 'Content-Type: application/json' -d '{body}'"
     try:
         file.touch(mode=0o600)
         file.chmod(0o600)
-        file.write_text(server.key)
+        file.write_text(key)
         # Inside: whoever reads the line may press Ctrl-C before the call that wrote it has returned.
-        log.event(f"serving at {server.url} until Ctrl-C; ask it:\n  {asks}")
-        server.process.wait()
+        log.event(f"serving at {url} until Ctrl-C; ask it:\n  {asks}")
+        server.wait()
     except KeyboardInterrupt:
         log.event("stopping the server")
     finally:

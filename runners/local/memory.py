@@ -10,10 +10,10 @@ _EVERY_S = 0.5
 
 
 class PeakMemory:
-    """Watches the resident memory of process trees while its block runs; ``mib`` is the largest sum seen."""
+    """Watches the resident memory of a process tree while its block runs; ``mib`` is the largest sum seen."""
 
-    def __init__(self, *pids: int) -> None:
-        self.pids, self.mib, self._end = pids, 0.0, threading.Event()
+    def __init__(self, pid: int) -> None:
+        self.pid, self.mib, self._end = pid, 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> PeakMemory:
@@ -26,7 +26,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._end.wait(_EVERY_S):
-            self.mib = max(self.mib, sum(map(resident_mib, self.pids)))
+            self.mib = max(self.mib, resident_mib(self.pid))
 
 
 def resident_mib(pid: int) -> float:

@@ -237,7 +237,7 @@ def _evaluated(job: Run, served: registry.Entry, *, keep_serving: bool, redo_fro
         shutil.rmtree(local, ignore_errors=True)
     # What a killed evaluation left is kept: it goes on at the next case.
     local.mkdir(parents=True, exist_ok=True)
-    results = measure.measure_others(job, benchmark, redo_from=redo_from)
+    results = {other.name: measure.measure_other(job, other, benchmark, redo_from=redo_from) for other in measure.others(job.spec, job.work)}
     results["quantized"] = measure.measure_served(job, served, benchmark, local / "evaluation", keep_serving=keep_serving)
     summary = report.write(job.spec, run_id, served, results, job.watch, job.peak_mib, stages.base_folder(job.spec, job.work), local)
     shutil.copyfile(job.log_file, local / LOG)

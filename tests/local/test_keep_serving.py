@@ -35,6 +35,6 @@ def test_an_interrupt_ends_it_in_order(instant: str, tmp_path: Path, monkeypatch
     if instant == "it serves":
         server.wait()
         monkeypatch.setattr(server, "wait", interrupt)
-    measure._keep(job, measure.Server("http://127.0.0.1:1", "a-key", server, tmp_path / "log"))
+    measure._keep(job, "http://127.0.0.1:1", "a-key", server)
     assert said[-1] == "stopping the server"
     assert not (tmp_path / "api-key").exists()
