@@ -8,13 +8,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from runners.artifacts import layout, local_bucket, registry, storage
 from runners.planning import stacks
-from runners.spec import MachineSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "a-project"
@@ -47,11 +47,19 @@ def lines() -> list[str]:
     return [line for line in found if line]
 
 
-def test_settings_are_settings() -> None:
-    """A block of YAML is part of a stack's file."""
-    for block in (block for language, block in BLOCKS if language == "yaml"):
-        values = yaml.safe_load(block)
-        assert set(values) == {"machine"} and MachineSpec.model_validate({"machine_type": "a3-highgpu-1g"} | values["machine"]).places
+#: The stack whose file a block of settings is part of, by the block's one key.
+STACK_OF = {"machine": "train-h100", "serve": "serve-l4", "foundation": "foundation"}
+SETTINGS = [yaml.safe_load(block) for language, block in BLOCKS if language == "yaml"]
+
+
+@pytest.mark.parametrize("values", SETTINGS, ids=[" ".join(values) for values in SETTINGS])
+def test_settings_are_settings(values: dict[str, Any]) -> None:
+    """A block of YAML, laid over a stack's tracked file, is that stack with something changed."""
+    (part,) = values
+    stack = STACK_OF[part]
+    before = stacks.tracked(stack) or {}
+    with_it = stacks.from_config(stack, PROJECT, stacks.layered(before, values), "infra/README.md")
+    assert with_it.spec != stacks.from_config(stack, PROJECT, before, "its file").spec
 
 
 def test_every_line_is_run_here_or_known_to_be_tested_elsewhere() -> None:
