@@ -66,7 +66,8 @@ class Vm:
     boot_s: float = 0.0
     working: bool = False
     interrupted: bool = False
-    switch: subprocess.Popen[str] | None = None
+    #: One for each start; a test holds many worlds, so their pipes are closed when the VM is gone.
+    switches: list[subprocess.Popen[str]] = field(default_factory=list)
 
 
 @dataclass
@@ -156,9 +157,10 @@ class World:
         if vm.on:
             vm.on = False
             self.billed_s += self.now_s - vm.born_s
-            if vm.switch:
-                vm.switch.kill()
-                vm.switch.wait()
+            for switch in vm.switches:
+                switch.kill()
+                with switch:
+                    pass
 
     def _empty(self, by: str) -> Steps:
         """The group's size becomes 0; its VM is gone a minute later."""
@@ -326,9 +328,10 @@ class World:
 
     def _dead_man(self, vm: Vm) -> Steps:
         """The switch of the real startup script, in bash: ``sleep``, ``curl`` and ``systemctl`` ask this model."""
-        vm.switch = subprocess.Popen(["bash", "-c", SWITCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
-        assert vm.switch.stdin and vm.switch.stdout
-        for line in vm.switch.stdout:
+        switch = subprocess.Popen(["bash", "-c", SWITCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
+        vm.switches.append(switch)
+        assert switch.stdin and switch.stdout
+        for line in switch.stdout:
             program, _, rest = line.strip().partition(" ")
             answer = "ok"
             if program == "sleep":
@@ -350,7 +353,7 @@ class World:
                 return
             elif vm.working:
                 answer = "okelson-train.service loaded active running"
-            vm.switch.stdin.write(answer + "\n")
+            switch.stdin.write(answer + "\n")
 
 
 def _status(content: bytes) -> Any:
