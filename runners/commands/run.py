@@ -36,7 +36,7 @@ def run(profile: str, home: Path, redo_from: str | None, until: str | None, forc
 
     \b
     Examples:
-      elson run                    a real 135M model, 12 to 20 minutes
+      elson run                    a real 135M model, 10 to 20 minutes
       elson run --profile tiny     a random model, two minutes: a trial
       elson run --from quantize    quantize, serve and evaluate again
       elson run --keep-serving     and then leave the server up

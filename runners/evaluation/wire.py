@@ -111,7 +111,8 @@ class _Connection(asyncio.Protocol):
         self._size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what create_connection makes
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"{transport!r} is no stream; create_connection makes one")
         self._transport, self.usable = transport, True
 
     async def exchange(self, data: bytes, began: float) -> Response:

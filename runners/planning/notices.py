@@ -22,7 +22,8 @@ WORTH_MINUTES = 10
 def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterator[Notice]:
     """What makes a training impossible."""
     memory, spec, host = plan.memory, plan.spec.train, plan.machine
-    assert memory is not None and plan.memory_limit_gb is not None and plan.corpus is not None and plan.steps is not None  # noqa: S101 - a training plan has them
+    if memory is None or plan.memory_limit_gb is None or plan.corpus is None or plan.steps is None:
+        raise ValueError("this is no plan of a training")
     yield from _machine_refusals(plan)
     if spec.precision == "bf16" and not host.accelerator.has_bf16:
         yield Notice(f"{host.accelerator.name} has no bf16 (capability {_dotted(host)})", "capability 8.0 or newer", "machine.machine_type: a3-highgpu-1g")
