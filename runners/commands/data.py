@@ -175,10 +175,17 @@ def _said(facts: dict[str, Any], report: Path) -> list[str]:
 @data.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File for the pairs, one a line. Default: stdout.")
-@click.option("--endpoint", help="OpenAI-compatible endpoint that rewrites and judges; each sentence is held against the text it quotes.")
+@click.option("--endpoint", help="OpenAI-compatible endpoint whose model writes and judges the pairs; each sentence is held against the text it quotes.")
 @click.option("--model", default="elson", show_default=True, help="Model to ask there.")
 @click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, help="Environment variable with the endpoint's key.")
-def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, model: str, api_key_env: str) -> None:
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True, help="Requests at a time.")
+@click.option(
+    "--answers", type=click.Path(path_type=Path), default=Path(".elson/answers"), show_default=True, help="Folder that keeps the answers: none is asked twice."
+)
+@click.option("--dry-run", is_flag=True, help="Say how many requests and tokens the endpoint would get, and ask nothing.")
+def extract(
+    paths: tuple[Path, ...], out: Path | None, endpoint: str | None, model: str, api_key_env: str, concurrency: int, answers: Path, dry_run: bool
+) -> None:
     """Take question-answer pairs from documents: files or folders at PATHS (md, txt, html, pdf, docx).
 
     What is not kept is written to rejects.jsonl beside --out, with its reason.
@@ -187,28 +194,33 @@ def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, mod
     Examples:
       elson data extract data/guides
       elson data extract report.pdf notes.docx --out pairs.jsonl
-      elson data extract guide.md --endpoint http://127.0.0.1:8000/v1 --model elson
+      elson data extract guide.md --endpoint http://127.0.0.1:8000/v1 --model elson --out pairs.jsonl
+      elson data extract guide.md --endpoint http://127.0.0.1:8000/v1 --model elson --dry-run
     """
     from runners.corpus import extract, sources
     from runners.corpus.refusals import counted
     from runners.corpus.sources import Source
 
-    read = [
-        (file, list(extract.rows(file, file.name, Source(name=file.name, kind="documents", path=str(file), licence="unknown"))))
-        for path in paths
-        for file in sources.files(Source(name=path.name, kind="documents", path=str(path), licence="unknown"), Path())
-    ]
-    rows = [raw.value for _, found in read for raw in found if raw.error is None]
-    refused = [{"file": raw.file, "line": raw.line, "reason": raw.error, "row": raw.value} for _, found in read for raw in found if raw.error is not None]
+    if dry_run and not endpoint:
+        raise UserError("--dry-run without --endpoint", "an endpoint: without one nothing is asked, and nothing costs", "leave --dry-run out")
+    given = [Source(name=path.name, kind="documents", path=str(path), licence="unknown") for path in paths]
+    read = [(file, source) for source in given for file in sources.files(source, Path())]
+    spent = ""
     if endpoint:
         from runners.corpus import asking
+        from runners.corpus.endpoint import opened
 
-        # What the structure gave are the model's drafts.
-        rows = []
-        for file, _ in read:
-            answered = asking.pairs(file, endpoint, model, os.environ.get(api_key_env, ""))
-            rows += answered.rows
-            refused += [{"file": file.name, "line": 0, "reason": reason, "row": None} for reason in answered.refused]
+        with opened(endpoint, model, os.environ.get(api_key_env, ""), answers) as served:
+            plan = asking.plan([file for file, _ in read], served)
+            if dry_run:
+                log.say(asking.forecast(plan, served))
+                return
+            found = list(asking.rows(plan, served, concurrency))
+            spent = str(served.usage)
+    else:
+        found = [raw for file, source in read for raw in extract.rows(file, file.name, source.model_copy(update={"path": str(file)}))]
+    rows = [raw.value for raw in found if raw.error is None]
+    refused = [{"file": raw.file, "line": raw.line, "reason": raw.error, "row": raw.value} for raw in found if raw.error is not None]
     text, rejects = ("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in listed) for listed in (rows, refused))
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -218,6 +230,8 @@ def extract(paths: tuple[Path, ...], out: Path | None, endpoint: str | None, mod
         click.echo(text, nl=False)
     reasons = counted(Counter(str(row["reason"]) for row in refused), 8)
     log.say(f"{len(rows)} pairs from {len(read)} documents; {len(refused)} refused{f': {reasons}' if refused else ''}", err=True)
+    if spent:
+        log.say(spent, err=True)
 
 
 @data.command()

@@ -6,7 +6,7 @@ items and rows as they stand in the document; nothing is cut in the middle and n
 A pair that would not be read with profit is refused by ``runners/corpus/gate.py``, with the reason.
 
 Left out: understanding. What only a reader could tell from running text is for ``--endpoint`` (``runners/corpus/asking.py``), whose answers are held
-against the span they are said to come from.
+against the text they quote.
 """
 
 from __future__ import annotations
@@ -86,28 +86,65 @@ class Found:
     refused: str = ""
 
 
-def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
-    """Every pair of a document as a row; a document that cannot be read is one reject. The line is that of the span's beginning."""
+@dataclass(frozen=True)
+class Read:
+    """A document as text. It begins, behind its front matter, at ``begin``; ``carried`` goes into each of its rows; ``damage`` is why none is kept."""
+
+    name: str
+    text: str
+    begin: int
+    subject: str
+    title: str
+    category: str
+    carried: Mapping[str, Any]
+    converted: bool
+    damage: str
+
+    def line(self, start: int) -> int:
+        """The line of a character."""
+        return self.text.count("\n", 0, start) + 1
+
+    def raw(self, question: str, answer: str, origin: Mapping[str, Any], refused: str, **ground: str) -> Raw:
+        """A pair as a row; ``origin`` has its heading and its span, and what else is known of where it came from."""
+        whole = {"file": self.name, **origin} | ({"converted": True} if self.converted else {})
+        row = {"question": question, "answer": answer, "origin": whole, **self.carried, **ground, "category": self.category}
+        return Raw(self.name, self.line(origin["span"][0]), row, refused or self.damage or None)
+
+
+def read(path: Path, name: str, source: Source) -> Read | Raw:
+    """A document, or the reject of one that cannot be read."""
     try:
         text, converted = documents.read(path)
     except documents.Unreadable as error:
-        yield Raw(name, 0, error=f"the document cannot be read: {error}")
-        return
+        return Raw(name, 0, error=f"the document cannot be read: {error}")
     try:
         facts, begin = _front_matter(text)
     except ValueError as error:
-        yield Raw(name, 1, error=str(error))
+        return Raw(name, 1, error=str(error))
+    return Read(
+        name,
+        text,
+        begin,
+        subject=str(facts.get("subject", "")),
+        title=str(facts.get("title") or next((section.title for section in markdown.sections(text, begin) if section.path), "") or path.stem),
+        category=facts.get("category") or source.category or _named(path),
+        carried={key: value for key, value in facts.items() if key not in ("category", "subject", "title")},
+        converted=converted,
+        damage="the text of the PDF lost letters, or is full of formulas" if path.suffix.lower() == ".pdf" and topic.is_damaged(text) else "",
+    )
+
+
+def rows(path: Path, name: str, source: Source) -> Iterator[Raw]:
+    """Every pair of a document as a row; a document that cannot be read is one reject. The line is that of the span's beginning."""
+    document = read(path, name, source)
+    if isinstance(document, Raw):
+        yield document
         return
-    category = facts.get("category") or source.category or _named(path)
-    carried = {key: value for key, value in facts.items() if key not in ("category", "subject", "title")}
     count = 0
-    damaged = "the text of the PDF lost letters, or is full of formulas" if path.suffix.lower() == ".pdf" and topic.is_damaged(text) else ""
-    for found in judged(text, begin, str(facts.get("subject", ""))):
+    for found in judged(document.text, document.begin, document.subject):
         count += 1
-        origin: dict[str, Any] = {"file": name, "heading": list(found.path), "span": [found.start, found.end]} | ({"converted": True} if converted else {})
         ground = {"reference": found.reference} if found.reference else {}
-        row = {"question": found.question, "answer": found.answer, "origin": origin, **carried, **ground, "category": category}
-        yield Raw(name, text.count("\n", 0, found.start) + 1, row, found.refused or damaged or None)
+        yield document.raw(found.question, found.answer, {"heading": list(found.path), "span": [found.start, found.end]}, found.refused, **ground)
     if not count:
         yield Raw(name, 0, error="the document has no headings, terms or tables from which pairs could be made")
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runners.corpus import asking, citations, documents, extract, markdown
+from runners.corpus import citations, documents, extract, markdown
 from runners.corpus.sources import Source
-from runners.errors import UserError
 
 GUIDE = """---
 category: tax
@@ -225,99 +221,6 @@ def test_a_damaged_document_says_why(tmp_path: Path) -> None:
     (tmp_path / "latin.md").write_bytes("café".encode("latin-1"))
     with pytest.raises(documents.Unreadable, match="not UTF-8 at byte 3"):
         documents.read(tmp_path / "latin.md")
-
-
-SECTION = (
-    "A Roth IRA is funded with money that was taxed already. Qualified withdrawals are free of tax after five years and the age of 59 and a half. "
-    "In 2025 the limit is $7,000 for people under 50."
-)
-
-
-FUNDED = "A Roth IRA is funded with money that was taxed already."
-
-
-@pytest.mark.parametrize(
-    ("sentence", "quote", "reason"),
-    [
-        ("A Roth IRA is funded with money taxed already.", FUNDED, ""),
-        ("The limit in 2025 is $7,000 under 50.", "In 2025 the limit is $7,000 for people under 50.", ""),
-        ("The limit in 2025 is $8,000 under 50.", "In 2025 the limit is $7,000 for people under 50.", "the figure 8,000 is not in the text it quotes"),
-        ("Money is taxed already, up to $7,000.", FUNDED, "the figure 7,000 is not in the text it quotes"),
-        ("A Roth IRA is not funded with money that was taxed.", FUNDED, "a sentence and its quote differ in a negation"),
-        ("A Roth IRA is funded with money taxed already.", "Roth accounts are always the best choice for all.", "a quote is not in the section"),
-        ("Everybody should buy bitcoin through leveraged offshore accounts.", FUNDED, "only 0 %"),
-        ("Qualified withdrawals are free of tax after five years.", FUNDED, "only "),
-        ("Yes.", FUNDED, "a sentence says nothing"),
-    ],
-)
-def test_a_sentence_must_be_supported_by_what_it_quotes(sentence: str, quote: str, reason: str) -> None:
-    found = asking.unsupported(sentence, quote, SECTION)
-    assert found.startswith(reason) if reason else not found
-
-
-def sentence(text: str, quote: str = FUNDED) -> dict[str, str]:
-    return {"text": text, "quote": quote}
-
-
-@pytest.fixture
-def endpoint() -> Any:
-    """A server that speaks just enough of the OpenAI API to write and judge the pairs of one section: one is sound, each other has a fault of its own."""
-    limit = "In 2025 the limit is $7,000 for people under 50."
-    sound = sentence("A Roth IRA is funded with money that was taxed already.")
-    listed = [
-        {"question": "How is a Roth IRA funded?", "sentences": [sound, sentence("In 2025 the limit is $7,000 under 50.", limit)]},
-        {"question": "What is the limit of it?", "sentences": [sound, sentence("In 2025 the limit is $9,999 under 50.", limit)]},
-        {"question": "Anything else to say?", "sentences": [{"text": "No, there is nothing else to say."}]},
-        {"question": "What is it that is junk?", "sentences": [sound]},
-        {"question": "Is there no verdict on this?", "sentences": [sound]},
-    ]
-    verdicts = {"How is a Roth": '{"verdict": "good", "why": ""}', "What is it": '{"verdict": "junk", "why": "nobody asks this"}', "Is there": "Fine!"}
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
-            if asked.startswith("Read the section"):
-                assert SECTION[:40] in asked and '"question": "What is a Roth account?"' in asked
-                text = f"Here is the list:\n```json\n{json.dumps(listed)}\n```"
-            else:
-                assert "quote" not in asked and "Section" not in asked
-                text = next(verdict for question, verdict in verdicts.items() if f"Question: {question}" in asked)
-            body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m",
-                               "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}]}).encode()  # fmt: skip
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-
-
-def test_a_model_rewrites_and_judges_and_every_sentence_is_checked(tmp_path: Path, endpoint: str) -> None:
-    (tmp_path / "roth.md").write_text(f"# Roth account\n\n{SECTION}\n".replace("# Roth", "# What is a Roth").replace("account\n", "account?\n", 1))
-    answered = asking.pairs(tmp_path / "roth.md", endpoint, "m")
-    assert [row["question"] for row in answered.rows] == ["How is a Roth IRA funded?"]
-    assert answered.rows[0]["answer"].count(".") == 2
-    start, end = answered.rows[0]["origin"]["span"]
-    assert all(quote in (tmp_path / "roth.md").read_text()[start:end] for quote in answered.rows[0]["origin"]["quotes"])
-    assert [reason.split(": ")[1] for reason in answered.refused] == [
-        "the figure 9,999 is not in the text it quotes",
-        "a pair without question, or a sentence without text and quote",
-        "the judge calls it junk (nobody asks this)",
-        "the judge gave no verdict",
-    ]
-
-
-def test_an_endpoint_that_is_not_there_is_explained(tmp_path: Path) -> None:
-    (tmp_path / "roth.md").write_text(f"# Roth\n\n{SECTION}\n")
-    with pytest.raises(UserError, match="does not answer"):
-        asking.pairs(tmp_path / "roth.md", "http://127.0.0.1:9/v1", "m")
 
 
 def test_the_ground_of_a_section_is_its_last_paragraph_and_no_part_of_its_answer(tmp_path: Path) -> None:
