@@ -1,6 +1,6 @@
 """Start a training on every card of a machine, and be to the caller what ``train.train`` is on one.
 
-The parent holds no card: it hands checkpoints on, passes SIGTERM down, and ends with what the first process wrote. When one process dies,
+The parent holds no card: it hands checkpoints on, passes SIGTERM down, and ends with what the processes wrote. When one process dies,
 ``torch.distributed.run`` ends the others; the same call goes on from the newest checkpoint, with any number of processes.
 """
 
@@ -38,9 +38,10 @@ def train_on_all_cards(
     if count == 1:
         return train(spec, base, dataset, work, save_checkpoint=save_checkpoint, resume=resume)
     work.mkdir(parents=True, exist_ok=True)
-    spec_file, result = work / "training-spec.json", work / RESULT
+    spec_file, results = work / "training-spec.json", [work / RESULT.format(rank=rank) for rank in range(count)]
     spec_file.write_text(spec.model_dump_json())
-    result.unlink(missing_ok=True)
+    for result in results:
+        result.unlink(missing_ok=True)
     where = [str(place) for place in (spec_file, base, dataset, work, resume) if place]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "runners.training.worker", *where]
     with subprocess.Popen(bound(command), stdout=subprocess.PIPE, text=True, env=_environment()) as child, _passed_on(child):
@@ -49,12 +50,12 @@ def train_on_all_cards(
             if save_checkpoint and line.startswith("{"):
                 told = json.loads(line)
                 save_checkpoint(told["step"], Path(told["folder"]))
-    found = json.loads(result.read_text()) if result.exists() else {}
-    if "error" in found:
-        raise (Stopped if found["stopped"] else UserError)(*found["error"])
-    if child.returncode or not found:
+    written = [json.loads(result.read_text()) for result in results if result.exists()]
+    if stopped := next((found for found in written if "error" in found), None):
+        raise (Stopped if stopped["stopped"] else UserError)(*stopped["error"])
+    if len(written) < count:
         raise UserError(f"one of {count} training processes ended with {child.returncode}", "all to the end", "read the log above; the same command goes on")
-    return TrainResult(work / "adapter", found["metrics"], tuple(Phase.model_validate(phase) for phase in found["phases"]))
+    return TrainResult(work / "adapter", written[0]["metrics"], tuple(Phase.model_validate(phase) for phase in written[0]["phases"]))
 
 
 def _environment() -> dict[str, str]:

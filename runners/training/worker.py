@@ -1,4 +1,4 @@
-"""One process of a training in several: started by ``torch.distributed.run``, once a card. The first writes what the parent waits for.
+"""One process of a training in several: started by ``torch.distributed.run``, once a card. Each writes what the parent reads, then ends at once.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 -m runners.training.worker SPEC BASE DATASET WORK [RESUME]
 """
@@ -6,6 +6,7 @@ python -m torch.distributed.run --standalone --nproc-per-node 2 -m runners.train
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from runners.spec import load
 from runners.training import ranks
 from runners.training.train import train
 
-#: Beside the adapter: the first process's metrics and phases, or what stopped it.
-RESULT = "training-result.json"
+#: Beside the adapter, one a process: metrics and phases, or what stopped it.
+RESULT = "training-result-{rank}.json"
 
 
 def main(arguments: list[str]) -> int:
-    """Train, and write ``WORK/training-result.json``; a line on stdout for each checkpoint."""
+    """Train, and write ``WORK/training-result-RANK.json``; a line on stdout for each checkpoint."""
     spec_file, base, dataset, work, *resume = map(Path, arguments)
     team = ranks.join()
     log.configure("train" if team.first else f"train {team.rank}")
@@ -33,8 +34,12 @@ def main(arguments: list[str]) -> int:
         log.error(error.found, expected=error.expected, fix=error.fix, rank=team.rank)
         found = {"error": [error.found, error.expected, error.fix], "stopped": error.exit_code == 143}
         code = error.exit_code
-    if team.first:
-        (work / RESULT).write_text(json.dumps(found))
+    file = work / RESULT.format(rank=team.rank)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(found))
+    partial.rename(file)
+    if not code:
+        team.wait()  # a process that ends before the others have written looks like one that died
     ranks.leave()
     return code
 
@@ -45,4 +50,8 @@ def _told(step: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is written. Taking the interpreter down beside libraries' threads can still abort, and a training that is done would count as failed.
+    os._exit(status)

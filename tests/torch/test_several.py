@@ -125,6 +125,15 @@ def test_the_norm_is_computed_as_often_as_in_one_process(base: Path, dataset: Pa
     assert len(counts) == 3 and len(set(counts)) == 1
 
 
+def test_a_process_that_aborts_after_its_work_is_no_failed_training(
+    straight: Any, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import atexit, os\nif os.environ.get('RANK') == '1':\n    atexit.register(os.abort)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("ELSON_TRAIN_PROCESSES", "2")
+    assert_same(several.train_on_all_cards(make_spec(checkpoints_per_epoch=2), base, dataset, tmp_path / "work"), straight)
+
+
 def test_what_one_process_refuses_several_refuse(base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ELSON_TRAIN_PROCESSES", "2")
     with pytest.raises(UserError, match="are 10 optimizer steps") as error:
