@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 
 _EVERY_S = 0.5
+#: What is shared is counted again where the plain sum grew by this: that count walks every page (10 ms a GiB) and stops the process's own mmap meanwhile.
+_GROWTH = 1.01
 
 
 class PeakMemory:
@@ -25,8 +27,22 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
+        largest = 0.0
         while not self._end.wait(_EVERY_S):
-            self.mib = max(self.mib, resident_mib(self.pid))
+            plain = _plain_mib(self.pid)
+            if plain > largest * _GROWTH:
+                largest, self.mib = plain, max(self.mib, resident_mib(self.pid))
+
+
+def _plain_mib(pid: int) -> float:
+    """The resident memory of a process and its children, pages that they share counted in each; from counters, so at no cost."""
+    pages = 0
+    for process in _tree(pid):
+        try:
+            pages += int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        except OSError:
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def resident_mib(pid: int) -> float:
