@@ -1,6 +1,6 @@
 """The pictures and the figures of the README, from a real run on this machine; nothing is drawn or typed by hand.
 
-.venv/bin/python -m tests.pictures .elson        after `make demo`
+.venv/bin/python -m tests.pictures .elson [NOTE]        after `make demo`; NOTE: what was special about the machine, e.g. "8 busy processes beside it"
 """
 
 from __future__ import annotations
@@ -21,10 +21,23 @@ from tests.browser import Browser
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / ".github" / "pictures"
 COLUMNS = 100
+#: The newest run of each kind of machine: {machine: {"date": ISO, "peak_gib": x, "stages": {stage: [seconds, processor seconds]}}}.
+RECORD = ROOT / "tests" / "benchmarks" / "demo.json"
+#: A row of the README's tables: its phases (a regular expression).
+STAGES = {
+    "base model made and published, dataset built": "base|data",
+    "train": "train",
+    "merge": "merge",
+    "quantize": "quantize",
+    "serve: until the first completion": "serve: .*",
+    "evaluate": "evaluate",
+    "base and tuned beside it": r"(base|tuned): .*|evaluate (base|tuned).*",
+    "together": ".*",
+}
 
 
-def main(home: Path) -> None:
-    """Write every picture and the README's table of a run."""
+def main(home: Path, note: str = "") -> None:
+    """Write every picture and the README's tables of runs."""
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "architecture.svg").write_text(architecture())
     summaries = sorted((home / "runs").glob("local-*/summary.json"), key=lambda file: file.stat().st_mtime)
@@ -38,7 +51,10 @@ def main(home: Path) -> None:
             name = "dark" if dark else "light"
             _picture(browser, summaries[-1].parent / "report.html", OUT / f"report-{name}.png", dark=dark)
     readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), run_table(summary)))
+    machine = f"{cpu()}; {note}" if note else cpu()
+    record = json.loads(RECORD.read_text()) | {machine: recorded(summary)}
+    RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    readme.write_text(with_table(readme.read_text(), f"{run_table(summary, machine)}\n\n{machines_table(record)}"))
 
 
 def _compared(summary: dict[str, Any]) -> str:
@@ -47,14 +63,31 @@ def _compared(summary: dict[str, Any]) -> str:
     return found if isinstance(found, str) else "; ".join(f"{one['model']} against {one['against']} {one['verdict']}" for one in found)
 
 
-def run_table(summary: dict[str, Any]) -> str:
-    """What a run said, as the README has it."""
-    train, phases = summary["training"], summary["phases"]
+def recorded(summary: dict[str, Any]) -> dict[str, Any]:
+    """A run as the record keeps it."""
+    stages = {}
+    for stage, names in STAGES.items():
+        found = [phase for phase in summary["phases"] if re.fullmatch(names, phase["name"])]
+        stages[stage] = [round(sum(one["seconds"] for one in found), 1), round(sum(one["processor_s"] for one in found))]
+    return {"date": summary["finished_at"][:10], "peak_gib": round(max(summary["peak_mib"].values(), default=0.0) / 1024, 1), "stages": stages}
 
-    def row(what: str, names: str) -> str:
-        """The phases with such names (a regular expression), together."""
-        found = [phase for phase in phases if re.fullmatch(names, phase["name"])]
-        return f"| {what} | {page.duration(sum(one['seconds'] for one in found))} | {sum(one['processor_s'] for one in found):,.0f} |"
+
+def machines_table(record: dict[str, Any]) -> str:
+    """The same job on every kind of machine that it was run on: time, and processor seconds."""
+    lines = [" | ".join(["| stage", *(f"{name}, {run['date']}" for name, run in record.items())]) + " |", "|---" * (len(record) + 1) + "|"]
+    for stage in STAGES:
+        cells = [f"{page.duration(run['stages'][stage][0])}, {run['stages'][stage][1]:,} s" for run in record.values()]
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def run_table(summary: dict[str, Any], machine: str) -> str:
+    """What a run said, as the README has it."""
+    train, run = summary["training"], recorded(summary)
+
+    def row(stage: str, said: str = "") -> str:
+        seconds, processor_s = run["stages"][stage]
+        return f"| {stage}{said and ': ' + said} | {page.duration(seconds)} | {processor_s:,} |"
 
     gates: dict[str, list[str]] = {}
     for gate in summary["gates"]:
@@ -62,16 +95,15 @@ def run_table(summary: dict[str, Any]) -> str:
     lines = [
         "| stage | time | processor seconds |",
         "|---|---|---|",
-        row("base model made and published, dataset built", "base|data"),
-        row(f"train: {train['examples']} pairs, {train['steps']} steps; validation loss **{train['before']:.3f} → {train['after']:.3f}**", "train"),
-        *(row(f"{stage}: {'; '.join(said)}", stage) for stage, said in gates.items() if stage in ("merge", "quantize")),
-        row("serve: until the first completion", "serve: .*"),
-        row(f"evaluate: {summary['evaluation']['line'].removeprefix('elson evaluate: ').replace('|', ';')}", "evaluate"),
-        row(f"base and tuned beside it: {_compared(summary)}", r"(base|tuned): .*|evaluate (base|tuned).*"),
-        row("together", ".*"),
+        row("base model made and published, dataset built"),
+        row("train", f"{train['examples']} pairs, {train['steps']} steps; validation loss **{train['before']:.3f} → {train['after']:.3f}**"),
+        *(row(stage, "; ".join(said)) for stage, said in gates.items() if stage in ("merge", "quantize")),
+        row("serve: until the first completion"),
+        row("evaluate", summary["evaluation"]["line"].removeprefix("elson evaluate: ").replace("|", ";")),
+        row("base and tuned beside it", _compared(summary)),
+        row("together"),
     ]
-    peak = max(summary["peak_mib"].values(), default=0.0) / 1024
-    return "\n".join([*lines, "", f"Run of {summary['finished_at'][:10]} on {cpu()}; peak memory {peak:.1f} GiB."])
+    return "\n".join([*lines, "", f"Run of {run['date']} on {machine}; peak memory {run['peak_gib']:.1f} GiB. On each kind of machine it was run on:"])
 
 
 def with_table(text: str, table: str) -> str:
@@ -80,11 +112,13 @@ def with_table(text: str, table: str) -> str:
 
 
 def cpu() -> str:
-    """The processor, its cores, and whether it has bf16 units."""
+    """The processor, its cores, whether it has bf16 units, and whether this environment holds torch and oneDNN below them."""
     info = Path("/proc/cpuinfo").read_text()
     name = re.search(r"model name\s*: (.*)", info)
     flags = set(re.search(r"flags\s*: (.*)", info)[1].split()) if "flags" in info else set()  # type: ignore[index]
     units = "AMX" if "amx_bf16" in flags else "AVX512_BF16" if "avx512_bf16" in flags else "AVX2"
+    if held := os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        units += f", held to {held}"
     return f"{name[1].strip() if name else 'a processor'} ({os.cpu_count()} cores, {units})"
 
 
@@ -180,4 +214,4 @@ def _picture(browser: Browser, file: Path, out: Path, *, dark: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:3])
