@@ -91,3 +91,25 @@ def wrong(error: ValidationError) -> str:
     """Each bad key with what is wrong with it."""
     found = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
     return "; ".join(f"{key}: {why}" if key else why for key, why in found)
+
+
+class HeadSpec(Strict):
+    """An EAGLE-3 head of the merged model, trained in the same session: https://arxiv.org/abs/2503.01840. ``head: {}`` in a spec trains one."""
+
+    epochs: int = Field(8, ge=1)
+    batch_examples: int = Field(4, ge=1, description="examples per optimizer step")
+    learning_rate: float = Field(5e-4, gt=0)
+    steps: int = Field(4, ge=1, le=16, description="tokens drafted one after the other, in training and in the gate")
+    draft_vocabulary: int = Field(8192, ge=64, description="words the head can draft, the most frequent of the answers")
+    probe_examples: int = Field(16, ge=1, description="held-out questions that the gate drafts answers to")
+    probe_tokens: int = Field(96, ge=8, description="tokens of each such answer, at most")
+    min_tokens_a_step: float = Field(1.3, ge=1, description="drafting costs about a quarter of a step: below 1.25 a head makes answers slower")
+    min_tokens_gained: float = Field(0.1, ge=0, description="tokens a step that the training must have added to those of an untrained head")
+    seed: int = 0
+
+
+class SubnetSpec(Strict):
+    """A private range of the foundation's network."""
+
+    name: Name
+    cidr: Range

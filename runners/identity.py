@@ -32,13 +32,13 @@ SHARED = frozenset({"runners.spec", "runners.errors", "runners.log", "runners.ou
 def kind_of(spec: Spec, stage: str) -> Kind:
     """The kind of artifact a stage of a spec publishes."""
     adapter = spec.train.adapter
-    kinds: dict[str, Kind] = {"train": adapter, "merge": "merged", "quantize": "qdora" if adapter == "dora" else "qlora"}
+    kinds: dict[str, Kind] = {"train": adapter, "merge": "merged", "head": "eagle3", "quantize": "qdora" if adapter == "dora" else "qlora"}
     return kinds[stage]
 
 
 def stage_id(spec: Spec, stage: str) -> str:
-    """Id of what a stage of a resolved spec makes: ``train``, ``merge`` or ``quantize``. Raises UserError when the spec is not resolved."""
-    inputs = {"train": _training_inputs, "merge": _merge_inputs, "quantize": _quantize_inputs}[stage](spec)
+    """Id of what a stage of a resolved spec makes: ``train``, ``merge``, ``head`` or ``quantize``. Raises UserError when the spec is not resolved."""
+    inputs = {"train": _training_inputs, "merge": _merge_inputs, "head": _head_inputs, "quantize": _quantize_inputs}[stage](spec)
     return f"{kind_of(spec, stage)}-{digest([stage, *inputs, _need(getattr(spec.code, stage), f'code.{stage}')])}"
 
 
@@ -148,6 +148,10 @@ def _training_inputs(spec: Spec) -> list[Any]:
 
 def _merge_inputs(spec: Spec) -> list[Any]:
     return [stage_id(spec, "train"), spec.merge.model_dump(mode="json", exclude={"publish"})]
+
+
+def _head_inputs(spec: Spec) -> list[Any]:
+    return [stage_id(spec, "merge"), spec.head.model_dump(mode="json") if spec.head else None]
 
 
 def _quantize_inputs(spec: Spec) -> list[Any]:

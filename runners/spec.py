@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from runners import outside
 from runners.errors import UserError
-from runners.fields import Certificate, Fraction, GsUri, HostName, Id, Name, ProxyRange, Range, ReplicaSpec, Strict, not_finite
+from runners.fields import Certificate, Fraction, GsUri, HeadSpec, HostName, Id, Name, ProxyRange, Range, ReplicaSpec, Strict, SubnetSpec, not_finite
 from runners.outside import digest
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -52,6 +52,7 @@ class ModelNames(Strict):
 
     dora: Name | None = None
     merged: Name | None = None
+    head: Name | None = None
     qdora: Name | None = None
 
 
@@ -146,17 +147,17 @@ class SpeculationSpec(Strict):
     """Several tokens a step: a draft proposes, the model checks. Greedy answers stay the same."""
 
     method: Literal["ngram", "draft", "eagle3"] = Field(
-        "ngram", description="ngram repeats text of the prompt; draft is a small model of the family; eagle3 a trained head"
+        "ngram", description="ngram repeats the prompt; draft is a small model; eagle3 a head trained for the model"
     )
     draft_tokens: int = Field(4, ge=1, le=16, description="tokens proposed a step")
-    model: Name | None = Field(None, description="registry name of the draft or the head")
+    model: Name | None = Field(None, description="registry name of the draft or the head; eagle3, left out: the head that was trained on the model")
     model_id: Id | None = Field(None, description="filled in when the spec is resolved")
     model_manifest: str | None = Field(None, description="digest of its files; filled in when the spec is resolved")
     accepted_tokens: float | None = Field(None, ge=1, description="tokens a step, as measured on your questions; the planner's assumption when left out")
 
     @model_validator(mode="after")
     def _has_its_model(self) -> SpeculationSpec:
-        if (self.method == "ngram") == (self.model is not None):
+        if (self.method == "ngram" and self.model) or (self.method == "draft" and not self.model):
             raise ValueError(f"method {self.method} {'takes no model' if self.model else 'needs the registry name of its model'}")
         if self.accepted_tokens and self.accepted_tokens > self.draft_tokens + 1:
             raise ValueError(f"accepted_tokens is {self.accepted_tokens:g}: a step yields at most draft_tokens + 1, {self.draft_tokens + 1} tokens")
@@ -285,13 +286,6 @@ class MachineSpec(Strict):
     planned: dict[str, PlannedSeconds] = Field({}, description="seconds of each phase by the plan, for the records; filled in when the spec is resolved")
 
 
-class SubnetSpec(Strict):
-    """A private range of the foundation's network."""
-
-    name: Name
-    cidr: Range
-
-
 class FoundationSpec(Strict):
     """What every other stack uses; made once, kept by destroy."""
 
@@ -321,6 +315,7 @@ class CodeDigests(Strict):
 
     train: str | None = None
     merge: str | None = None
+    head: str | None = None
     quantize: str | None = None
 
 
@@ -346,6 +341,7 @@ class Spec(Strict):
     data: DataSpec = DataSpec()
     train: TrainSpec = TrainSpec()
     merge: MergeSpec = MergeSpec()
+    head: HeadSpec | None = None
     quantize: QuantizeSpec = QuantizeSpec()
     serve: ServeSpec = ServeSpec()
     evaluate: EvaluateSpec = EvaluateSpec()

@@ -25,7 +25,7 @@ from runners.artifacts.record import Manifest, manifest_of, now
 from runners.errors import UserError
 from runners.fields import NAME, Id, Name, Strict
 from runners.pipeline import QUANTIZED, Format, Kind
-from runners.spec import BucketSpec, ServeSpec, Spec
+from runners.spec import BucketSpec, Spec
 
 #: Models of the first version, trained on an unknown number of pairs with another template: never to be used again.
 DEPRECATED = {
@@ -295,8 +295,7 @@ def deprecate(buckets: BucketSpec, name: str, *, reason: str, replacement: str |
 def promote(buckets: BucketSpec, name: str) -> Entry:
     """Make a name what ``serve.model: production`` means: one object, swapped atomically."""
     entry = usable(buckets, name)
-    if entry.kind == "dataset":
-        raise UserError(f"{name} is a dataset", "a model", "elson models ls")
+    _refuse_no_model(entry)
     previous = production(buckets)
     live = Production(name=entry.name, id=entry.id, manifest=entry.manifest, since=now(), previous=previous.name if previous else None)
     storage.update_json(layout.production(buckets), lambda _: live.model_dump(mode="json"))
@@ -324,9 +323,13 @@ def to_serve(buckets: BucketSpec, model: str) -> Entry:
             )
     else:
         raise UserError("no model is in production", "a promoted model", "elson models ls, then elson models promote NAME")
-    if entry.kind == "dataset":
-        raise UserError(f"{model} is a dataset", "a model", "elson models ls")
+    _refuse_no_model(entry)
     return entry
+
+
+def _refuse_no_model(entry: Entry) -> None:
+    if entry.kind in ("dataset", "eagle3"):
+        raise UserError(f"{entry.name} is {'a dataset' if entry.kind == 'dataset' else 'an EAGLE-3 head'}", "a model", "elson models ls")
 
 
 def resolve(spec: Spec) -> Spec:
@@ -343,14 +346,6 @@ def resolve(spec: Spec) -> Spec:
     return spec.model_copy(
         update={"base_model": spec.base_model.model_copy(update={"id": base.id}), "dataset": spec.dataset.model_copy(update={"id": dataset.id})}
     )
-
-
-def with_model(serve: ServeSpec, buckets: BucketSpec, entry: Entry) -> ServeSpec:
-    """What is served, and what drafts for it, by name, id and digest: nothing that is written to the registry later changes it."""
-    speculation = serve.speculation
-    if speculation and speculation.model:
-        speculation = speculation.model_copy(update=pinned(usable(buckets, speculation.model)))
-    return serve.model_copy(update={**pinned(entry), "speculation": speculation})
 
 
 def pinned(entry: Entry) -> dict[str, str]:

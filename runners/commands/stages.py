@@ -40,6 +40,8 @@ def train(spec_uri: str, work: Path) -> None:
 def merge(spec_uri: str, work: Path) -> None:
     """Merge the adapter into its base model, past the parity gate; the result stays in the work folder (and is published if the spec says so).
 
+    Where the spec has a head, an EAGLE-3 head is trained on the merged model next, and published.
+
     \b
     Examples:
       elson merge --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
@@ -49,7 +51,9 @@ def merge(spec_uri: str, work: Path) -> None:
     log.configure("merge")
     work.mkdir(parents=True, exist_ok=True)
     with _gates_shown():
-        click.echo(str(stages.merge(stages.load_spec(spec_uri), work)))
+        spec = stages.load_spec(spec_uri)
+        click.echo(str(merged := stages.merge(spec, work)))
+    stages.head(spec, work, merged)
 
 
 @click.command()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from runners import environments, identity, log, outside, spec, stages
-from runners.artifacts import layout, local_bucket, registry, storage
+from runners.artifacts import drafts, layout, local_bucket, registry, storage
 from runners.artifacts.record import Stopwatch
 from runners.errors import Temporary, UserError, did_you_mean, nearest
 from runners.local import measure
@@ -100,12 +100,12 @@ def run(wanted: Spec, home: Path, *, redo_from: str | None = None, until: str | 
         uri = stages.save_spec(job.spec)
         if until in ("base", "data"):
             return _so_far(job)
-        for stage in MAKERS:
+        for stage in (stage for stage in MAKERS if not stage.inside):
             _stage(job, stage, uri)
             if until == stage.name:
                 return _so_far(job)
         served = registry.usable(wanted.buckets, identity.model_name(job.spec, "quantize"))
-        job.spec = job.spec.model_copy(update={"serve": registry.with_model(job.spec.serve, job.spec.buckets, served)})
+        job.spec = job.spec.model_copy(update={"serve": drafts.with_model(job.spec.serve, job.spec.buckets, served)})
         return _evaluated(job, served, keep_serving=keep_serving, redo_from=redo_from)
 
 
@@ -185,7 +185,8 @@ def make_data(job: Run) -> None:
 
 def _stage(job: Run, stage: Stage, uri: str) -> None:
     name = stage.name
-    if registry.complete(job.spec.buckets, identity.model_name(job.spec, name), identity.stage_id(job.spec, name)):
+    made = [name, *(other.name for other in MAKERS if other.inside == name and job.spec.head)]
+    if all(registry.complete(job.spec.buckets, identity.model_name(job.spec, one), identity.stage_id(job.spec, one)) for one in made):
         job.begin(name, "done already")
         job.skipped.append(name)
         return
@@ -250,9 +251,9 @@ def _throw_away(job: Run, first: str) -> None:
     """Forget the results of a stage and of those after it; only ever in the embedded bucket, and only names made by this profile."""
     later = STAGES[STAGES.index(first) :]
     prefixes = {"base": (job.spec.base_model.name,), "data": (f"{job.spec.dataset.name.rpartition('-')[0] or job.spec.dataset.name}-",)}
-    kinds = {stage.name: identity.kind_of(job.spec, stage.name) for stage in MAKERS}
+    kinds = {identity.kind_of(job.spec, stage.name): stage.inside or stage.name for stage in MAKERS}
     for entry in registry.entries(job.spec.buckets):
-        by_kind = any(entry.kind == kinds.get(stage) for stage in later) and entry.name.startswith(f"{job.spec.profile}-")
+        by_kind = kinds.get(entry.kind) in later and entry.name.startswith(f"{job.spec.profile}-")
         if by_kind or any(entry.name.startswith(prefixes[stage]) for stage in later if stage in prefixes):
             registry.retract(job.spec.buckets, entry)
     if "train" in later:

@@ -37,6 +37,12 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
             f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
             fix,
         )
+    if plan.spec.head and (needed := serving.head_training_gb(shape, plan.spec.head)) > plan.memory_limit_gb:
+        yield Notice(
+            f"training the EAGLE-3 head takes {needed:.0f} GB: the merged model, and the head with its gradient and Adam in fp32",
+            f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
+            "leave head out, or a card with more memory: machine.machine_type",
+        )
     if plan.steps < spec.minimum_steps:
         batch = max(1, plan.corpus.examples * spec.epochs // spec.minimum_steps)
         yield Notice(

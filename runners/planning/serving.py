@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runners.fields import HeadSpec
 from runners.pipeline import Format
 from runners.planning.machines import MACHINES, Machine
 from runners.spec import ServeSpec
@@ -21,10 +22,10 @@ _PREFILL_UTILISATION = 0.4
 #: speculators #610), not measured on a card. A draft model is assumed to do as well as EAGLE-3.
 ASSUMED_ACCEPTED = {"ngram": 1.5, "draft": 2.0, "eagle3": 2.0}
 ASSUMED = "assumed"
-#: A 0.5B draft model or a one-layer head over 14B, in bf16; assumed.
-DRAFT_GIB = {"ngram": 0.0, "draft": 1.0, "eagle3": 1.0}
-#: Drafting and verifying cost about a quarter of a step more.
-_SPECULATION_COST = 1.25
+#: A 0.5B draft model in bf16; assumed. A head follows from the model's shape.
+_DRAFT_GIB = 1.0
+#: Drafting and verifying cost about a quarter of a step more; assumed. A head's weights are read once for each drafted token, and checking costs a tenth.
+_SPECULATION_COST, _CHECKING_COST = 1.25, 1.1
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class ServingPlan:
     expected_step_ms: float
     prefill_ms: float
     plain_step_ms: float
+    speculation_cost: float
     tokens_a_step: TokensAStep | None
     fastest_ms: float
     slowest_ms: float
@@ -96,14 +98,15 @@ def plan_serving(
     """
     cards = spec.tensor_parallel
     usable = machine.accelerator.memory_gib * spec.gpu_memory_fraction
-    weights = resident_bytes(shape, format, group_size) / GIB / cards + (DRAFT_GIB[spec.speculation.method] if spec.speculation else 0.0)
+    weights = resident_bytes(shape, format, group_size) / GIB / cards + _draft_gib(shape, spec)
     cache = usable - weights - OVERHEAD_GIB
     per_token = shape.kv_bytes_per_token / (2 if spec.kv_cache_dtype == "fp8" else 1) / cards
     floor_step = bytes_read_per_token(shape, format, group_size) / cards / (machine.accelerator.bandwidth_gb_s * 1e6)
     plain = expected_step_ms(floor_step, shape, cards)
     tokens = (measured or tokens_a_step(spec)) if spec.speculation else None
+    cost = _speculation_cost(shape, spec, floor_step * machine.accelerator.bandwidth_gb_s * 1e6)
     # Each step checks several tokens for the bytes of one, and costs a little more.
-    step, fastest, slowest = (plain * _SPECULATION_COST / each for each in (tokens.mean, tokens.most, tokens.fewest)) if tokens else (plain, plain, plain)
+    step, fastest, slowest = (plain * cost / each for each in (tokens.mean, tokens.most, tokens.fewest)) if tokens else (plain, plain, plain)
     floor_step /= tokens.mean if tokens else 1.0
     prefill = (
         2 * (shape.linear_parameters + shape.embedding_parameters) * answers.prompt_tokens / (machine.accelerator.tflops * cards * _PREFILL_UTILISATION * 1e9)
@@ -123,6 +126,7 @@ def plan_serving(
         expected_step_ms=step,
         prefill_ms=prefill,
         plain_step_ms=plain,
+        speculation_cost=cost,
         tokens_a_step=tokens,
         fastest_ms=fastest * answers.answer_tokens + prefill,
         slowest_ms=slowest * answers.answer_tokens + prefill,
@@ -142,7 +146,32 @@ def tokens_a_step(spec: ServeSpec) -> TokensAStep | None:
 def tokens_a_step_needed(target_ms: float, plan: ServingPlan, answers: Answers) -> float | None:
     """Tokens that a step with speculation has to yield for a mean latency; None where reading the question takes that long already."""
     left = target_ms - plan.prefill_ms
-    return plan.plain_step_ms * _SPECULATION_COST * answers.answer_tokens / left if left > 0 else None
+    return plan.plain_step_ms * plan.speculation_cost * answers.answer_tokens / left if left > 0 else None
+
+
+def head_parameters(shape: Shape, words: int) -> int:
+    """Parameters of an EAGLE-3 head (``training/eagle.py``) that can draft so many words: 434 M for the 14B and 8,192 of them. Its embedding is the model's."""
+    hidden, attention, cache = shape.hidden, shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    layer = 2 * hidden * (attention + 2 * cache) + attention * hidden + 3 * hidden * shape.intermediate
+    return 3 * hidden * hidden + layer + min(words, shape.vocabulary) * hidden
+
+
+def head_training_gb(shape: Shape, head: HeadSpec) -> float:
+    """GB of a card that training a head takes: the model in bf16, 16 bytes of each of the head's parameters, and 6 GB for one example; not measured."""
+    return (2 * shape.parameters + 16 * head_parameters(shape, head.draft_vocabulary)) / 1e9 + 6.0
+
+
+def _draft_gib(shape: Shape, spec: ServeSpec) -> float:
+    """What drafts, in bf16 on each card. A head of this project's is assumed: one from elsewhere has more words."""
+    method = spec.speculation.method if spec.speculation else "ngram"
+    return {"ngram": 0.0, "draft": _DRAFT_GIB, "eagle3": 2 * head_parameters(shape, HeadSpec().draft_vocabulary) / GIB}[method]
+
+
+def _speculation_cost(shape: Shape, spec: ServeSpec, step_bytes: float) -> float:
+    """What a step that drafts takes, as a multiple of one that does not and reads so many bytes on a card."""
+    if spec.speculation is None or spec.speculation.method != "eagle3":
+        return _SPECULATION_COST
+    return _CHECKING_COST + spec.speculation.draft_tokens * _draft_gib(shape, spec) * GIB / step_bytes
 
 
 def expected_step_ms(floor_step_ms: float, shape: Shape, cards: int) -> float:
@@ -158,7 +187,7 @@ def what_would_meet(target_ms: float, shape: Shape, format: Format, plan: Servin
         tokens = int(left / plan.expected_step_ms)
         ways.append(f"answers of about {tokens} tokens instead of {answers.answer_tokens}")
         floor = bytes_read_per_token(shape, format, head_bytes_per_parameter=0.52) / plan.cards / (machine.accelerator.bandwidth_gb_s * 1e6)
-        accepted = expected_step_ms(floor, shape, plan.cards) * answers.answer_tokens / left * _SPECULATION_COST
+        accepted = expected_step_ms(floor, shape, plan.cards) * answers.answer_tokens / left * plan.speculation_cost
         ways.append(f"speculative decoding with about {needed:.1f} tokens a step, or {accepted:.1f} and an int4 output layer")
     faster = []
     for other in MACHINES.values():

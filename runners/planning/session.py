@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from runners.planning import training
+from runners.planning import serving, training
 from runners.planning.machines import H100, Machine, machine
 from runners.planning.parts import PlannedPhase
+from runners.planning.serving import ANSWERS
 from runners.planning.training import CorpusSize
 from runners.spec import MachineSpec, PlannedSeconds, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
@@ -66,6 +67,9 @@ MERGE_S_PER_GB, COMPARE_S_PER_GB = Estimate(0.6, 0.95, 2.0, "measured, 16 cores"
 AWQ_LAYER_S, AWQ_TOKENS = Estimate(1.5, 1.9, 3.0, "measured"), 16_384
 AWQ_S_PER_GB, MEASURE_S_PER_GB = Estimate(0.7, 1.5, 3.0, "measured"), Estimate(0.8, 1.4, 3.0, "measured")
 
+#: Share of the card's FLOP/s that one example at a time reaches, and of its bandwidth that transformers' own decoding does.
+HEAD_SHARE, WRITTEN_SHARE = Estimate(0.35, 0.20, 0.08, "assumed"), Estimate(0.5, 0.25, 0.1, "assumed")
+
 
 def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus: CorpusSize, *, checkpointing: bool) -> tuple[PlannedPhase, ...]:
     """Every phase of a training session, in order. On Cloud Run a second instance quantizes, and the merged model goes there through the bucket."""
@@ -101,11 +105,37 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
         PROGRAM_S.phase("merge: program"),
         MERGE_S_PER_GB.times(base).phase("merge: merge"),
         COMPARE_S_PER_GB.times(base).phase("merge: compare with the adapter"),
+        *_head(spec, host, shape, corpus),
         *(moved if host.is_run else ()),
         PROGRAM_S.phase("quantize: program"),
         awq.phase(f"quantize: quantize with {spec.quantize.backend}"),
         MEASURE_S_PER_GB.times(base).phase("quantize: measure"),
         transfer(quantized, host, UPLOAD_SHARE).phase("quantize: publish"),
+    )
+
+
+def _head(spec: Spec, host: Machine, shape: Shape, corpus: CorpusSize) -> tuple[PlannedPhase, ...]:
+    """The EAGLE-3 head, trained on the merged model in the merge's program; nothing where the spec asks for none.
+
+    Each example goes through the frozen model and through the head alone; the head drafts ``steps`` tokens at each token of the answer.
+    """
+    if spec.head is None:
+        return ()
+    parameters = serving.head_parameters(shape, spec.head.draft_vocabulary)
+    answer_share = ANSWERS.answer_tokens / (ANSWERS.prompt_tokens + ANSWERS.answer_tokens)
+    flops = corpus.tokens * (2 * shape.parameters + 6 * parameters * (1 + spec.head.steps * answer_share)) * spec.head.epochs
+    # Adam reads and writes 28 bytes of each parameter a step: weight, gradient, two moments.
+    updates = spec.head.epochs * -(-corpus.examples // spec.head.batch_examples) * 28 * parameters / (host.accelerator.bandwidth_gb_s * 1e9)
+    trained = HEAD_SHARE.takes(flops / (host.accelerator.tflops * 1e12))
+    # A token that is written reads every weight once.
+    written = WRITTEN_SHARE.takes(spec.head.probe_examples * spec.head.probe_tokens * 2 * shape.parameters / (host.accelerator.bandwidth_gb_s * 1e9))
+    checked = HEAD_SHARE.takes(3 * spec.head.probe_examples * spec.train.max_tokens * 2 * shape.parameters / (host.accelerator.tflops * 1e12))
+    return (
+        LOAD_GB_S.takes(2 * shape.parameters / 1e9).phase("head: load model"),
+        written.phase("head: write probes"),
+        _sum(trained, Estimate(updates, updates, updates, "computed")).phase("head: train"),
+        checked.phase("head: measure"),
+        transfer(2 * parameters / 1e9, host, UPLOAD_SHARE).phase("head: publish"),
     )
 
 

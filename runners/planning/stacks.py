@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from runners import log, outside
-from runners.artifacts import layout, registry, storage
+from runners.artifacts import drafts, layout, registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError, did_you_mean
 from runners.identity import model_name, stage_id
@@ -216,6 +216,8 @@ def _training(spec: Spec) -> ResolvedStack:
     if entry and entry.status != "building" and entry.id != job_id:
         registry.complete(spec.buckets, name, job_id)  # raises: the name is another's
     done = entry if entry and entry.status == "ready" else None
+    if done and resolved.head and not registry.complete(spec.buckets, model_name(resolved, "head"), stage_id(resolved, "head")):
+        log.warning(f"{name} is done, and has no EAGLE-3 head of these settings: one is trained in the session that makes the model")
     shape, corpus = _shape(spec.buckets, layout.model(spec.buckets, spec.base_model.name)), read_corpus(resolved)
     return ResolvedStack(
         session.with_plan(resolved, shape, corpus),
@@ -239,7 +241,7 @@ def _serving(spec: Spec) -> ResolvedStack:
         else:
             # vLLM refuses DoRA adapters (vllm#10849): the server merges this one into its base, on its own disk, before vLLM starts.
             shaped_as, merges = registry.base_of(spec.buckets, entry), True
-    serve = registry.with_model(spec.serve, spec.buckets, entry)
+    serve = drafts.with_model(spec.serve, spec.buckets, entry)
     resolved = spec.model_copy(update={"serve": serve})
     if (there := compiled.published(resolved)) != serve.compiled:
         resolved = resolved.model_copy(update={"serve": serve.model_copy(update={"compiled": there})})

@@ -159,6 +159,10 @@ def money_rows(plan: Plan) -> list[Row]:
         rows.append((f"an hour with {replicas.max} servers", f"{money.usd_per_hour_grown:.2f}"))
     if plan.role == "train":
         rows.append((f"the job, about {minutes(plan.expected_s)} ({span(plan)})", f"{money.usd_expected:.2f}"))
+        if head := [phase for phase in plan.phases if phase.name.startswith("head: ")]:
+            best, expected, worst = (sum(values) for values in zip(*((one.optimistic_s, one.expected_s, one.pessimistic_s) for one in head), strict=True))
+            what = f"of it the EAGLE-3 head, about {minutes(expected)} ({minutes(best)} at best, {minutes(worst)} at worst)"
+            rows.append((what, f"{money.usd_per_hour * expected / 3600:.2f}"))
         rows.append((f"at most, {limit} minutes at the dearest price seen", f"{money.usd_at_most:.2f}"))
     else:
         rows.append(("a day that never idles", f"{24 * money.usd_per_hour:.2f}"))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runners import log, outside
-from runners.artifacts import fetch, layout, registry, storage
+from runners.artifacts import drafts, fetch, layout, registry, storage
 from runners.artifacts.arrival import Arrival
 from runners.artifacts.record import now
 from runners.artifacts.registry import Entry
@@ -89,6 +89,8 @@ def speculative_config(spec: SpeculationSpec, draft: Path | None) -> dict[str, A
     """vLLM's ``--speculative-config`` (docs.vllm.ai, Speculative Decoding)."""
     method = {"ngram": "ngram", "draft": "draft_model", "eagle3": "eagle3"}[spec.method]
     found: dict[str, Any] = {"method": method, "num_speculative_tokens": spec.draft_tokens}
+    if (spec.method == "ngram") != (draft is None):
+        raise ValueError(f"speculation by {spec.method} with {draft}")
     # Runs of two to four words are looked up in the question: figures and terms that an answer repeats.
     return found | ({"prompt_lookup_min": 2, "prompt_lookup_max": 4} if draft is None else {"model": str(draft)})
 
@@ -149,9 +151,9 @@ def _merged(spec: Spec, entry: Entry, adapter: Path, base: Path | None, work: Pa
 def fetch_draft(spec: Spec, work: Path) -> Path | None:
     """Bring the speculation's model here, as it was planned; None where it has none."""
     wanted = spec.serve.speculation
-    if wanted is None or wanted.model is None:
+    entry = drafts.draft_of(spec.buckets, wanted, _planned_entry(spec)) if wanted else None
+    if wanted is None or entry is None:
         return None
-    entry = registry.usable(spec.buckets, wanted.model)
     if (wanted.model_id and wanted.model_id != entry.id) or (wanted.model_manifest and wanted.model_manifest != entry.manifest):
         raise UserError(f"{entry.name} is {entry.id} now; the plan was made for {wanted.model_id}", "the planned draft", "plan again: pulumi up")
     folder = work / "models" / entry.name

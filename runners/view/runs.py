@@ -209,8 +209,8 @@ def _result(uri: str) -> EvaluationResult | None:
 def _run(buckets: BucketSpec, adapter: Entry, entries: list[Entry], evaluations: list[Any], live_id: str | None, problems: list[str]) -> RunView:
     family = {"train": adapter}
     for entry in entries:
-        if entry.parents.get("adapter") == adapter.id and entry.kind in ("merged", *QUANTIZED):
-            family["merge" if entry.kind == "merged" else "quantize"] = entry
+        if entry.parents.get("adapter") == adapter.id and entry.kind in ("merged", "eagle3", *QUANTIZED):
+            family[{"merged": "merge", "eagle3": "head"}.get(entry.kind, "quantize")] = entry
     records = {}
     for stage, entry in family.items():
         stored = _tolerant(problems, lambda entry=entry: storage.read_json(f"{layout.model(buckets, entry.name)}/{RECORD}"))

@@ -30,7 +30,11 @@ class Server:
 
     def ask(self, question: str) -> str:
         """The greedy answer."""
-        body = {"model": self.model, "messages": [{"role": "user", "content": question}], "max_tokens": 48, "temperature": 0}
+        return self.say([{"role": "user", "content": question}])
+
+    def say(self, messages: list[dict[str, str]]) -> str:
+        """The greedy answer to a conversation."""
+        body = {"model": self.model, "messages": messages, "max_tokens": 48, "temperature": 0}
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/v1/chat/completions", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=120) as found:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from runners import environments
 from runners.evaluation.acceptance import Acceptance
 from runners.evaluation.assemble import Request
 from runners.evaluation.run import perform
 from runners.spec import EvaluateSpec, ServeSpec, Spec, SpeculationSpec
-from tests.job.real_server import Server, made_model, serving
+from runners.training.examples import messages
+from tests.job.real_server import ROOT, Server, serving
 
 QUESTIONS = ("Repeat: a b c a b c a b c a b c", "What is an IRA?", "1 2 3 1 2 3 1 2 3 1 2 3, go on")
 
@@ -42,23 +46,46 @@ def _cases(work: Path) -> Path:
     return file
 
 
-@pytest.mark.timeout(1500)
+def _taught(folder: Path) -> dict[str, float]:
+    """A model that knows what it says, and the head that was trained on it, made where torch is; what the gate says of the head."""
+    command = [str(environments.python("train")), "-m", "tests.torch.taught", str(folder)]
+    found: dict[str, float] = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return found
+
+
+def _tokens_a_step(server: Server, folder: Path) -> float:
+    """Tokens a step on the held-out questions, by the server's counters: those the gate drafts answers to, asked as the gate asks them."""
+    before = server.counter("spec_decode_num_drafts"), server.counter("spec_decode_num_accepted_tokens")
+    for line in (folder / "data" / "validation.jsonl").read_text().splitlines():
+        server.say(messages(json.loads(line), Spec().chat.system_prompt))
+    after = server.counter("spec_decode_num_drafts"), server.counter("spec_decode_num_accepted_tokens")
+    return 1 + (after[1] - before[1]) / (after[0] - before[0])
+
+
+@pytest.mark.timeout(2400)
 def test_greedy_answers_are_the_same_and_accepted_drafts_are_measured(tmp_path: Path) -> None:
-    base = made_model(tmp_path / "base")
+    gate = _taught(tmp_path)
+    base, head = tmp_path / "merged", tmp_path / "head"
     plain = ServeSpec(max_model_tokens=1024, max_sequences=4, dtype="float32")
     ngram = plain.model_copy(update={"speculation": SpeculationSpec(method="ngram")})
     draft = plain.model_copy(update={"speculation": SpeculationSpec(method="draft", model="itself", draft_tokens=3)})
+    eagle = plain.model_copy(update={"speculation": SpeculationSpec(method="eagle3", draft_tokens=int(gate["drafted_a_step"]))})
     with serving(base, plain, tmp_path / "plain") as server:
         expected = [server.ask(question) for question in QUESTIONS]
         assert measured(server, plain, tmp_path / "plain")[0] is None and any(expected), "a server that drafts nothing tells nothing"
-    for spec, folder in ((ngram, None), (draft, base)):
-        work = tmp_path / ("itself" if folder else "ngram")
+    for spec, folder in ((ngram, None), (draft, base), (eagle, head)):
+        work = tmp_path / str(spec.speculation and spec.speculation.method)
         with serving(base, spec, work, folder) as server:
             assert [server.ask(question) for question in QUESTIONS] == expected
             found, counted = measured(server, spec, work)
+            if folder == head:
+                held_out = _tokens_a_step(server, tmp_path)
         assert found and spec.speculation and (found.method, found.draft_tokens) == (spec.speculation.method, spec.speculation.draft_tokens)
         assert found.overall.answers == 6 and set(found.categories) == {"data", "tax"}
         assert (found.overall.drafted, found.overall.accepted) == counted
         assert found.overall.drafted > 0, "questions that repeat themselves have drafts"
-        if folder:
+        if folder == base:
             assert found.overall.tokens_a_step > 3.5, "a model that drafts for itself is right, but for the end of an answer"
+    # The gate counts a step's tokens without a server. Here is the server, with other kernels, on the same questions.
+    assert gate["tokens_a_step_untrained"] < 1.1 < 1.5 < held_out
+    assert held_out == pytest.approx(gate["tokens_a_step"], rel=0.1)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runners.errors import UserError
+from runners.fields import HeadSpec
 from runners.planning.machines import load_prices
 from runners.planning.parts import Plan
 from runners.planning.plan import make_plan
@@ -18,8 +19,15 @@ PRICES = load_prices()
 DEFAULTS: dict[str, Any] = {"provisioning_model": "STANDARD", "disk_gb": 100, "max_run_minutes": 1440}
 
 
-def train_plan(*, corpus: CorpusSize = ASSUMED_CORPUS, whole_logits: bool = False, train: dict[str, Any] | None = None, **host: Any) -> Plan:
-    spec = Spec(train=TrainSpec(**(train or {})), machine=MachineSpec(**{"machine_type": "a3-highgpu-1g", **host}))
+def train_plan(
+    *,
+    corpus: CorpusSize = ASSUMED_CORPUS,
+    whole_logits: bool = False,
+    train: dict[str, Any] | None = None,
+    head: HeadSpec | None = None,
+    **host: Any,
+) -> Plan:
+    spec = Spec(train=TrainSpec(**(train or {})), head=head, machine=MachineSpec(**{"machine_type": "a3-highgpu-1g", **host}))
     return make_plan("train-h100", spec, PRICES, corpus=corpus, whole_logits=whole_logits)
 
 

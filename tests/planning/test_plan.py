@@ -10,9 +10,10 @@ import pytest
 
 from runners import stages
 from runners.artifacts.record import Phase
+from runners.fields import HeadSpec
 from runners.planning import costs, session, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, machine
-from runners.planning.serving import ANSWERS, Answers, plan_serving
+from runners.planning.serving import ANSWERS, Answers, plan_serving, tokens_a_step_needed
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import MachineSpec, ServeSpec, Spec, SpeculationSpec, TrainSpec
 from runners.training.memory import flops_per_token
@@ -97,17 +98,20 @@ def test_steps(examples: int, batch: int, epochs: int, steps: int) -> None:
 
 
 def test_every_phase_has_a_range_and_a_source() -> None:
-    for phase in train_plan().phases:
+    for phase in train_plan(head=HeadSpec()).phases:
         assert 0 < phase.optimistic_s < phase.expected_s < phase.pessimistic_s, phase
         assert re.search("measured|assumed|published", phase.source), phase
 
 
-@pytest.mark.parametrize(("stage", "file"), [("train", "training/train.py"), ("merge", "compression/merge.py"), ("quantize", "compression/quantize.py")])
+@pytest.mark.parametrize(
+    ("stage", "file"),
+    [("train", "training/train.py"), ("merge", "compression/merge.py"), ("head", "compression/head.py"), ("quantize", "compression/quantize.py")],
+)
 def test_every_phase_that_a_stage_times_is_planned_under_its_name(stage: str, file: str) -> None:
     """Otherwise a record could not be held against its plan."""
     text = (Path(stages.__file__).parent / file).read_text().replace("{settings.backend}", "autoawq")
     timed = re.findall(r'watch\.phase\(f?"([^"]+)"\)', text)
-    planned = {phase.name for phase in train_plan().phases}
+    planned = {phase.name for phase in train_plan(head=HeadSpec()).phases}
     assert timed
     assert {f"{stage}: {name}" for name in timed} <= planned
 
@@ -229,6 +233,27 @@ def test_speculation_divides_the_floor_and_costs_memory_and_a_little_of_each_ste
         assert (made.cache_tokens < plain.cache_tokens) == (model is not None)
     assumed = plan_serving(QWEN2_14B, "awq", machine("g2-standard-8"), ServeSpec(speculation=SpeculationSpec()), ANSWERS)
     assert assumed.tokens_a_step and assumed.tokens_a_step.mean == 1.5
+
+
+def test_a_head_costs_the_session_minutes_and_dollars_and_its_weights_slow_each_step() -> None:
+    plain, plan = train_plan(), train_plan(head=HeadSpec())
+    more_s = plan.expected_s - plain.expected_s
+    assert 300 < more_s < 900 and not plan.refusals
+    (row,) = [row for row in tables.money_rows(plan) if "EAGLE-3" in row[0]]
+    assert row == ("of it the EAGLE-3 head, about 8 min (5 min at best, 21 min at worst)", f"{plan.money.usd_expected - plain.money.usd_expected:.2f}")
+    assert not [row for row in tables.money_rows(plain) if "EAGLE-3" in row[0]]
+    made = {
+        count: plan_serving(QWEN2_14B, "awq", machine("g2-standard-8"), ServeSpec(speculation=SpeculationSpec(method="eagle3", draft_tokens=count)), ANSWERS)
+        for count in (2, 4)
+    }
+    # 434 M parameters in bf16 are 0.87 GB, read once for each drafted token, beside 8.4 GB for the step.
+    assert made[4].speculation_cost - made[2].speculation_cost == pytest.approx(2 * 0.87 / 8.42, rel=0.02)
+    assert tokens_a_step_needed(2000, made[4], ANSWERS) == pytest.approx(3.81, abs=0.01)
+
+
+def test_a_card_that_cannot_train_the_head_is_refused_before_money_is_spent() -> None:
+    small = train_plan(machine_type="a2-highgpu-1g", head=HeadSpec())
+    assert "training the EAGLE-3 head takes" in refused(small)
 
 
 def test_several_servers_cost_from_the_least_to_the_most() -> None:

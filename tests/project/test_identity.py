@@ -16,8 +16,8 @@ from runners.pipeline import IMAGES, MAKERS, STAGES
 from runners.spec import BaseModelSpec, DatasetSpec, QuantizeSpec, Spec, TrainSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-EVERYTHING, NOTHING = {"train", "merge", "quantize"}, set[str]()
-AFTER = {"train": EVERYTHING, "merge": {"merge", "quantize"}, "quantize": {"quantize"}}
+EVERYTHING, NOTHING = {"train", "merge", "head", "quantize"}, set[str]()
+AFTER = {"train": EVERYTHING, "merge": {"merge", "head", "quantize"}, "head": {"head"}, "quantize": {"quantize"}}
 
 
 @pytest.fixture
@@ -51,6 +51,8 @@ def ids(root: Path, **changes: object) -> dict[str, str]:
         ("images/train/requirements.lock", EVERYTHING),
         ("runners/training/examples.py", EVERYTHING),
         ("runners/compression/merge.py", AFTER["merge"]),
+        ("runners/compression/head.py", AFTER["head"]),
+        ("runners/training/eagle.py", AFTER["head"]),
         ("runners/compression/quantize.py", AFTER["quantize"]),
         ("runners/compression/awq_autoawq.py", AFTER["quantize"]),
         ("runners/compression/gates.py", AFTER["merge"]),

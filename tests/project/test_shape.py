@@ -102,6 +102,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
         "loss.py",
         "adapted_model.py",
         "gates.py",
+        "eagle.py",
         "forgetting.py",
         "parity.py",
         "matrices.py",

@@ -87,7 +87,7 @@ def test_speculation_is_one_argument_and_off_by_default(wanted: dict, draft: str
     assert value("--per-request-spec-decode-metrics", made) == "summary" and "--per-request-spec-decode-metrics" not in arguments()
 
 
-@pytest.mark.parametrize("wrong", [{"method": "draft"}, {"method": "eagle3"}, {"method": "ngram", "model": "small"}])
+@pytest.mark.parametrize("wrong", [{"method": "draft"}, {"method": "ngram", "model": "small"}])
 def test_a_method_has_the_model_that_it_needs_and_no_other(wrong: dict) -> None:
     with pytest.raises(UserError, match="model"):
         parse({"serve": {"speculation": wrong}})
