@@ -42,11 +42,15 @@ answer from general principles, show the steps of a calculation, and say when a 
 
 
 #: Width of the tiny model, a multiple of 64 so that quantization in groups of 64 fits; words of its tokenizer (256 bytes, 3 special tokens, the rest learned).
-_HIDDEN, _VOCABULARY = 128, 768
+_VOCABULARY = 768
+_SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
-def make_tiny(dest: Path, *, seed: int = 0) -> Path:
-    """Write a tiny random Qwen2 with a ChatML tokenizer to ``dest``, a folder that is made or replaced. The same seed gives the same files."""
+def make_tiny(dest: Path, *, seed: int = 0, **shape: int) -> Path:
+    """Write a tiny random Qwen2 with a ChatML tokenizer to ``dest``, a folder that is made or replaced. The same seed gives the same files.
+
+    ``shape``: words of its config.json that are to be others, such as ``num_hidden_layers``.
+    """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -54,11 +58,7 @@ def make_tiny(dest: Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=_VOCABULARY,
-        hidden_size=_HIDDEN,
-        intermediate_size=2 * _HIDDEN,
-        num_hidden_layers=2,
-        num_attention_heads=_HIDDEN // 64,
-        num_key_value_heads=1,
+        **_SHAPE | shape,
         max_position_embeddings=4096,
         tie_word_embeddings=False,
         bos_token_id=None,

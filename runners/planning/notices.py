@@ -30,12 +30,21 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
     if memory.total_gb > plan.memory_limit_gb:
         logits = f"{'whole' if whole_logits else 'chunked'} logits {memory.logits_gb:.1f}"
         largest = training.largest_micro_batch(shape, spec, host, whole_logits=whole_logits)
-        fix = _memory_fix(largest, spec.max_tokens, whole_logits)
+        fix = _memory_fix(largest, plan, shape, whole_logits=whole_logits)
+        shares = f", gathered from the others {memory.gathered_gb:.1f}" if memory.parts > 1 else ""
+        on = f"on each of {memory.parts} {host.accelerator.name} that share the model out" if memory.parts > 1 else f"on one {host.accelerator.name}"
         yield Notice(
             f"{memory.micro_batch_tokens} tokens a micro-batch take {memory.total_gb:.0f} GB (weights {memory.weights_gb:.1f}, adapter and Adam "
-            f"{memory.adapter_gb:.1f}, activations {memory.activations_gb:.1f}, {logits})",
-            f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
+            f"{memory.adapter_gb:.1f}, activations {memory.activations_gb:.1f}, {logits}{shares})",
+            f"at most {plan.memory_limit_gb:.0f} GB {on}",
             fix,
+        )
+    elif memory.parts > 1 and (held := training.compared_gb(shape, spec)) > plan.memory_limit_gb:
+        yield Notice(
+            f"training fits {memory.parts} cards that share the model out, {memory.total_gb:.0f} GB each; "
+            f"but merge and quantize hold a whole model on one card to compare it: {held:.0f} GB",
+            f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
+            "a base model of at most 34 billion parameters, or a larger card",
         )
     if plan.spec.head and (needed := serving.head_training_gb(shape, plan.spec.head)) > plan.memory_limit_gb:
         yield Notice(
@@ -58,12 +67,12 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
         )
 
 
-def cards_that_save_nothing(plan: Plan, single: Plan | None) -> tuple[Notice, ...]:
-    """Refuse several cards that cost more than one and save little time, with both figures."""
-    if single is None or plan.money.usd_expected <= single.money.usd_expected or single.expected_s - plan.expected_s >= 60 * WORTH_MINUTES:
+def cards_that_save_nothing(plan: Plan, fewer: Plan | None) -> tuple[Notice, ...]:
+    """Refuse cards that cost more than the fewest that hold the model and save little time, with both figures."""
+    if fewer is None or plan.money.usd_expected <= fewer.money.usd_expected or fewer.expected_s - plan.expected_s >= 60 * WORTH_MINUTES:
         return ()
-    several, one = (f"{made.machine.name} takes {made.expected_s / 60:.0f} minutes and ${made.money.usd_expected:.2f}" for made in (plan, single))
-    fix = f"machine.machine_type: {single.machine.name}"
+    several, one = (f"{made.machine.name} takes {made.expected_s / 60:.0f} minutes and ${made.money.usd_expected:.2f}" for made in (plan, fewer))
+    fix = f"machine.machine_type: {fewer.machine.name}"
     return (Notice(f"{several}, {one}: most of the time is no training, or a step has too few micro-batches", f"{WORTH_MINUTES} minutes saved", fix),)
 
 
@@ -252,11 +261,18 @@ def _machine_warnings(plan: Plan) -> Iterator[Notice]:
         )
 
 
-def _memory_fix(largest: int, longest_example: int, whole_logits: bool) -> str:
-    if largest >= longest_example:
-        return f"train.micro_batch_tokens: {largest} or smaller" + (", or the chunked loss (the default)" if whole_logits else "")
-    cards = ", ".join(sorted({m.name for m in MACHINES.values() if m.accelerator.memory_gib > 75 and m.count == 1}))
-    return f"a machine with a larger card ({cards})" + (", or the chunked loss (the default)" if whole_logits else "")
+def _memory_fix(largest: int, plan: Plan, shape: Shape, *, whole_logits: bool) -> str:
+    spec, chunked = plan.spec.train, ", or the chunked loss (the default)" if whole_logits else ""
+    if largest >= spec.max_tokens:
+        return f"train.micro_batch_tokens: {largest} or smaller{chunked}"
+    automatic = spec.model_copy(update={"micro_batch_tokens": None, "gradient_checkpointing": None})
+    able = [one for one in MACHINES.values() if one.accelerator.memory_gib > 75 and training.fits(shape, automatic, one)]
+    if not able:
+        least = training.memory(shape, spec, spec.max_tokens, parts=8)
+        return f"a smaller base model, or a lower train.rank: 8 cards that share it out need {least.total_gb:.0f} GB each"
+    fewest = min(one.count for one in able)
+    names = ", ".join(sorted(one.name for one in able if one.count == fewest))
+    return (f"a machine with a larger card ({names})" if fewest == 1 else f"machine.machine_type: {names}: {fewest} cards that share the model out") + chunked
 
 
 def _no_room(served: ServingPlan, shape: Shape, plan: Plan) -> Notice:

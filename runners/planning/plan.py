@@ -56,9 +56,11 @@ def _training_plan(
     stack: str, spec: Spec, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize, whole_logits: bool, far_usd: float = 0.0
 ) -> Plan:
     host = machine(wanted.machine_type)
-    fallback = (spec.train.micro_batch_tokens or spec.train.max_tokens, spec.train.gradient_checkpointing is not False)
-    micro_batch, checkpointing = training.chosen(shape, spec.train, host) or fallback
-    memory = training.memory(shape, spec.train, micro_batch, checkpointing=checkpointing, whole_logits=whole_logits)
+    choice = training.chosen(shape, spec.train, host, corpus)
+    checkpointing = choice.checkpointing
+    memory = training.memory(
+        shape, spec.train, choice.micro_batch_tokens, checkpointing=checkpointing, whole_logits=whole_logits, parts=1 if whole_logits else choice.parts
+    )
     steps = training.optimizer_steps(corpus, spec.train)
     base, quantized = resident_bytes(shape, "bf16"), resident_bytes(shape, "awq", spec.quantize.group_size)
     adapter = shape.adapter_parameters(spec.train.rank, spec.train.target_modules)
@@ -90,20 +92,22 @@ def _training_plan(
     )
     saved = training.savings(shape, spec.train, corpus, host, checkpointing=checkpointing)
     plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, training.card_gb(host), savings=saved, start_usd=start_usd)
-    single = _with_one_card(plan, wanted, prices, shape, corpus)
-    refusals = (*notices.training_refusals(plan, shape, whole_logits=whole_logits), *notices.cards_that_save_nothing(plan, single))
+    fewer = _with_fewest_cards(plan, wanted, prices, shape, corpus)
+    refusals = (*notices.training_refusals(plan, shape, whole_logits=whole_logits), *notices.cards_that_save_nothing(plan, fewer))
     return replace(plan, refusals=refusals, warnings=tuple(notices.training_warnings(plan)))
 
 
-def _with_one_card(plan: Plan, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize) -> Plan | None:
-    """The same training on one such card; None where there is one already, or no machine has a single one."""
+def _with_fewest_cards(plan: Plan, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize) -> Plan | None:
+    """The same training on as few such cards as hold the model; None where no machine has fewer of them."""
     host = plan.machine
-    other = next((one for one in MACHINES.values() if one.accelerator == host.accelerator and one.count == 1), None)
-    if host.count == 1 or other is None:
+    alike = [one for one in MACHINES.values() if one.accelerator == host.accelerator and one.count < host.count]
+    fits = (one for one in sorted(alike, key=lambda one: one.count) if training.fits(shape, plan.spec.train, one))
+    other = next(fits, None)
+    if other is None:
         return None
     sold = wanted.provisioning_model if wanted.provisioning_model in other.provisioning else other.provisioning[0]
-    single = wanted.model_copy(update={"machine_type": other.name, "provisioning_model": sold})
-    return _training_plan(plan.stack, plan.spec.model_copy(update={"machine": single}), single, prices, shape, corpus, False)
+    fewer = wanted.model_copy(update={"machine_type": other.name, "provisioning_model": sold})
+    return _training_plan(plan.stack, plan.spec.model_copy(update={"machine": fewer}), fewer, prices, shape, corpus, False)
 
 
 def _serving_plan(

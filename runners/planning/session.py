@@ -61,6 +61,8 @@ LOAD_GB_S, ADAPTER_S = Estimate(7.0, 4.4, 1.5, "measured"), Estimate(2, 4.5, 10,
 #: GB/s of the copy that the training waits for; writing goes on behind it.
 CHECKPOINT_GB_S = Estimate(3.0, 1.07, 0.5, "measured")
 WRITE_GB_S = Estimate(1.5, 0.75, 0.3, "measured")
+#: GB/s that reach a card from the others, of a model that they share out. NVLink carries 450, PCIe 25; at best most of it hides behind the products.
+NVLINK_GB_S, PCIE_GB_S = Estimate(1500, 300, 80, "gathering: assumed"), Estimate(50, 10, 4, "gathering: assumed")
 #: Seconds a GB of the base model: read, merged and written; both models loaded and compared.
 MERGE_S_PER_GB, COMPARE_S_PER_GB = Estimate(0.6, 0.95, 2.0, "measured, 16 cores"), Estimate(0.5, 0.85, 1.8, "measured")
 #: AWQ's search for 16,384 tokens and one layer of the 14B; what its loading and writing take a GB of the base model; its gate.
@@ -81,9 +83,14 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
     best, usual, worst = (cards * one(utilisation=share) for share in training.UTILISATIONS)
     speed = Estimate(best, usual, worst, f"measured, {training.UTILISATION:.0%} of an H100")
     steps = speed.takes(corpus.tokens * spec.train.epochs)
+    parts = training.chosen(shape, spec.train, host, corpus).parts
+    if parts > 1:
+        link = NVLINK_GB_S if host.accelerator == H100 else PCIE_GB_S
+        steps = _sum(steps, link.takes(training.gathered_gb(shape, spec.train, corpus, host)))
     # A forward without a backward, of the held-out examples.
     held_out = speed.takes(corpus.tokens * spec.data.validation_fraction / (1 - spec.data.validation_fraction) / 2)
-    copies = CHECKPOINT_GB_S.takes(3 * adapter).times(evaluations)
+    # Each card copies its own part.
+    copies = CHECKPOINT_GB_S.takes(3 * adapter / parts).times(evaluations)
     # The search multiplies each layer's weights with the calibration text.
     layers = QWEN2_14B.layers * shape.linear_parameters / QWEN2_14B.linear_parameters * spec.quantize.calibration_tokens / AWQ_TOKENS
     awq = _sum(AWQ_LAYER_S.times(layers * H100.tflops / host.accelerator.tflops), AWQ_S_PER_GB.times(base))
@@ -153,8 +160,7 @@ def with_plan(spec: Spec, shape: Shape, corpus: CorpusSize) -> Spec:
     if spec.machine is None:
         return spec
     host = machine(spec.machine.machine_type)
-    _, checkpointing = training.chosen(shape, spec.train, host) or (0, True)
-    found = phases(spec, spec.machine, host, shape, corpus, checkpointing=checkpointing)
+    found = phases(spec, spec.machine, host, shape, corpus, checkpointing=training.chosen(shape, spec.train, host, corpus).checkpointing)
     planned = {
         one.name: PlannedSeconds(optimistic_s=round(one.optimistic_s, 2), expected_s=round(one.expected_s, 2), pessimistic_s=round(one.pessimistic_s, 2))
         for one in found

@@ -88,6 +88,7 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
             ("adapter, gradient, Adam (fp32)", _gb(memory.adapter_gb)),
             (f"activations of {memory.micro_batch_tokens:,} tokens{', checkpointed' if memory.checkpointing else ''}", _gb(memory.activations_gb)),
             ("logits", _gb(memory.logits_gb)),
+            *([(f"gathered from the others ({memory.parts} cards share the model)", _gb(memory.gathered_gb))] if memory.parts > 1 else []),
             (f"together, of {plan.memory_limit_gb or 0:.0f} GB", _gb(memory.total_gb)),
         ]
         tables.append(("Memory of the card, training", ("part", "GB"), rows))

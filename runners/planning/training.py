@@ -59,11 +59,14 @@ class TrainingMemory:
     logits_gb: float
     micro_batch_tokens: int
     checkpointing: bool
+    gathered_gb: float = 0.0
+    #: Cards that share the model out; 1 where each holds it whole.
+    parts: int = 1
 
     @property
     def total_gb(self) -> float:
         """Sum of the parts."""
-        return self.weights_gb + self.adapter_gb + self.activations_gb + self.logits_gb
+        return self.weights_gb + self.adapter_gb + self.activations_gb + self.logits_gb + self.gathered_gb
 
 
 def optimizer_steps(corpus: CorpusSize, spec: TrainSpec) -> int:
@@ -72,9 +75,9 @@ def optimizer_steps(corpus: CorpusSize, spec: TrainSpec) -> int:
     return math.ceil(examples / spec.batch_examples) * spec.epochs
 
 
-def memory(shape: Shape, spec: TrainSpec, micro_batch_tokens: int, *, checkpointing: bool = True, whole_logits: bool = False) -> TrainingMemory:
-    """What a micro-batch takes on the card, in the parts a person asks for."""
-    found = training_memory(shape, spec, micro_batch_tokens, checkpointing=checkpointing)
+def memory(shape: Shape, spec: TrainSpec, micro_batch_tokens: int, *, checkpointing: bool = True, whole_logits: bool = False, parts: int = 1) -> TrainingMemory:
+    """What a micro-batch takes on a card, in the parts a person asks for."""
+    found = training_memory(shape, spec, micro_batch_tokens, checkpointing=checkpointing, parts=parts)
     logits = micro_batch_tokens * shape.vocabulary * _BYTES_PER_WHOLE_LOGIT if whole_logits else found.logits
     return TrainingMemory(
         weights_gb=found.weights / 1e9,
@@ -83,6 +86,8 @@ def memory(shape: Shape, spec: TrainSpec, micro_batch_tokens: int, *, checkpoint
         logits_gb=logits / 1e9,
         micro_batch_tokens=micro_batch_tokens,
         checkpointing=checkpointing,
+        gathered_gb=found.gathered / 1e9,
+        parts=parts,
     )
 
 
@@ -91,19 +96,42 @@ def card_gb(machine: Machine) -> float:
     return machine.accelerator.memory_gib * 2**30 / 1e9 * (1 - CARD_RESERVE)
 
 
-def chosen(shape: Shape, spec: TrainSpec, machine: Machine) -> tuple[int, bool] | None:
-    """(tokens of a micro-batch, whether activations are checkpointed) as the training loop will choose them, or None when nothing fits."""
+@dataclass(frozen=True)
+class Chosen:
+    """What the training loop will choose: tokens of a micro-batch, whether activations are checkpointed, and how many cards share the model out."""
+
+    micro_batch_tokens: int
+    checkpointing: bool
+    parts: int
+
+
+def chosen(shape: Shape, spec: TrainSpec, machine: Machine, corpus: CorpusSize = ASSUMED_CORPUS) -> Chosen:
+    """What fits; where nothing does, the least that would have to, for the refusal to speak of."""
+    bytes_a_card, step_tokens = int(machine.accelerator.memory_gib * 2**30), spec.batch_examples * corpus.mean_tokens
     try:
-        choice = choose(shape, spec, spec.max_tokens, int(machine.accelerator.memory_gib * 2**30))
+        choice = choose(shape, spec, spec.max_tokens, bytes_a_card, parts=(1, machine.count), step_tokens=step_tokens)
     except UserError:
-        return None
-    return choice.micro_batch_tokens, choice.gradient_checkpointing
+        return Chosen(spec.micro_batch_tokens or spec.max_tokens, spec.gradient_checkpointing is not False, machine.count)
+    return Chosen(choice.micro_batch_tokens, choice.gradient_checkpointing, choice.parts)
+
+
+def fits(shape: Shape, spec: TrainSpec, machine: Machine) -> bool:
+    """Whether a training fits the machine's cards, whole or shared out."""
+    choice = chosen(shape, spec, machine)
+    found = memory(shape, spec, choice.micro_batch_tokens, checkpointing=choice.checkpointing, parts=choice.parts)
+    return found.total_gb <= card_gb(machine)
 
 
 def largest_micro_batch(shape: Shape, spec: TrainSpec, machine: Machine, *, whole_logits: bool = False) -> int:
     """The largest power of two of tokens that fits with checkpointing, or 0."""
     sizes = [2**power for power in range(7, 18)]
-    return max((size for size in sizes if memory(shape, spec, size, whole_logits=whole_logits).total_gb <= card_gb(machine)), default=0)
+    fits = (size for size in sizes if memory(shape, spec, size, whole_logits=whole_logits, parts=machine.count).total_gb <= card_gb(machine))
+    return max(fits, default=0)
+
+
+def compared_gb(shape: Shape, spec: TrainSpec) -> float:
+    """Gigabytes that merge holds on one card while it compares: base and adapter as stock peft puts them together."""
+    return (2 * shape.parameters + 4 * shape.adapter_parameters(spec.rank, spec.target_modules)) / 1e9
 
 
 @dataclass(frozen=True)
@@ -138,9 +166,25 @@ def savings(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine,
 
 def times_faster(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine) -> float:
     """How many times faster a step is on all the machine's cards: micro-batches are shared out whole, and what each card does once a step stays."""
-    budget, _ = chosen(shape, spec, machine) or (spec.max_tokens, True)
-    micro_batches = max(1, math.ceil(min(spec.batch_examples, corpus.examples) * corpus.mean_tokens / budget))
+    micro_batches = _micro_batches(shape, spec, corpus, machine)
     return 1 / (ONCE_A_STEP + (1 - ONCE_A_STEP) * math.ceil(micro_batches / machine.count) / micro_batches)
+
+
+def _micro_batches(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine) -> int:
+    """Of a step."""
+    budget = chosen(shape, spec, machine, corpus).micro_batch_tokens
+    return max(1, math.ceil(min(spec.batch_examples, corpus.examples) * corpus.mean_tokens / budget))
+
+
+def gathered_gb(shape: Shape, spec: TrainSpec, corpus: CorpusSize, machine: Machine) -> float:
+    """Gigabytes that reach each card from the others in all steps: every layer's weights and adapter in each forward and backward, gradients once.
+
+    0 where every card holds the whole model: the sum of the adapter's gradients once a step is part of ``ONCE_A_STEP``.
+    """
+    parts = chosen(shape, spec, machine, corpus).parts
+    rounds = math.ceil(_micro_batches(shape, spec, corpus, machine) / machine.count) * optimizer_steps(corpus, spec)
+    adapter = 4 * shape.adapter_parameters(spec.rank, spec.target_modules)
+    return rounds * (1 - 1 / parts) * (2 * (2 * shape.linear_parameters + adapter) + adapter) / 1e9
 
 
 def tokens_per_s(shape: Shape, spec: TrainSpec, machine: Machine, *, checkpointing: bool, utilisation: float = UTILISATION) -> float:

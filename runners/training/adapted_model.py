@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,22 +28,56 @@ _BENT_OUTPUTS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 def load_base(base: Path, precision: Literal["bf16", "fp32"], device: str, implementation: str = "sdpa") -> Any:
     """The frozen base model. Raises UserError when the folder is not a model this loop can train."""
     from transformers import AutoModelForCausalLM
+
+    with _read_as_a_model(base):
+        model = AutoModelForCausalLM.from_pretrained(str(base), **_how(device, precision, implementation), local_files_only=True, device_map={"": device})
+    _refuse_bent(base, model.config)
+    check_loss(base, model.requires_grad_(False), implementation)
+    return model
+
+
+def read_config(base: Path) -> Any:
+    """The configuration of a base model. Raises UserError when the folder has none that can be read."""
+    from transformers import AutoConfig
+
+    with _read_as_a_model(base):
+        return AutoConfig.from_pretrained(str(base), local_files_only=True)
+
+
+def without_memory(base: Path, precision: Literal["bf16", "fp32"], device: str, implementation: str = "sdpa") -> Any:
+    """The frozen base model with weights on ``meta``: shapes, and no values. Raises UserError as ``load_base``."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    config = read_config(base)
+    _refuse_bent(base, config)
+    # Buffers are computed, not read: they get their values here.
+    with _read_as_a_model(base), init_empty_weights(include_buffers=False):
+        return AutoModelForCausalLM.from_config(config, **_how(device, precision, implementation)).requires_grad_(False)
+
+
+def _how(device: str, precision: Literal["bf16", "fp32"], implementation: str) -> dict[str, Any]:
+    return {"dtype": compute_dtype(device, precision), "attn_implementation": implementation}
+
+
+@contextlib.contextmanager
+def _read_as_a_model(base: Path) -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    dtype = compute_dtype(device, precision)
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, attn_implementation=implementation, local_files_only=True, device_map={"": device})
+        yield
     except (OSError, ValueError) as error:
         raise UserError(
             f"{base} cannot be loaded as a model: {str(error)[:300]}",
             "config.json and *.safetensors of a causal language model",
             "elson base make smollm2 --out DIR",
         ) from None
-    if bent := [name for name in _BENT_OUTPUTS if getattr(model.config, name, None) not in (None, 1, 1.0)]:
+
+
+def _refuse_bent(base: Path, config: Any) -> None:
+    if bent := [name for name in _BENT_OUTPUTS if getattr(config, name, None) not in (None, 1, 1.0)]:
         raise _refused(base, f"changes its logits after the output layer ({', '.join(bent)})")
-    check_loss(base, model.requires_grad_(False), implementation)
-    return model
 
 
 def _refused(base: Path, found: str) -> UserError:
@@ -69,6 +103,11 @@ def check_loss(base: Path, model: Any, implementation: str) -> None:
         model.set_attn_implementation(implementation)
     if not abs(ours - theirs) <= (1e-4 if model.dtype == torch.float32 else 0.02) * abs(theirs):
         raise _refused(base, f"is computed differently by this loop: a loss of {ours:.6g}, and by transformers of {theirs:.6g}")
+
+
+def load(base: Path, settings: TrainSpec, name: str, device: str, implementation: str) -> Any:
+    """The base model with a fresh adapter. Raises UserError when the folder is not a model this loop can train."""
+    return with_new_adapter(load_base(base, settings.precision, device, implementation), settings, name)
 
 
 def with_new_adapter(model: Any, settings: TrainSpec, name: str) -> Any:

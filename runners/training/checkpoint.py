@@ -2,7 +2,8 @@
 
 ``step-000015/`` holds the adapter (peft's own files), the best adapter so far when that is another, the optimizer's
 moments, the random states and ``state.json`` (step, histories; the step is the position in the data, since the plan of batches
-is a function of the spec). It is written under another name, described by a manifest and renamed: a kill at any moment
+is a function of the spec). Processes that share a model out write a safetensors file each, by ``torch.distributed.checkpoint``.
+It is written under another name, described by a manifest and renamed: a kill at any moment
 leaves either the whole of it or a folder nobody reads. What is read is verified against the manifest first.
 """
 
@@ -91,22 +92,32 @@ def adapter_state(model: Any) -> dict[str, Any]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
 
 
-def save(parent: Path, taken: Snapshot) -> Path:
-    """Write a checkpoint below ``parent`` and return its folder; of the others only the one before it stays."""
+def save(parent: Path, taken: Snapshot, group: Any = None) -> Path:
+    """Write a checkpoint below ``parent`` and return its folder; of the others only the one before it stays.
+
+    ``group``: the processes that share the model out. All must call it: each writes the rows it has, the first the rest.
+    """
     from safetensors.torch import save_file
 
     state = taken.state
     name = f"step-{state.step:06d}"
     folder, partial = parent / name, parent / f".{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    taken.config.save_pretrained(str(partial / "adapter"))
-    save_file(taken.adapter, partial / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
-    if state.best_step != state.step:
-        save_file(taken.best or taken.adapter, partial / "best.safetensors")
-    save_file(taken.moments, partial / "optimizer.safetensors")
-    save_file(taken.random_states, partial / "random.safetensors")
-    (partial / "state.json").write_text(json.dumps(state.__dict__, indent=1))
+    if is_first := group is None or group.rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        taken.config.save_pretrained(str(partial / "adapter"))
+        save_file(taken.random_states, partial / "random.safetensors")
+        (partial / "state.json").write_text(json.dumps(state.__dict__, indent=1))
+    best = {} if state.best_step == state.step else taken.best or taken.adapter
+    if group is not None:
+        _save_shares(partial, taken, best, group)
+        if not is_first:
+            return folder
+    else:
+        save_file(taken.adapter, partial / "adapter" / "adapter_model.safetensors", metadata={"format": "pt"})
+        if best:
+            save_file(best, partial / "best.safetensors")
+        save_file(taken.moments, partial / "optimizer.safetensors")
     (partial / MANIFEST).write_text(manifest_of(partial).model_dump_json(indent=1))
     # On the disk before the name that promises it, or a loss of power leaves a checkpoint of empty files.
     sync(partial)
@@ -121,14 +132,31 @@ def save(parent: Path, taken: Snapshot) -> Path:
     return folder
 
 
+def _save_shares(partial: Path, taken: Snapshot, best: dict[str, Any], group: Any) -> None:
+    """The same tensors, each process's rows in a file of its own; what all have alike, once."""
+    import torch
+    from safetensors.torch import save_file
+
+    from runners.training import sharded
+
+    alike = {name: tensor for name, tensor in taken.moments.items() if not sharded.is_share(tensor)}
+    if group.rank() == 0:
+        save_file(alike, partial / "optimizer.safetensors")
+    torch.distributed.barrier(group)
+    sharded.write(partial / "adapter", taken.adapter, group)
+    sharded.write(partial / "optimizer", {name: tensor for name, tensor in taken.moments.items() if name not in alike}, group)
+    if best:
+        sharded.write(partial / "best", best, group)
+
+
 class Writer:
     """Writes checkpoints while the training goes on: it waits only for the copy, and for the checkpoint before when that is not done.
 
     Writing 6.6 GB of the 14B's adapter and moments with their checksums takes 13 s on a machine with an H100, copying them 2 s.
     """
 
-    def __init__(self, parent: Path, written: Callable[[int, Path], None] | None = None) -> None:
-        self.parent, self.written = parent, written
+    def __init__(self, parent: Path, written: Callable[[int, Path], None] | None = None, group: Any = None) -> None:
+        self.parent, self.written, self.group = parent, written, group
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[None] | None = None
 
@@ -144,7 +172,7 @@ class Writer:
             last.result()
 
     def _write(self, taken: Snapshot) -> None:
-        folder = save(self.parent, taken)
+        folder = save(self.parent, taken, self.group)
         if self.written:
             self.written(taken.state.step, folder)
 
@@ -185,25 +213,43 @@ def read_state(folder: Path) -> State:
 
 
 def restore(folder: Path, model: Any, optimizer: Any) -> tuple[State, dict[str, Any]]:
-    """Put a verified checkpoint back into model, optimizer and random generators; returns (state, best adapter)."""
+    """Put a verified checkpoint back into model, optimizer and random generators; returns (state, best adapter).
+
+    It does not matter how many processes wrote it, nor how many read it: each reads the rows it needs.
+    """
     import torch
     from peft import set_peft_model_state_dict
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
+    from runners.training import sharded
+
     state = read_state(folder)
-    adapter = load_file(folder / "adapter" / "adapter_model.safetensors")
+    adapter = adapter_state(model)
+    sharded.read(folder / "adapter", adapter)
     set_peft_model_state_dict(model, adapter)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    wanted = {f"{name}|{field}": torch.zeros_like(parameter, device="cpu") for name, parameter in parameters.items() for field in ("exp_avg", "exp_avg_sq")}
+    sharded.read(_place(folder, "optimizer"), wanted)
+    with safe_open(str(folder / "optimizer.safetensors"), "pt") as source:
+        wanted |= {f"{name}|step": source.get_tensor(f"{name}|step") for name in parameters}
+    moments: dict[int, dict[str, Any]] = {index: {} for index in range(len(parameters))}
     order = {name: index for index, name in enumerate(parameters)}
-    moments: dict[int, dict[str, Any]] = {}
-    for key, value in load_file(folder / "optimizer.safetensors").items():
+    for key, value in wanted.items():
         name, _, field = key.partition("|")
-        moments.setdefault(order[name], {})[field] = value
+        moments[order[name]][field] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     for key, value in load_file(folder / "random.safetensors").items():
         if key == "cpu":
             torch.set_rng_state(value)
         elif torch.cuda.is_available() and int(key.removeprefix("cuda")) < torch.cuda.device_count():
             torch.cuda.set_rng_state(value, int(key.removeprefix("cuda")))
-    best = folder / "best.safetensors"
-    return state, load_file(best) if best.exists() else adapter
+    best = {name: tensor.clone() for name, tensor in adapter.items()}
+    if state.best_step != state.step:
+        sharded.read(_place(folder, "best"), best)
+    return state, best
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a checkpoint's part is: shares have a folder, a whole one lies beside the others under its own names."""
+    return folder / name if (folder / name).is_dir() else folder

@@ -8,6 +8,8 @@ pass, tensor by tensor (``activation_bytes``); against measured peaks of models 
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from dataclasses import dataclass
 
@@ -25,6 +27,8 @@ PROCESS_BYTES = 450 << 20
 CPU_SHARE = 0.6
 #: Beyond this many tokens products run no faster; a smaller micro-batch leaves room. Measured on the CPU, U on a card.
 ENOUGH_TOKENS = {"cpu": 1024, "cuda": 8192}
+#: Steps differ in length: cut by their mean alone, every third would have a ninth micro-batch for eight cards.
+STEP_ROOM = 1.25
 #: Sizes of micro-batches are multiples of this.
 STEP_TOKENS = 128
 
@@ -41,6 +45,7 @@ class Memory:
     recomputed_layer: int
     logits: int
     program: int
+    gathered: int = 0
 
     @property
     def total(self) -> int:
@@ -50,12 +55,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a training should use, and what it then needs."""
+    """What a training should use, and what it then needs. ``parts``: 1, or the cards that share the model out."""
 
     micro_batch_tokens: int
     gradient_checkpointing: bool
     memory: Memory
     available_bytes: int
+    parts: int = 1
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether no card holds the whole model."""
+        return self.parts > 1
 
 
 def activation_bytes(shape: Shape, settings: TrainSpec, *, grouped_attention: bool) -> int:
@@ -76,8 +87,8 @@ def activation_bytes(shape: Shape, settings: TrainSpec, *, grouped_attention: bo
     return norms + adapters + scaled + attention + element * 4 * shape.intermediate
 
 
-def training_memory(shape: Shape, settings: TrainSpec, micro_batch_tokens: int, *, checkpointing: bool, on_cpu: bool = False) -> Memory:
-    """Peak of a step of packed micro-batches."""
+def training_memory(shape: Shape, settings: TrainSpec, micro_batch_tokens: int, *, checkpointing: bool, on_cpu: bool = False, parts: int = 1) -> Memory:
+    """Peak of a step of packed micro-batches, on one card of ``parts`` that share the decoder layers, the adapter and its Adam out (``sharded.py``)."""
     element = 2 if settings.precision == "bf16" else 4
     adapter = shape.adapter_parameters(settings.rank, settings.target_modules)
     per_token = activation_bytes(shape, settings, grouped_attention=not on_cpu)
@@ -87,23 +98,45 @@ def training_memory(shape: Shape, settings: TrainSpec, micro_batch_tokens: int, 
     kept = micro_batch_tokens * shape.layers * (element * shape.hidden if checkpointing else per_token)
     rows = min(micro_batch_tokens, max(1, LOGITS_BYTES // (4 * shape.vocabulary)))
     return Memory(
-        weights=element * shape.parameters,
-        # fp32 master, its bf16 copies while a micro-batch runs, and (on a CPU) the best adapter so far.
-        adapter=adapter * (4 + (2 if element == 2 else 0) + (4 if on_cpu else 0)),
-        gradients=4 * adapter,
-        optimizer=8 * adapter,
+        weights=element * (shape.parameters - shape.linear_parameters + -(-shape.linear_parameters // parts)),
+        # fp32 master, its bf16 copies, which every card keeps whole for a step, and (on a CPU) the best adapter so far.
+        adapter=-(-adapter * (4 + (4 if on_cpu else 0)) // parts) + (2 if element == 2 else 0) * adapter,
+        gradients=-(-4 * adapter // parts),
+        optimizer=-(-8 * adapter // parts),
         activations=kept,
         recomputed_layer=one_layer if checkpointing else passing,
         logits=int(LOGITS_FACTOR * 4 * rows * shape.vocabulary),
         program=PROCESS_BYTES if on_cpu else 0,
+        gathered=gathered_bytes(shape, settings) if parts > 1 else 0,
     )
 
 
-def choose(shape: Shape, settings: TrainSpec, longest: int, available_bytes: int, *, on_cpu: bool = False) -> Choice:
+def gathered_bytes(shape: Shape, settings: TrainSpec) -> int:
+    """What a card holds beside its share: the layer at work, the next one, the buffer it arrives in, and the gradients of two layers' adapters.
+
+    And for each row of each adapted matrix four fp32 numbers: the norm and the squares it is made of, the scale and their product.
+    """
+    element = 2 if settings.precision == "bf16" else 4
+    adapter = -(-shape.adapter_parameters(settings.rank, settings.target_modules) // shape.layers)
+    layer = element * (shape.linear_parameters // shape.layers) + 4 * adapter
+    rows = shape.layers * sum(out for name, (_, out) in shape.linear_dimensions.items() if name in settings.target_modules)
+    return 3 * layer + 2 * 4 * adapter + (4 * 4 * rows if settings.adapter == "dora" else 0)
+
+
+def choose(
+    shape: Shape,
+    settings: TrainSpec,
+    longest: int,
+    available_bytes: int,
+    *,
+    on_cpu: bool = False,
+    parts: tuple[int, ...] = (1,),
+    step_tokens: float = math.inf,
+) -> Choice:
     """The micro-batch and the checkpointing of a training: the spec's where it says, else what fits and is quickest.
 
     Without checkpointing a step does 1.46 times less arithmetic (14B), so it is kept off while at least the longest example fits;
-    a larger micro-batch than ``ENOUGH_TOKENS`` gains nothing.
+    a larger micro-batch than ``ENOUGH_TOKENS`` gains nothing. A model that fits whole is not shared out: that would only be slower.
 
     Args:
         shape: the base model's.
@@ -111,22 +144,25 @@ def choose(shape: Shape, settings: TrainSpec, longest: int, available_bytes: int
         longest: tokens of the longest example, which a micro-batch must hold.
         available_bytes: memory of the card, or of the machine.
         on_cpu: the arithmetic and the shares of a CPU.
+        parts: in how many parts the model may be held, best first: whole, or by all cards together. The last is the number of cards.
+        step_tokens: tokens of an optimizer step, on average; each card should get a part of it.
 
     Raises:
         UserError: not even one example fits, checkpointed.
     """
     usable = int(available_bytes * (CPU_SHARE if on_cpu else 1 - CARD_RESERVE))
-    enough = max(ENOUGH_TOKENS["cpu" if on_cpu else "cuda"], _rounded(longest))
+    enough = max(int(min(ENOUGH_TOKENS["cpu" if on_cpu else "cuda"], STEP_ROOM * step_tokens / parts[-1])), longest)
     ways = (False, True) if settings.gradient_checkpointing is None else (settings.gradient_checkpointing,)
-    for checkpointing in ways:
-        sizes = [settings.micro_batch_tokens] if settings.micro_batch_tokens else range(enough, _rounded(longest) - 1, -STEP_TOKENS)
+    for held, checkpointing in itertools.product(parts, ways):
+        sizes = [settings.micro_batch_tokens] if settings.micro_batch_tokens else range(_rounded(enough), _rounded(longest) - 1, -STEP_TOKENS)
         for tokens in sizes:
-            memory = training_memory(shape, settings, tokens, checkpointing=checkpointing, on_cpu=on_cpu)
+            memory = training_memory(shape, settings, tokens, checkpointing=checkpointing, on_cpu=on_cpu, parts=held)
             if memory.total <= usable:
-                return Choice(tokens, checkpointing, memory, usable)
-    least = training_memory(shape, settings, settings.micro_batch_tokens or _rounded(longest), checkpointing=ways[-1], on_cpu=on_cpu)
+                return Choice(tokens, checkpointing, memory, usable, held)
+    least = training_memory(shape, settings, settings.micro_batch_tokens or _rounded(longest), checkpointing=ways[-1], on_cpu=on_cpu, parts=parts[-1])
     raise UserError(
-        f"training needs {least.total / 1e9:.1f} GB, and {usable / 1e9:.1f} GB of {available_bytes / 1e9:.1f} GB may be used",
+        f"training needs {least.total / 1e9:.1f} GB{f' on each of {parts[-1]} cards' if parts[-1] > 1 else ''}, "
+        f"and {usable / 1e9:.1f} GB of {available_bytes / 1e9:.1f} GB may be used",
         f"room for a micro-batch of {settings.micro_batch_tokens or longest} tokens",
         "a larger accelerator, a lower train.rank or train.max_tokens, or train.gradient_checkpointing: true",
     )

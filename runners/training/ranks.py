@@ -1,11 +1,11 @@
 """One training in several processes, one a card: data parallel.
 
-Each process holds the whole model and takes its share of a step's micro-batches; the adapter's gradients are summed once a step, so the weights stay
-equal without being sent. There is no wrapper around the model: the loop calls its parts directly, and a wrapper's hooks would never fire.
+Each process takes its share of a step's micro-batches. Where the model fits a card, each holds it whole; the adapter's gradients are summed once a step, so
+the weights stay equal without being sent. There is no wrapper around the model: the loop calls its parts directly, and a wrapper's hooks would never fire.
+A model that does not fit is shared out too (``sharded.py``).
 What decides (losses, "is a stop wanted?") is summed over all processes first: a process that decides alone leaves the others waiting for ever.
 
-The number of processes is no part of what a checkpoint holds, so a training goes on with another number. Models that do not fit one card need sharding
-(FSDP2), which is not here.
+The number of processes is no part of what a checkpoint holds, so a training goes on with another number.
 
     python -m torch.distributed.run --standalone --nproc-per-node 2 -m runners.training.worker SPEC BASE DATASET WORK
 """
@@ -34,9 +34,12 @@ class Ranks:
         """Whether this is the process that writes files."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """What this process does of a step. Some may get nothing."""
-        return items[self.rank :: self.count]
+    def share(self, items: Sequence[Item], *, equally: bool = False) -> list[tuple[Item, float]]:
+        """What this process does of a step, with weight 1. Some may get nothing, unless all must do equally many: then items of weight 0 fill up."""
+        own = [(item, 1.0) for item in items[self.rank :: self.count]]
+        lacking = -(-len(items) // self.count) - len(own) if equally else 0
+        # The last is the smallest, or nearly.
+        return own + [(items[-1], 0.0)] * lacking
 
     def total(self, value: float) -> float:
         """The sum over all processes."""
@@ -63,6 +66,12 @@ class Ranks:
             torch.distributed.all_reduce(flat)
             for one, gradient in zip(piece, flat.split([one.numel() for one in piece]), strict=True):
                 one.grad = gradient.view_as(one).clone() if one.grad is None else one.grad.copy_(gradient.view_as(one))
+
+    def group(self) -> Any:
+        """Connections of their own, for what goes on beside the training (checkpoints): two threads that share one would take each other's messages."""
+        import torch
+
+        return torch.distributed.new_group(backend="gloo")
 
     def wait(self) -> None:
         """Return when all processes are here."""

@@ -30,7 +30,7 @@ from runners import log
 from runners.artifacts.record import Phase, Stopwatch
 from runners.errors import UserError
 from runners.spec import Spec, TrainSpec
-from runners.training import batches, ranks
+from runners.training import batches, checkpoint, memory, ranks
 from runners.training.examples import Example, load_tokenizer, training_split, validation_split
 
 
@@ -70,7 +70,7 @@ def train(
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
 
-    from runners.training import adapted_model, checkpoint, dora
+    from runners.training import adapted_model, dora, sharded
     from runners.training.attention import prepare
 
     settings, watch, device, team = spec.train, Stopwatch(), "cuda" if torch.cuda.is_available() else "cpu", ranks.join()
@@ -81,8 +81,9 @@ def train(
     with watch.phase("load model"):
         torch.manual_seed(settings.seed)
         implementation = prepare(device) if settings.packing else "sdpa"
-        model = adapted_model.with_new_adapter(adapted_model.load_base(base, settings.precision, device, implementation), settings, spec.base_model.name)
-        budget, checkpointing = memory_choice(settings, model, [*examples, *held_out], device)
+        choice = memory_choice(settings, base, [*examples, *held_out], device, team.count)
+        budget, checkpointing = choice.micro_batch_tokens, choice.gradient_checkpointing
+        model = (sharded if choice.is_sharded else adapted_model).load(base, settings, spec.base_model.name, device, implementation)
         if checkpointing:
             adapted_model.checkpoint_activations(model)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -91,19 +92,21 @@ def train(
     judged = evaluation_steps(settings, len(examples))
     run = checkpoint.run_id(settings, base, [*examples, *held_out])
     shown = {"held_out": len(held_out), "steps": len(steps), "micro_batch_tokens": budget, "attention": implementation, "device": device}
+    shown |= {"processes": team.count, "parts": choice.parts}
     log.event("training", adapter=settings.adapter, examples=len(examples), precision=settings.precision, **shown)
 
     if not team.first:
         torch.manual_seed(settings.seed + team.rank)  # the same adapter everywhere, another dropout
-    loop = _Loop(model, optimizer, settings, examples, len(steps), team)
+    loop = _Loop(model, optimizer, settings, examples, len(steps), team, is_sharded=choice.is_sharded)
     if whole := checkpoint.newest([place for place in (work / "checkpoints", resume) if place], run):
         state, best = checkpoint.restore(whole, model, optimizer)
         log.event("going on from a checkpoint", step=state.step, of=len(steps))
     else:
-        with watch.phase("first evaluation"):
+        with watch.phase("first evaluation"), dora.declared_writes():
             before = loop.evaluate(held_out, budget)
         state, best = checkpoint.State(run, 0, 0, before, 0, [], [{"step": 0, "loss": before}]), checkpoint.adapter_state(model)
-    resumed_from, writer = state.step, checkpoint.Writer(work / "checkpoints", save_checkpoint)
+    writer = checkpoint.Writer(work / "checkpoints", save_checkpoint if team.first else None, team.group() if choice.is_sharded else None)
+    resumed_from = state.step
 
     with watch.phase("train"), log.progress("train", len(steps), "steps") as progress, _sigterm() as stop, dora.declared_writes():
         progress.advance(state.step)
@@ -115,7 +118,7 @@ def train(
                 state = judge(state, loop.evaluate(held_out, budget))
                 best = checkpoint.adapter_state(model) if state.best_step == state.step else best
             stopping = team.any(stop.is_set())
-            if team.first and (state.step in judged or stopping):
+            if (team.first or choice.is_sharded) and (state.step in judged or stopping):
                 writer.save(state, model, optimizer, best)
             if stopping and state.step < len(steps):
                 writer.wait()
@@ -126,7 +129,7 @@ def train(
 
     check_improvement(state)
     with watch.phase("write adapter"):
-        adapter = _write(model, tokenizer, best, work) if team.first else work / "adapter"
+        adapter = _write(model, tokenizer, best, work, team, is_sharded=choice.is_sharded)
         writer.wait()
         team.wait()
     measured = _metrics(state, settings, examples, held_out, resumed_from)
@@ -193,8 +196,20 @@ def step_fields(row: dict[str, Any], peak_memory_gib: float) -> dict[str, float]
 class _Loop:
     """What a step needs, bound together; it holds no state of the run."""
 
-    def __init__(self, model: Any, optimizer: Any, settings: TrainSpec, examples: Sequence[Example], steps: int, team: ranks.Ranks = ranks.ALONE) -> None:
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        settings: TrainSpec,
+        examples: Sequence[Example],
+        steps: int,
+        team: ranks.Ranks = ranks.ALONE,
+        *,
+        is_sharded: bool = False,
+    ) -> None:
         self.model, self.optimizer, self.settings, self.examples, self.steps, self.team = model, optimizer, settings, examples, steps, team
+        #: Each forward gathers weights from all processes, each backward sums gradients: all must do equally many.
+        self.is_sharded = is_sharded
 
     def step(self, number: int, step: batches.Step) -> dict[str, Any]:
         """One optimizer step; returns its row of the history. Raises UserError when loss or gradient are not finite."""
@@ -206,15 +221,17 @@ class _Loop:
         answer_tokens = sum(self.examples[index].answer_tokens for index in step.examples)
         self.model.train()
         losses = []
-        for micro_batch in self.team.share(step.micro_batches):
-            loss = summed_loss(self.model, [self.examples[index] for index in micro_batch], packed=self.settings.packing, divisor=answer_tokens)
+        for micro_batch, weight in self.team.share(step.micro_batches, equally=self.is_sharded):
+            loss = summed_loss(self.model, [self.examples[index] for index in micro_batch], packed=self.settings.packing, divisor=answer_tokens) * weight
             loss.backward()
             losses.append(loss.detach())
         # Read once: a loss that is read waits for the card, and the card for the next micro-batch's kernels.
         total = self.team.total(float(torch.stack(losses).sum()) if losses else 0.0)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.team.add_gradients(parameters)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
+        if not self.is_sharded:
+            self.team.add_gradients(parameters)
+        share: Any = torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)
+        norm = float(share.full_tensor() if self.is_sharded else share)
         if not math.isfinite(total) or not math.isfinite(norm):
             raise UserError(
                 f"step {number + 1}: loss {total}, gradient norm {norm}",
@@ -246,27 +263,34 @@ class _Loop:
         arrange = batches.pack if self.settings.packing else batches.group_by_length
         with torch.no_grad():
             sums = [
-                float(summed_loss(self.model, [held_out[index] for index in one], packed=self.settings.packing))
-                for one in self.team.share(arrange(range(len(held_out)), lengths, budget))
+                weight * float(summed_loss(self.model, [held_out[index] for index in one], packed=self.settings.packing))
+                for one, weight in self.team.share(arrange(range(len(held_out)), lengths, budget), equally=self.is_sharded)
             ]
         return self.team.total(sum(sums)) / sum(example.answer_tokens for example in held_out)
 
 
-def memory_choice(settings: TrainSpec, model: Any, examples: Sequence[Example], device: str) -> tuple[int, bool]:
-    """(tokens of a micro-batch, whether to checkpoint activations): the spec's, or what the memory plan says fits."""
-    from runners.training import memory
+def memory_choice(settings: TrainSpec, base: Path, examples: Sequence[Example], device: str, processes: int) -> memory.Choice:
+    """Tokens of a micro-batch, whether to checkpoint activations, and whether to share the model out: the spec's, or what the memory plan says fits.
+
+    Processes on a CPU have one memory, so nothing is gained by sharing: ELSON_TRAIN_SHARDED=1 does it all the same.
+    """
+    from runners.training import adapted_model
     from runners.training.shape import Shape
 
-    longest = max(len(example) for example in examples)
-    shape = Shape.of_config(model.config.to_dict())
-    plan = memory.choose(shape, settings, longest, memory.device_bytes() if device == "cpu" else _card_bytes(), on_cpu=device == "cpu")
+    longest, on_cpu = max(len(example) for example in examples), device == "cpu"
+    shape = Shape.of_config(adapted_model.read_config(base).to_dict())
+    parts = (1,) if on_cpu else (1, processes)
+    if on_cpu and os.environ.get("ELSON_TRAIN_SHARDED", "") not in ("", "0"):
+        parts = (processes,)
+    available, step_tokens = memory.device_bytes() if on_cpu else _card_bytes(), settings.batch_examples * sum(map(len, examples)) / len(examples)
+    plan = memory.choose(shape, settings, longest, available, on_cpu=on_cpu, parts=parts, step_tokens=step_tokens)
     if longest > plan.micro_batch_tokens:
         raise UserError(
             f"train.micro_batch_tokens is {plan.micro_batch_tokens}, and the longest example has {longest} tokens",
             f"at least {longest}",
             "raise it, or leave it out",
         )
-    return plan.micro_batch_tokens, plan.gradient_checkpointing
+    return plan
 
 
 def _card_bytes() -> int:
@@ -289,14 +313,19 @@ def _sigterm() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write(model: Any, tokenizer: Any, best: dict[str, Any], work: Path) -> Path:
+def _write(model: Any, tokenizer: Any, best: dict[str, Any], work: Path, team: ranks.Ranks, *, is_sharded: bool) -> Path:
     from peft import set_peft_model_state_dict
+
+    from runners.training import sharded
 
     adapter = work / "adapter"
     partial = work / ".adapter.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     set_peft_model_state_dict(model, best)
-    model.save_pretrained(str(partial), save_embedding_layers=False)
+    gathered = sharded.whole(model, keep=team.first) if is_sharded else None
+    if not team.first:
+        return adapter
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(str(partial), save_embedding_layers=False, state_dict=gathered)
     tokenizer.save_pretrained(str(partial))
     # peft's template of a model card says nothing; the record does.
     (partial / "README.md").unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import MachineSpec, ServeSpec, Spec, TrainSpec
+from runners.training.shape import QWEN2_14B, Shape
 
 PRICES = load_prices()
 DEFAULTS: dict[str, Any] = {"provisioning_model": "STANDARD", "disk_gb": 100, "max_run_minutes": 1440}
@@ -25,10 +26,11 @@ def train_plan(
     whole_logits: bool = False,
     train: dict[str, Any] | None = None,
     head: HeadSpec | None = None,
+    shape: Shape = QWEN2_14B,
     **host: Any,
 ) -> Plan:
     spec = Spec(train=TrainSpec(**(train or {})), head=head, machine=MachineSpec(**{"machine_type": "a3-highgpu-1g", **host}))
-    return make_plan("train-h100", spec, PRICES, corpus=corpus, whole_logits=whole_logits)
+    return make_plan("train-h100", spec, PRICES, shape=shape, corpus=corpus, whole_logits=whole_logits)
 
 
 def serve_plan(machine_type: str = "g2-standard-8", format: Any = "awq", serve: dict[str, Any] | None = None, answers: Answers = ANSWERS) -> Plan:

@@ -56,20 +56,24 @@ def test_memory_grows_with_tokens_rank_and_whole_logits(shape: Shape, rank: int,
 def test_the_largest_micro_batch_fits_and_twice_of_it_does_not(shape: Shape, name: str, whole: bool) -> None:
     host, spec = machine(name), TrainSpec()
     size = training.largest_micro_batch(shape, spec, host, whole_logits=whole)
-    assert not size or training.memory(shape, spec, size, whole_logits=whole).total_gb <= training.card_gb(host)
+    assert not size or training.memory(shape, spec, size, whole_logits=whole, parts=host.count).total_gb <= training.card_gb(host)
     twice = 2 * size or 128
-    assert size == 2**17 or training.memory(shape, spec, twice, whole_logits=whole).total_gb > training.card_gb(host)
+    assert size == 2**17 or training.memory(shape, spec, twice, whole_logits=whole, parts=host.count).total_gb > training.card_gb(host)
 
 
 @given(shapes, machines)
 def test_the_plan_is_what_the_training_loop_chooses(shape: Shape, name: str) -> None:
     host, spec = machine(name), TrainSpec()
     planned = training.chosen(shape, spec, host)
-    if planned is None:
-        with pytest.raises(UserError):
-            memory.choose(shape, spec, spec.max_tokens, int(host.accelerator.memory_gib * 2**30))
+    if training.fits(shape, spec, host):
+        found = training.memory(shape, spec, planned.micro_batch_tokens, checkpointing=planned.checkpointing, parts=planned.parts)
+        assert found.total_gb <= training.card_gb(host)
+        # Shared out only where it must be: not even one example, checkpointed, fits the whole model.
+        whole = training.memory(shape, spec, spec.max_tokens)
+        assert planned.parts == 1 or (planned.parts == host.count and whole.total_gb > training.card_gb(host))
     else:
-        assert training.memory(shape, spec, planned[0], checkpointing=planned[1]).total_gb <= training.card_gb(host)
+        with pytest.raises(UserError):
+            memory.choose(shape, spec, spec.max_tokens, int(host.accelerator.memory_gib * 2**30), parts=(1, host.count))
 
 
 @given(shapes, machines, st.sampled_from(["awq", "bf16"]), st.integers(1, 400), st.sampled_from([1, 2, 4]))

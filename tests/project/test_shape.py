@@ -99,6 +99,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
     allowed = {
         "dora.py",
         "dora_card.py",
+        "sharded.py",
         "loss.py",
         "adapted_model.py",
         "gates.py",
@@ -132,7 +133,21 @@ DISTRIBUTIONS = {
     "google.cloud.secretmanager": "google-cloud-secret-manager",
 }
 #: Installed from the stages' locks, never beside the tools.
-OF_STAGES = {"awq", "compressed_tensors", "datasets", "gguf", "jinja2", "llmcompressor", "peft", "safetensors", "tokenizers", "torch", "transformers", "vllm"}
+OF_STAGES = {
+    "accelerate",
+    "awq",
+    "compressed_tensors",
+    "datasets",
+    "gguf",
+    "jinja2",
+    "llmcompressor",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "vllm",
+}
 
 
 def test_pyproject_lists_what_is_imported() -> None:

@@ -89,12 +89,27 @@ def workers(parent: int) -> list[int]:
     return sorted(found)
 
 
-@pytest.mark.parametrize(("how", "afterwards"), [(signal.SIGKILL, 1), (signal.SIGTERM, 4)])
+@pytest.mark.parametrize(
+    ("how", "count", "afterwards", "shared"),
+    [(signal.SIGKILL, 2, 1, ""), (signal.SIGTERM, 2, 4, ""), (signal.SIGKILL, 4, 1, "1"), (signal.SIGTERM, 2, 4, "1")],
+    ids=["killed", "stopped", "killed, in shares", "stopped, in shares"],
+)
 def test_a_process_that_dies_or_is_stopped_ends_all_and_another_number_goes_on(
-    how: signal.Signals, afterwards: int, straight: Any, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: signal.Signals,
+    count: int,
+    afterwards: int,
+    shared: str,
+    straight: Any,
+    base: Path,
+    dataset: Path,
+    make_spec: MakeSpec,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """``shared``: no process holds the whole model (``sharded.py``); one process alone does, and goes on from the shares of four."""
     spec = make_spec(checkpoints_per_epoch=2)
-    monkeypatch.setenv("ELSON_TRAIN_PROCESSES", "2")
+    monkeypatch.setenv("ELSON_TRAIN_PROCESSES", str(count))
+    monkeypatch.setenv("ELSON_TRAIN_SHARDED", shared)
     command = [sys.executable, "-c", RUN, json.dumps(spec.model_dump(mode="json")), str(base), str(dataset), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as child:
         assert child.stdout is not None and child.stderr is not None

@@ -56,3 +56,29 @@ def test_more_of_anything_takes_more() -> None:
     assert memory.training_memory(QWEN2_14B, TrainSpec(precision="fp32"), 1024, checkpointing=False).total > small
     assert memory.training_memory(QWEN2_14B, TrainSpec(adapter="lora"), 1024, checkpointing=False).total < small
     assert memory.training_memory(QWEN2_14B, TrainSpec(), 1024, checkpointing=True).total < small
+
+
+def test_cards_share_out_what_grows_and_keep_the_rest() -> None:
+    whole, shared = (memory.training_memory(QWEN2_14B, TrainSpec(), 2048, checkpointing=True, parts=parts) for parts in (1, 4))
+    adapter = QWEN2_14B.adapter_parameters(128, TrainSpec().target_modules)
+    assert whole.gathered == 0 and (shared.activations, shared.logits) == (whole.activations, whole.logits)
+    assert shared.optimizer == pytest.approx(whole.optimizer / 4, rel=1e-6) and shared.gradients == pytest.approx(whole.gradients / 4, rel=1e-6)
+    assert whole.weights - shared.weights == pytest.approx(0.75 * 2 * QWEN2_14B.linear_parameters, rel=1e-6)
+    # The bf16 copies of a step are whole everywhere.
+    assert shared.adapter == pytest.approx(4 * adapter / 4 + 2 * adapter, rel=1e-6)
+    layer = (2 * QWEN2_14B.linear_parameters + 4 * adapter) / QWEN2_14B.layers
+    assert 3 * layer < shared.gathered < 4 * layer
+
+
+def test_a_model_is_shared_out_only_where_it_must_be() -> None:
+    assert memory.choose(QWEN2_14B, TrainSpec(), 2048, H100, parts=(1, 8)).parts == 1
+    small = 40 << 30  # not even one example, checkpointed, fits beside the whole model
+    assert memory.choose(QWEN2_14B, TrainSpec(), 2048, small, parts=(1, 2)).is_sharded
+    with pytest.raises(UserError, match=r"training needs \d+\.\d GB on each of 2 cards, and 15\.\d GB"):
+        memory.choose(QWEN2_14B, TrainSpec(), 2048, 16 << 30, parts=(1, 2))
+
+
+def test_each_card_gets_a_part_of_a_step() -> None:
+    """12,800 tokens a step are not two micro-batches for eight cards, and a step that is longer than most is not nine."""
+    one, eight = (memory.choose(QWEN2_14B, TrainSpec(), 1024, H100, parts=(1, cards), step_tokens=12_800) for cards in (1, 8))
+    assert eight.micro_batch_tokens == 2048 < one.micro_batch_tokens
