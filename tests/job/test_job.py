@@ -95,6 +95,19 @@ def test_second_run_finds_everything_done(whole: tuple[Path, Ended], tmp_path: P
     assert second.summary["run"] == first.summary["run"]
 
 
+def test_a_head_alone_is_made_for_a_model_that_is_there_and_found_by_the_next_run(whole: tuple[Path, Ended], tmp_path: Path) -> None:
+    """The random model is as unsure as dice: its head passes gates that ask for nothing."""
+    head = {"epochs": 1, "draft_vocabulary": 512, "probe_examples": 2, "probe_tokens": 16, "min_tokens_a_step": 1, "min_tokens_gained": 0}
+    home, wanted = copied(whole[0], tmp_path), profile(tmp_path, head=head)
+    first, second = (job(home, "--until", "merge", profile=wanted) for _ in range(2))
+    assert first.code == 0, first.stderr[-3000:]
+    assert set(first.summary["skipped"]) == {"base", "train"} and set(second.summary["skipped"]) == {"base", "train", "merge"}
+    made = {one["kind"]: one["id"] for one in first.summary["published"]}
+    (stored,) = (home / "bucket" / "models" / "registry").glob("tiny-eagle3-*.json")
+    parents = json.loads(stored.read_text())["parents"]
+    assert {parents[kind] for kind in ("merged", "adapter", "base_model", "dataset")} == {made[kind] for kind in ("merged", "dora", "base", "dataset")}
+
+
 def at(message: str, **fields: object) -> Watch:
     return lambda row: str(row.get("message", "")).startswith(message) and all(row.get(key) == value for key, value in fields.items())
 
