@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,9 +37,9 @@ def fill(model: torch.nn.Module, value: float) -> None:
 def test_the_training_goes_on_and_the_copy_does_not_change(model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     goes_on, real = threading.Event(), checkpoint.save
 
-    def held_up(parent: Path, taken: checkpoint.Snapshot) -> Path:
+    def held_up(parent: Path, taken: checkpoint.Snapshot, group: Any = None) -> Path:
         assert goes_on.wait(30), "the training waited for the disk"
-        return real(parent, taken)
+        return real(parent, taken, group)
 
     monkeypatch.setattr(checkpoint, "save", held_up)
     told: list[int] = []
