@@ -100,6 +100,8 @@ class ServedModel:
         Raises:
             UserError: some were not answered; the others are kept, and the same call asks only for what is missing.
         """
+        if not asked:
+            return []
         # Two pieces may give the same request; it is asked once.
         places = dict[Path, list[int]]()
         for place, messages in enumerate(asked):

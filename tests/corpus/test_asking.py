@@ -56,8 +56,12 @@ def is_judging(messages: list[dict[str, str]]) -> bool:
     return messages[0]["content"].startswith("You judge")
 
 
-def play(writes: str | Failure, judges: str | Failure) -> Play:
-    return lambda messages, attempt: judges if is_judging(messages) else writes
+def is_mending(messages: list[dict[str, str]]) -> bool:
+    return "the number of the pair that it mends" in messages[0]["content"]
+
+
+def play(writes: str | Failure, judges: str | Failure, mends: str | Failure = '{"pairs": []}') -> Play:
+    return lambda messages, attempt: judges if is_judging(messages) else mends if is_mending(messages) else writes
 
 
 @pytest.fixture
@@ -87,12 +91,75 @@ def test_what_the_text_says_is_kept_with_its_place_and_each_lie_is_refused_with_
 
 def test_the_judge_sees_no_more_than_the_pairs_and_their_quotes_and_its_junk_is_refused(guide: Path) -> None:
     second = pair("Can Roth IRA contributions be deducted?", ("Contributions to a Roth IRA are not deductible from income.", NOT))
-    with serving(play(written(SOUND, second), verdicts("junk", "usable"))) as server:
+    with serving(play(written(SOUND, second), verdicts("junk", "good"))) as server:
         found = run(server, guide)
         shown = server.seen[-1]["messages"][1]["content"]
     assert [(raw.value["question"], raw.error) for raw in found] == [(SOUND["question"], "judged junk: so it is"), (second["question"], None)]
-    assert found[1].value["origin"]["verdict"] == "usable"
+    assert found[1].value["origin"]["verdict"] == "good"
     assert INJECTED not in shown and FUNDED in shown
+
+
+SECOND = pair("Can Roth IRA contributions be deducted?", ("Contributions to a Roth IRA are not deductible from income.", NOT))
+WRONG_LIMIT = LIES["the figure 9999 $ is not in its quote"]
+LIMIT_AGAIN = pair("What is the limit of a Roth IRA in 2025?", ("In 2025 the limit of a Roth IRA is $7,000 for people under 50.", LIMIT))
+
+
+def test_what_is_held_back_or_only_usable_is_written_again_once_and_read_again(guide: Path) -> None:
+    """Seen by the model with what was wrong; kept where the second reading finds it good; junk and repetitions are not asked for again."""
+
+    def model(messages: list[dict[str, str]], attempt: int) -> str:
+        if is_mending(messages):
+            return json.dumps({"pairs": [SECOND | {"pair": 1}, LIMIT_AGAIN | {"pair": 2}]})
+        if not is_judging(messages):
+            return written(SECOND | {"question": "Are contributions deductible?"}, WRONG_LIMIT, SOUND, SOUND)
+        return verdicts("good", "good") if "Can Roth IRA" in messages[1]["content"] else verdicts("usable", "junk")
+
+    with serving(model) as server:
+        found = run(server, guide)
+        asked = next(body["messages"][1]["content"] for body in server.seen if is_mending(body["messages"]))
+        assert len(server.seen) == 4
+    assert "Question: Are contributions deductible?" in asked and "Wrong: judged usable: so it is" in asked and "Wrong: the figure 9999 $ is not" in asked
+    assert SOUND["question"] not in asked and FUNDED in asked
+    assert [(raw.value["question"], raw.error) for raw in found] == [
+        (SECOND["question"], None),
+        (LIMIT_AGAIN["question"], None),
+        (SOUND["question"], "judged junk: so it is"),
+        (SOUND["question"], "the document asks the same in another place"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mended", "judged", "kept", "reason"),
+    [
+        ([LIMIT_AGAIN | {"pair": 1}], "usable", LIMIT_AGAIN, "judged usable: so it is"),
+        ([WRONG_LIMIT | {"pair": 1}], "good", WRONG_LIMIT, "the figure 9999 $ is not in its quote"),
+        ([LIMIT_AGAIN | {"pair": 7}, LIMIT_AGAIN | {"pair": 0}], "good", WRONG_LIMIT, "the figure 9999 $ is not in its quote"),
+        ([SOUND | {"pair": 1}], "good", SOUND, "the document asks the same in another place"),
+        ([], "good", WRONG_LIMIT, "the figure 9999 $ is not in its quote"),
+    ],
+)
+def test_what_is_no_better_the_second_time_is_refused_with_its_last_reason(guide: Path, mended: list[Any], judged: str, kept: Any, reason: str) -> None:
+    def model(messages: list[dict[str, str]], attempt: int) -> str:
+        if is_mending(messages):
+            return json.dumps({"pairs": mended})
+        return verdicts("good" if SOUND["question"] in messages[1]["content"] else judged) if is_judging(messages) else written(SOUND, WRONG_LIMIT)
+
+    with serving(model) as server:
+        found = run(server, guide)
+    assert [(raw.value["question"], raw.error) for raw in found] == [(SOUND["question"], None), (kept["question"], reason)]
+
+
+@pytest.mark.parametrize("context", [16_384, 4_096])
+def test_no_more_pairs_are_mended_than_fit_beside_their_piece(tmp_path: Path, context: int) -> None:
+    sentences = [f"Rule {number} of the plan has a limit of ${number},500 for each of its members." for number in range(200)]
+    (tmp_path / "plan.md").write_text(f"# Plan\n\n{' '.join(sentences)}\n")
+    wrong = [
+        pair(f"What is the limit of rule {number}?", (f"The limit of rule {number} is $999,999 for each member. " * 8, sentences[1])) for number in range(10)
+    ]
+    with serving(play(written(*wrong), verdicts("good")), context=context) as server:
+        assert all(raw.error for raw in run(server, tmp_path / "plan.md"))
+        asked = [body["messages"][1]["content"].count("Wrong: ") for body in server.seen if is_mending(body["messages"])]
+    assert asked and (max(asked) < 10) == (context == 4_096)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +301,7 @@ def test_the_command_writes_pairs_and_rejects_and_says_what_it_cost(guide: Path)
         assert "1 pieces of text: 1 requests to write pairs" in dry.output and not server.seen
         done = CliRunner().invoke(command, [*options, "--out", str(out)], catch_exceptions=False)
     assert "1 pairs from 1 documents; 1 refused: 1 " in done.output and "the figure 9999 $ is not in its quote" in done.output
-    assert "2 requests; 200 tokens read and 20 written by the model" in done.output
+    assert "3 requests; 300 tokens read and 30 written by the model" in done.output
     (row,) = map(json.loads, out.read_text().splitlines())
     (reject,) = map(json.loads, (out.parent / "rejects.jsonl").read_text().splitlines())
     assert row["question"] == SOUND["question"] and reject["row"]["question"] == lie["question"] and reject["line"] == 3
