@@ -204,7 +204,13 @@ def extract(
     if dry_run and not endpoint:
         raise UserError("--dry-run without --endpoint", "an endpoint: without one nothing is asked, and nothing costs", "leave --dry-run out")
     given = [Source(name=path.name, kind="documents", path=str(path), licence="unknown") for path in paths]
+    if endpoint == "":
+        raise UserError("--endpoint is empty", "the address of an OpenAI-compatible endpoint", "--endpoint http://127.0.0.1:8000/v1, or leave it out")
     read = [(file, source) for source in given for file in sources.files(source, Path())]
+    if out and (out.is_dir() or out.name == "rejects.jsonl" or out.resolve() in [file.resolve() for file, _ in read]):
+        raise UserError(f"--out {out} is a folder, an input, or the file of what is refused", "another file", "--out pairs.jsonl")
+    if endpoint and answers.exists() and not answers.is_dir():
+        raise UserError(f"--answers {answers} is a file", "a folder", "another --answers")
     spent = ""
     if endpoint:
         from runners.corpus import asking

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from runners import log, outside
 from runners.corpus.prepare import estimated_tokens
@@ -30,6 +31,8 @@ _CONTEXT_TOKENS = 8_192
 #: Tokens of a reply, and the share of a small context that is left for it.
 _REPLY_TOKENS, _REPLY_SHARE = 4_000, 0.4
 _RETRIES, _TIMEOUT_S = 4, 600.0
+#: Below it, nothing is left for a text beside the prompt and the reply. Characters of a reply without the form that the model is shown again.
+LEAST_CONTEXT, _SHOWN_AGAIN = 2_048, 400
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
 _NO_FORM = re.compile(r"response_format|json_schema|guided|structured", re.IGNORECASE)
 
@@ -56,6 +59,10 @@ class Usage:
         return f"{self.requests:,} requests{kept}; {self.prompt_tokens:,} tokens read and {self.completion_tokens:,} written by the model"
 
 
+class _Refused(Exception):
+    """The server does not answer this request, now or later."""
+
+
 class _Unanswered(Exception):
     """The server gave no answer now; ``stop`` when it would give none to any other request either."""
 
@@ -64,12 +71,49 @@ class _Unanswered(Exception):
         self.stop = stop
 
 
+class _Outside(BaseModel):
+    """What a server says; what is not read here may be there."""
+
+
+class _Message(_Outside):
+    content: str | None = None
+
+
+class _Choice(_Outside):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Tokens(_Outside):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Reply(_Outside):
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Tokens | None = None
+
+
+class _Listed(_Outside):
+    id: str
+    root: str | None = None
+    max_model_len: int | None = None
+
+
+class _List(_Outside):
+    data: list[_Listed]
+
+
 @dataclass
 class ServedModel:
-    """A model at an OpenAI-compatible endpoint; made by :func:`opened`. ``context_tokens`` is what prompt and reply have together."""
+    """A model at an OpenAI-compatible endpoint; made by :func:`opened`. ``context_tokens`` is what prompt and reply have together.
+
+    ``root`` is what its server says it was loaded from: servers call every model by the same name.
+    """
 
     name: str
     url: str
+    root: str
     answers: Path
     context_tokens: int
     usage: Usage = field(default_factory=Usage)
@@ -116,14 +160,18 @@ class ServedModel:
 
         with log.progress(label, len(places)) as bar, ThreadPoolExecutor(at_once) as pool:
             bar.advance(len(found))
-            for done in as_completed([pool.submit(one, file) for file in places if file not in found]):
-                try:
-                    done.result()
-                except _Unanswered as error:
-                    failed.append(error)
-                    if error.stop:
-                        stop.set()
-                bar.advance()
+            try:
+                for done in as_completed([pool.submit(one, file) for file in places if file not in found]):
+                    try:
+                        done.result()
+                    except _Unanswered as error:
+                        failed.append(error)
+                        if error.stop:
+                            stop.set()
+                    bar.advance()
+            except KeyboardInterrupt:
+                stop.set()  # what is waiting is not asked any more: it would be paid for
+                raise
         if failed:
             raise UserError(
                 f"{len(places) - len(found)} of {len(places)} requests were not answered by {self.url}: {failed[0]}",
@@ -133,12 +181,17 @@ class ServedModel:
         return [found[self._file(messages, form)] for messages in asked]
 
     def _ask(self, messages: Messages, form: type[T]) -> FormAnswer[T]:
-        why = ""
+        why = content = ""
         for again in (False, True):
-            said = (
-                [*messages, {"role": "user", "content": f"Your reply could not be used: {why}. Reply again, with the JSON object only."}] if again else messages
-            )
-            content, finish = self._sent(said, form)
+            said = messages
+            if again:
+                # Between the two: templates of several families take turns only.
+                complaint = f"Your reply could not be used: {why}. Reply again, with the JSON object only."
+                said = [*messages, {"role": "assistant", "content": content[:_SHOWN_AGAIN] or "(nothing)"}, {"role": "user", "content": complaint}]
+            try:
+                content, finish = self._sent(said, form)
+            except _Refused as error:
+                return FormAnswer(None, f"the model's server refused the request: {error}")
             if finish == "length":
                 why = f"it was cut off after {self.reply_tokens} tokens"
                 continue
@@ -162,32 +215,38 @@ class ServedModel:
 
         request: dict[str, Any] = {"model": self.name, "messages": messages, "temperature": 0, "max_tokens": self.reply_tokens}
         schema = {"name": form.__name__.lower(), "strict": True, "schema": form.model_json_schema()}
+        create = self._client.chat.completions.with_raw_response.create
         try:
             if self._takes_form:
                 try:
-                    reply = self._client.chat.completions.create(**request, response_format={"type": "json_schema", "json_schema": schema})
+                    raw = create(**request, response_format={"type": "json_schema", "json_schema": schema})
                 except openai.BadRequestError as error:
                     if not _NO_FORM.search(str(error)):
                         raise
                     # A server without structured output; the prompt describes the form as well.
                     self._takes_form = False
             if not self._takes_form:
-                reply = self._client.chat.completions.create(**request)
+                raw = create(**request)
+            reply = _Reply.model_validate_json(raw.http_response.content)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            raise _Refused(f"HTTP {error.status_code}: {_shown(error)}") from None
         except openai.APIStatusError as error:
             raise _Unanswered(f"HTTP {error.status_code}: {_shown(error)}", stop=error.status_code in (401, 403, 404)) from None
         except openai.APITimeoutError:
             raise _Unanswered(f"no reply within {_TIMEOUT_S:.0f} s", stop=False) from None
         except openai.OpenAIError as error:
             raise _Unanswered(_shown(error), stop=True) from None
+        except ValidationError:
+            raise _Unanswered(f"what it sent is no chat completion: {outside.printable(raw.http_response.text)[:100]!r}", stop=False) from None
         with self._lock:
             self.usage.requests += 1
-            self.usage.prompt_tokens += reply.usage.prompt_tokens if reply.usage else 0
-            self.usage.completion_tokens += reply.usage.completion_tokens if reply.usage else 0
-        choice = reply.choices[0] if reply.choices else None
-        return (choice.message.content or "", choice.finish_reason) if choice else ("", "")
+            self.usage.prompt_tokens += (reply.usage and reply.usage.prompt_tokens) or 0
+            self.usage.completion_tokens += (reply.usage and reply.usage.completion_tokens) or 0
+        choice = reply.choices[0]
+        return choice.message.content or "", choice.finish_reason or ""
 
     def _file(self, messages: Messages, form: type[BaseModel]) -> Path:
-        asked = outside.canonical_json([self.name, messages, form.model_json_schema()])
+        asked = outside.canonical_json([self.name, self.root, messages, form.model_json_schema()])
         return self.answers / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
 
 
@@ -197,15 +256,31 @@ def opened(url: str, name: str, api_key: str, answers: Path) -> Iterator[ServedM
     import openai
 
     fix = "start the server, or correct --endpoint, --model or the key"
-    with openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=_TIMEOUT_S, max_retries=_RETRIES) as client:
+    try:
+        # The key goes into a header, and the address is read, before anything is sent.
+        api_key.encode("ascii")
+        urlsplit(url).port  # noqa: B018 - raises where it is none
+        client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=_TIMEOUT_S, max_retries=_RETRIES)
+    except ValueError as error:
+        raise UserError(f"{url} or its key cannot be used: {_shown(error)}", "an address like http://127.0.0.1:8000/v1 and a key in ASCII", fix) from None
+    with client:
         try:
-            served = {one.id: one for one in client.with_options(max_retries=1, timeout=20.0).models.list()}
+            listed = client.with_options(max_retries=1, timeout=20.0).models.with_raw_response.list()
+            served = {one.id: one for one in _List.model_validate_json(listed.http_response.content).data}
         except openai.OpenAIError as error:
             raise UserError(f"{url} does not answer: {_shown(error)}", "an OpenAI-compatible endpoint, ending in /v1", fix) from None
+        except ValidationError:
+            raise UserError(f"{url}/models is no list of models", "an OpenAI-compatible endpoint, ending in /v1", fix) from None
         if name not in served:
             raise UserError(f"{url} does not serve {name!r}", f"one of {', '.join(sorted(served)) or 'no model'}", fix)
-        context = getattr(served[name], "max_model_len", None)
-        yield ServedModel(name, url, answers, context if isinstance(context, int) and context > 0 else _CONTEXT_TOKENS, _client=client)
+        context = served[name].max_model_len or _CONTEXT_TOKENS
+        if context < LEAST_CONTEXT:
+            raise UserError(
+                f"{name} has a context of {context:,} tokens",
+                f"at least {LEAST_CONTEXT:,}: prompt, text and reply",
+                "serve it with a larger serve.max_model_tokens",
+            )
+        yield ServedModel(name, url, served[name].root or "", answers, context, _client=client)
 
 
 def tokens(messages: Messages) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -33,9 +34,9 @@ _ENDING = re.compile(
 )
 #: A figure with what makes it another one: its currency, per cent, and the word for its size.
 _FIGURE = re.compile(
-    r"(?P<before>[$€£¥₹]|\b(?:usd|eur|gbp|inr|rs)\b\.?)?\s?(?<![\d.,])(?P<number>\d[\d,]*(?:\.\d+)?)"
+    r"(?P<before>[$€£¥₹]|\b(?:usd|eur|gbp|inr|rs)\b\.?)?\s?(?<![\d.,])(?P<number>\d[\d,]*(?:\.\d+)?|\.\d+)"
     r"(?:\s?(?P<size>thousand|million|billion|trillion|lakhs?|crores?|bn|[kmb])(?!\w))?"
-    r"(?:\s?-?(?P<after>%|(?:percent|per cent|percentage point|basis point|dollar|euro|pound|cent)s?\b))?",
+    r"(?:\s?-?(?P<after>%|(?:percent|per cent|percentage point|basis point|dollar|euro|pound|cent|day|week|month|year|hour|share)s?\b))?",
     re.IGNORECASE,
 )
 _ONE = re.compile(r"\bone[ -](?:year|month|week|day|hour|per ?cent|half|third|quarter|hundred|thousand|million)")
@@ -45,6 +46,11 @@ _MONTH = re.compile(
     r"\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\b(?=\.? \d)|(?<=\d )(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\b"
 )
 _NAME = re.compile(r"(?<![\w'])(?:[A-Z][\w&]*[A-Za-z]|[a-z]+[A-Z]\w*|\d+[A-Z]\w*)")
+#: A word that is a month wherever it stands with a capital.
+_ONLY_MONTHS = re.compile(r"\b(?:January|February|April|June|July|August|September|October|November|December)\b")
+#: Where a sentence ends inside a block, and where a block does: an empty line, or the next item, row or heading.
+_ENDS = re.compile(r"[.!?][\"')\]]*\s+(?=[A-Z\"'(\[$€£\d-])")
+_BLOCK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+[.)]\s))")
 #: Endings that names seldom have: "Investors", "Saving", "Generally".
 _COMMON = re.compile(r"(?:s|ing|ly|ed|one|body)\Z")
 _SENTENCE_END = re.compile(r"(?:\A|[.!?:]\s+|\n\s*(?:[-*]\s+)?|[\"(]\s*)\Z")
@@ -52,7 +58,30 @@ _SENTENCE_END = re.compile(r"(?:\A|[.!?:]\s+|\n\s*(?:[-*]\s+)?|[\"(]\s*)\Z")
 
 def flat(text: str) -> str:
     """A text on one line, with plain quotation marks and dashes: what "verbatim" compares."""
-    return re.sub(r"\s+", " ", text.translate(_MARKS)).strip()
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).translate(_MARKS)).strip()
+
+
+def place(quote: str, shown: str) -> int:
+    """Where a flat quote stands in a flat text as whole words and whole figures, or -1: "able to pay" is not in "unable to pay", "7,000" not in "17,000"."""
+    begins = r"(?<![\w-])(?<!\d[.,])" if quote[:1].isalnum() else ""
+    ends = r"(?!\w)(?![.,]\d)(?!\s?%)" if quote[-1:].isalnum() else ""
+    found = re.search(begins + re.escape(quote) + ends, shown)
+    return found.start() if found else -1
+
+
+def whole(quote: str, text: str) -> str:
+    """The sentences of a text that a quote is part of, on one line; a quote of a table, or one that is not there, as it is."""
+    wanted, blocks = flat(quote), [line for block in _BLOCK.split(text) if (line := flat(block))]
+    shown = " ".join(blocks)
+    start = place(wanted, shown)
+    if start < 0 or "|" in wanted:
+        return wanted
+    end, edges, at = start + len(wanted), [0], 0
+    for block in blocks:
+        edges.append(at := at + len(block) + 1)
+    # The last character may end its sentence already.
+    stops = sorted({*edges, *(match.end() for match in _ENDS.finditer(shown))})
+    return shown[max(edge for edge in stops if edge <= start) : min((edge for edge in stops if edge >= end), default=len(shown))].strip()
 
 
 def why_not(question: str, sentences: Sequence[tuple[str, Sequence[str]]], text: str, headings: Sequence[str]) -> str:
@@ -66,12 +95,13 @@ def why_not(question: str, sentences: Sequence[tuple[str, Sequence[str]]], text:
     """
     above, shown = " . ".join(map(flat, headings)), flat(text)
     for sentence, quotes in sentences:
-        if reason := _unsupported(flat(sentence), [flat(quote) for quote in quotes], shown, above):
+        around = " . ".join(whole(quote, text) for quote in quotes)
+        if reason := _unsupported(flat(sentence), [flat(quote) for quote in quotes], around, shown, above):
             return reason
     return _unasked(flat(question), shown, above)
 
 
-def _unsupported(sentence: str, quotes: Sequence[str], shown: str, above: str) -> str:
+def _unsupported(sentence: str, quotes: Sequence[str], around: str, shown: str, above: str) -> str:
     if not quotes:
         return "a sentence quotes nothing"
     for quote in quotes:
@@ -79,11 +109,14 @@ def _unsupported(sentence: str, quotes: Sequence[str], shown: str, above: str) -
             return "a quote has fewer than three words"
         if quote not in shown:
             return "a quote is not in the document"
+        if place(quote, shown) < 0:
+            return "a quote begins or ends inside a word or a figure"
     quoted = " . ".join(quotes)
     return (
         _invented(sentence, quoted, "its quote")
         or _unnamed(sentence, f"{quoted} . {above}", "its quote", shown)
-        or _negated(_bounded(sentence), _bounded(quoted))
+        # What a quote leaves out of its sentence may turn it round.
+        or _negated(_bounded(sentence), _bounded(around))
         or _compared(_bounded(sentence), _bounded(quoted))
         or _foreign(sentence, f"{quoted} . {above}", SUPPORTED, "a sentence's words are in the text it quotes")
     )
@@ -106,6 +139,7 @@ def figures(text: str) -> set[tuple[str, str, str]]:
         number = match["number"].replace(",", "")
         number = number.rstrip("0").rstrip(".") if "." in number else number.lstrip("0") or "0"
         size, unit = (match["size"] or "").lower(), (match["before"] or match["after"] or "").lower().rstrip(".")
+        number = f"0{number}" if number.startswith(".") else number
         found.add((number, _SIZES.get(size, size), _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s")) or unit.removesuffix("s")))
     for word in _WORD.findall(text.lower()):
         if word in _NUMBERS or word in _FRACTIONS:
@@ -116,7 +150,7 @@ def figures(text: str) -> set[tuple[str, str, str]]:
 def _invented(said: str, known: str, where: str) -> str:
     """A figure or a month that is not there, or is there with another unit."""
     have = figures(known)
-    signs = {unit for _, _, unit in have} | {_UNITS[sign] for sign in _UNITS if not sign.isalpha() and sign in known}
+    signs = {"year"} | {unit for _, _, unit in have} | {_UNITS[sign] for sign in _UNITS if not sign.isalpha() and sign in known}
     for number, size, unit in sorted(figures(said)):
         # A table has the unit in its head; a sentence may leave out a unit, and not change it.
         same = (number, size, unit) in have or ((number, size, "") in have and unit in signs)
@@ -127,7 +161,8 @@ def _invented(said: str, known: str, where: str) -> str:
 
 
 def _months(text: str) -> set[str]:
-    return {month for match in _MONTH.finditer(text) for month in _MONTHS if month.startswith(match[1] or match[2])}
+    dated = {month for match in _MONTH.finditer(text) for month in _MONTHS if month.startswith(match[1] or match[2])}
+    return dated | set(_ONLY_MONTHS.findall(text))
 
 
 def _unnamed(said: str, known: str, where: str, shown: str = "") -> str:

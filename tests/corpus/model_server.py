@@ -20,12 +20,13 @@ _KNOWN = {"model", "messages", "temperature", "max_tokens", "response_format", "
 
 @dataclass(frozen=True)
 class Failure:
-    """A reply that is none: an HTTP status, or a finish_reason with what there is of a text."""
+    """A reply that is none: an HTTP status, a finish_reason with what there is of a text, or a body of 200 that is no completion (a text: as it is)."""
 
     status: int = 200
     finish: str = "stop"
     text: str = ""
     message: str = "overloaded"
+    body: Any = None
 
 
 Play = Callable[[list[dict[str, str]], int], "str | Failure"]
@@ -39,6 +40,7 @@ class Server:
     key: str = ""
     forms: bool = True
     context: int | None = CONTEXT
+    root: str = "/models/one"
     url: str = ""
     seen: list[dict[str, Any]] = field(default_factory=list)
     busy: int = 0
@@ -54,7 +56,11 @@ class Server:
         if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) and set(one) == {"role", "content"} for one in messages):
             return "messages must be a list of role and content"
         roles = [one["role"] for one in messages]
-        if not all(isinstance(one["content"], str) and one["content"] for one in messages) or roles[0] != "system" or set(roles[1:]) != {"user"}:
+        if (
+            not all(isinstance(one["content"], str) and one["content"] for one in messages)
+            or roles != ["system", *["user", "assistant"] * 5][: len(roles)]
+            or roles[-1] != "user"
+        ):
             return f"roles or contents that no template takes: {roles}"
         if not isinstance(body.get("max_tokens"), int) or not 0 <= body.get("temperature", 1) <= 2:
             return "max_tokens and temperature must be numbers in their bounds"
@@ -82,7 +88,9 @@ def serving(play: Play, **options: Any) -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            listed = {"id": MODEL, "object": "model", "created": 0, "owned_by": "vllm"} | ({"max_model_len": state.context} if state.context else {})
+            listed = {"id": MODEL, "object": "model", "created": 0, "owned_by": "vllm", "root": state.root} | (
+                {"max_model_len": state.context} if state.context else {}
+            )
             if self._may():
                 self._send(200, {"object": "list", "data": [listed]})
 
@@ -112,6 +120,9 @@ def serving(play: Play, **options: Any) -> Iterator[Server]:
                 self._send(said.status, {"error": {"message": said.message, "type": "error", "code": said.status}}, {"retry-after-ms": "1"})
                 return
             choice = {"index": 0, "finish_reason": said.finish, "message": {"role": "assistant", "content": said.text}}
+            if said.body is not None:
+                self._send(200, said.body)
+                return
             usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
             self._send(200, {"id": "1", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice], "usage": usage})
 
@@ -122,7 +133,7 @@ def serving(play: Play, **options: Any) -> Iterator[Server]:
             return True
 
         def _send(self, status: int, value: Any, more: dict[str, str] | None = None) -> None:
-            data = json.dumps(value).encode()
+            data = value.encode() if isinstance(value, str) else json.dumps(value).encode()
             self.send_response(status)
             for name, text in {"Content-Type": "application/json", "Content-Length": str(len(data)), **(more or {})}.items():
                 self.send_header(name, text)

@@ -76,7 +76,7 @@ def run(server: Server, file: Path, at_once: int = 2) -> list[Raw]:
 
 
 def test_what_the_text_says_is_kept_with_its_place_and_each_lie_is_refused_with_its_reason(guide: Path) -> None:
-    with serving(play(written(SOUND, *LIES.values()), verdicts("good"))) as server:
+    with serving(play(written(SOUND, *LIES.values()), verdicts("good", "good"))) as server:
         found = run(server, guide)
     kept = [raw.value for raw in found if raw.error is None]
     assert [row["question"] for row in kept] == ["How is a Roth IRA funded?"]
@@ -105,14 +105,14 @@ LIMIT_AGAIN = pair("What is the limit of a Roth IRA in 2025?", ("In 2025 the lim
 
 
 def test_what_is_held_back_or_only_usable_is_written_again_once_and_read_again(guide: Path) -> None:
-    """Seen by the model with what was wrong; kept where the second reading finds it good; junk and repetitions are not asked for again."""
+    """Seen by the model with what was wrong; kept where the second reading finds it good; junk is not asked for again, and does not stand in the way of a good pair that asks the same."""
 
     def model(messages: list[dict[str, str]], attempt: int) -> str:
         if is_mending(messages):
             return json.dumps({"pairs": [SECOND | {"pair": 1}, LIMIT_AGAIN | {"pair": 2}]})
         if not is_judging(messages):
             return written(SECOND | {"question": "Are contributions deductible?"}, WRONG_LIMIT, SOUND, SOUND)
-        return verdicts("good", "good") if "Can Roth IRA" in messages[1]["content"] else verdicts("usable", "junk")
+        return verdicts("good", "good") if "Can Roth IRA" in messages[1]["content"] else verdicts("usable", "junk", "good")
 
     with serving(model) as server:
         found = run(server, guide)
@@ -124,7 +124,7 @@ def test_what_is_held_back_or_only_usable_is_written_again_once_and_read_again(g
         (SECOND["question"], None),
         (LIMIT_AGAIN["question"], None),
         (SOUND["question"], "judged junk: so it is"),
-        (SOUND["question"], "the document asks the same in another place"),
+        (SOUND["question"], None),
     ]
 
 
@@ -183,11 +183,11 @@ def test_verdicts_that_are_not_one_of_each_pair_keep_none(guide: Path, judges: s
 )
 def test_a_reply_without_the_form_is_asked_for_once_more_and_then_a_reason(guide: Path, bad: Failure, reason: str) -> None:
     def mends(messages: list[dict[str, str]], attempt: int) -> str | Failure:
-        return verdicts("good") if is_judging(messages) else written(SOUND) if len(messages) == 3 else bad
+        return verdicts("good") if is_judging(messages) else written(SOUND) if len(messages) == 4 else bad
 
     with serving(play(bad, verdicts())) as server:
         (raw,) = run(server, guide)
-        assert len(server.seen) == 2 and "Reply again" in server.seen[1]["messages"][2]["content"]
+        assert len(server.seen) == 2 and "Reply again" in server.seen[1]["messages"][3]["content"]
     assert raw.value is None and str(raw.error).startswith(reason)
     with serving(mends) as server:
         assert [raw.error for raw in run(server, guide)] == [None]
@@ -218,12 +218,11 @@ def test_a_second_call_asks_only_for_what_is_missing(tmp_path: Path, monkeypatch
         plan = asking.plan(files, model)
         assert "3 pieces of text: 1 requests to write pairs (2 answers are there already)" in asking.forecast(plan, model) and not server.seen
         assert [raw.error for raw in asking.rows(plan, model, 1)] == [None] * 3
-        # The pairs are the same, so one request judges all three.
-        assert len(server.seen) == 2 and (model.usage.requests, model.usage.kept, model.usage.prompt_tokens) == (2, 2, 200)
+        assert len(server.seen) == 4 and (model.usage.requests, model.usage.kept, model.usage.prompt_tokens) == (4, 2, 400)
     for file in (tmp_path / "answers").iterdir():
         file.write_text(file.read_text()[:-9])
     with serving(play(written(SOUND), verdicts("good"))) as server, endpoint.opened(server.url, MODEL, "", tmp_path / "answers") as model:
-        assert [raw.error for raw in asking.rows(plan, model, 1)] == [None] * 3 and len(server.seen) == 4, "a damaged answer is asked for again"
+        assert [raw.error for raw in asking.rows(plan, model, 1)] == [None] * 3 and len(server.seen) == 6, "a damaged answer is asked for again"
 
 
 def test_no_more_requests_at_a_time_than_asked_for(tmp_path: Path) -> None:

@@ -84,6 +84,50 @@ def test_each_lie_has_its_reason(sentence: str, quotes: list[str], reason: str) 
     assert why(sentence, *quotes).startswith(reason)
 
 
+RULES = (
+    "# Rules\n\nA borrower who is unable to pay the tax may ask for 60 days. The fee is 0.25% of the balance, $17,000 for families. Nonqualified dividends are taxed as\n"
+    "income. Contributions to the plan are not\ndeductible from income.\n\n- The return is due in April.\n- Savers wait sixteen weeks, and it is .25 % of wages.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "quote", "reason"),
+    [
+        ("A borrower who is able to pay the tax may ask for 60 days.", "able to pay the tax may ask for 60 days.", "a quote begins or ends inside a word"),
+        ("The fee is 25% of the balance.", "25% of the balance", "a quote begins or ends inside a word"),
+        ("The limit is $7,000 for families.", "7,000 for families", "a quote begins or ends inside a word"),
+        ("All qualified dividends are taxed as income.", "qualified dividends are taxed as income", "a quote begins or ends inside a word"),
+        ("The contributions to the plan are deductible from income.", "deductible from income.", "a sentence drops the negation of its quote"),
+        (
+            "A borrower who is unable to pay the tax may ask for 60 months.",
+            "A borrower who is unable to pay the tax may ask for 60 days.",
+            "the figure 60 month",
+        ),
+        ("The return is due in October.", "The return is due in April.", "the date October is not in its quote"),
+        ("Savers wait thirteen weeks.", "Savers wait sixteen weeks", "the figure 13 is not in its quote"),
+        ("Savers wait, and it is .95 % of wages.", "and it is .25 % of wages", "the figure 0.95 % is not in its quote"),
+        ("It is not deductible from income.", "deductible from income.", ""),
+        ("It is .25 % of wages for savers.", "Savers wait sixteen weeks, and it is .25 % of wages.", ""),
+    ],
+)
+def test_a_quote_is_whole_words_and_is_read_in_its_sentence(sentence: str, quote: str, reason: str) -> None:
+    found = grounding.why_not("What are the rules of the plan?", [(sentence, [quote])], RULES, ["Rules"])
+    assert found.startswith(reason) if reason else not found
+
+
+@pytest.mark.parametrize(
+    ("quote", "sentence"),
+    [
+        ("deductible from income.", "Contributions to the plan are not deductible from income."),
+        ("the return is", "the return is"),
+        ("The return is due", "- The return is due in April."),
+        ("may ask for 60 days. The fee", "A borrower who is unable to pay the tax may ask for 60 days. The fee is 0.25% of the balance, $17,000 for families."),
+    ],
+)
+def test_the_sentences_around_a_quote(quote: str, sentence: str) -> None:
+    assert grounding.whole(quote, RULES) == sentence
+
+
 @pytest.mark.parametrize(
     ("question", "reason"),
     [
