@@ -259,7 +259,9 @@ def opened(url: str, name: str, api_key: str, answers: Path) -> Iterator[ServedM
     try:
         # The key goes into a header, and the address is read, before anything is sent.
         api_key.encode("ascii")
-        urlsplit(url).port  # noqa: B018 - raises where it is none
+        address = urlsplit(url)
+        if address.scheme not in ("http", "https") or address.port == 0:
+            raise ValueError("no http address")
         client = openai.OpenAI(base_url=url, api_key=api_key or "none", timeout=_TIMEOUT_S, max_retries=_RETRIES)
     except ValueError as error:
         raise UserError(f"{url} or its key cannot be used: {_shown(error)}", "an address like http://127.0.0.1:8000/v1 and a key in ASCII", fix) from None

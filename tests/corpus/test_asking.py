@@ -56,12 +56,12 @@ def is_judging(messages: list[dict[str, str]]) -> bool:
     return messages[0]["content"].startswith("You judge")
 
 
-def is_mending(messages: list[dict[str, str]]) -> bool:
-    return "the number of the pair that it mends" in messages[0]["content"]
+def is_rewriting(messages: list[dict[str, str]]) -> bool:
+    return "the number of the pair that it replaces" in messages[0]["content"]
 
 
-def play(writes: str | Failure, judges: str | Failure, mends: str | Failure = '{"pairs": []}') -> Play:
-    return lambda messages, attempt: judges if is_judging(messages) else mends if is_mending(messages) else writes
+def play(writes: str | Failure, judges: str | Failure, rewrites: str | Failure = '{"pairs": []}') -> Play:
+    return lambda messages, attempt: judges if is_judging(messages) else rewrites if is_rewriting(messages) else writes
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_what_is_held_back_or_only_usable_is_written_again_once_and_read_again(g
     """Seen by the model with what was wrong; kept where the second reading finds it good; junk is not asked for again, and does not stand in the way of a good pair that asks the same."""
 
     def model(messages: list[dict[str, str]], attempt: int) -> str:
-        if is_mending(messages):
+        if is_rewriting(messages):
             return json.dumps({"pairs": [SECOND | {"pair": 1}, LIMIT_AGAIN | {"pair": 2}]})
         if not is_judging(messages):
             return written(SECOND | {"question": "Are contributions deductible?"}, WRONG_LIMIT, SOUND, SOUND)
@@ -116,7 +116,7 @@ def test_what_is_held_back_or_only_usable_is_written_again_once_and_read_again(g
 
     with serving(model) as server:
         found = run(server, guide)
-        asked = next(body["messages"][1]["content"] for body in server.seen if is_mending(body["messages"]))
+        asked = next(body["messages"][1]["content"] for body in server.seen if is_rewriting(body["messages"]))
         assert len(server.seen) == 4
     assert "Question: Are contributions deductible?" in asked and "Wrong: judged usable: so it is" in asked and "Wrong: the figure 9999 $ is not" in asked
     assert SOUND["question"] not in asked and FUNDED in asked
@@ -129,7 +129,7 @@ def test_what_is_held_back_or_only_usable_is_written_again_once_and_read_again(g
 
 
 @pytest.mark.parametrize(
-    ("mended", "judged", "kept", "reason"),
+    ("rewritten", "judged", "kept", "reason"),
     [
         ([LIMIT_AGAIN | {"pair": 1}], "usable", LIMIT_AGAIN, "judged usable: so it is"),
         ([WRONG_LIMIT | {"pair": 1}], "good", WRONG_LIMIT, "the figure 9999 $ is not in its quote"),
@@ -138,10 +138,10 @@ def test_what_is_held_back_or_only_usable_is_written_again_once_and_read_again(g
         ([], "good", WRONG_LIMIT, "the figure 9999 $ is not in its quote"),
     ],
 )
-def test_what_is_no_better_the_second_time_is_refused_with_its_last_reason(guide: Path, mended: list[Any], judged: str, kept: Any, reason: str) -> None:
+def test_what_is_no_better_the_second_time_is_refused_with_its_last_reason(guide: Path, rewritten: list[Any], judged: str, kept: Any, reason: str) -> None:
     def model(messages: list[dict[str, str]], attempt: int) -> str:
-        if is_mending(messages):
-            return json.dumps({"pairs": mended})
+        if is_rewriting(messages):
+            return json.dumps({"pairs": rewritten})
         return verdicts("good" if SOUND["question"] in messages[1]["content"] else judged) if is_judging(messages) else written(SOUND, WRONG_LIMIT)
 
     with serving(model) as server:
@@ -150,7 +150,7 @@ def test_what_is_no_better_the_second_time_is_refused_with_its_last_reason(guide
 
 
 @pytest.mark.parametrize("context", [16_384, 4_096])
-def test_no_more_pairs_are_mended_than_fit_beside_their_piece(tmp_path: Path, context: int) -> None:
+def test_no_more_pairs_are_rewritten_than_fit_beside_their_piece(tmp_path: Path, context: int) -> None:
     sentences = [f"Rule {number} of the plan has a limit of ${number},500 for each of its members." for number in range(200)]
     (tmp_path / "plan.md").write_text(f"# Plan\n\n{' '.join(sentences)}\n")
     wrong = [
@@ -158,7 +158,7 @@ def test_no_more_pairs_are_mended_than_fit_beside_their_piece(tmp_path: Path, co
     ]
     with serving(play(written(*wrong), verdicts("good")), context=context) as server:
         assert all(raw.error for raw in run(server, tmp_path / "plan.md"))
-        asked = [body["messages"][1]["content"].count("Wrong: ") for body in server.seen if is_mending(body["messages"])]
+        asked = [body["messages"][1]["content"].count("Wrong: ") for body in server.seen if is_rewriting(body["messages"])]
     assert asked and (max(asked) < 10) == (context == 4_096)
 
 
@@ -182,14 +182,14 @@ def test_verdicts_that_are_not_one_of_each_pair_keep_none(guide: Path, judges: s
     ],
 )
 def test_a_reply_without_the_form_is_asked_for_once_more_and_then_a_reason(guide: Path, bad: Failure, reason: str) -> None:
-    def mends(messages: list[dict[str, str]], attempt: int) -> str | Failure:
+    def rewrites(messages: list[dict[str, str]], attempt: int) -> str | Failure:
         return verdicts("good") if is_judging(messages) else written(SOUND) if len(messages) == 4 else bad
 
     with serving(play(bad, verdicts())) as server:
         (raw,) = run(server, guide)
         assert len(server.seen) == 2 and "Reply again" in server.seen[1]["messages"][3]["content"]
     assert raw.value is None and str(raw.error).startswith(reason)
-    with serving(mends) as server:
+    with serving(rewrites) as server:
         assert [raw.error for raw in run(server, guide)] == [None]
 
 
