@@ -41,7 +41,7 @@ def write(
     """Write ``report.html`` and ``summary.json`` into ``out``; returns the summary. The last of ``by_model`` is what is served."""
     results = list(by_model.values())[-1]
     records = _records(settings)
-    shape = Shape.of_config(json.loads((base / "config.json").read_text()))
+    shape = Shape.of_config(json.loads((base / "config.json").read_text()), str(base / "config.json"))
     summary = _summary(settings, run_id, served, records, results, watch, peak_mib) | {"in_the_cloud": cloud_cost(settings, shape, records["train"], results)}
     compared = comparison.compare(by_model)
     summary["compared"] = compared if isinstance(compared, str) else [one.model_dump(mode="json") | {"sentence": one.sentence} for one in compared]

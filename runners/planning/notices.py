@@ -10,13 +10,15 @@ from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ServingPlan
 from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
 from runners.planning.training import ASSUMED_CORPUS
-from runners.training.shape import Shape
+from runners.spec import BaseModelSpec, Spec, TrainSpec
+from runners.training.shape import GIB, QWEN2_14B, Shape
 from runners.vm.decide import AT_WORK_MINUTES
 
 #: Of several servers: each tells once a minute that it was used, and looks once a minute for the others.
 LEAST_IDLE_MINUTES = 3
 #: Several cards that cost more than one must save so many minutes.
 WORTH_MINUTES = 10
+_SMALLER = "a smaller base model: no machine of the catalogue has room for this one"
 
 
 def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterator[Notice]:
@@ -26,7 +28,7 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
         raise ValueError("this is no plan of a training")
     yield from _machine_refusals(plan)
     if spec.precision == "bf16" and not host.accelerator.has_bf16:
-        yield Notice(f"{host.accelerator.name} has no bf16 (capability {_dotted(host)})", "capability 8.0 or newer", "machine.machine_type: a3-highgpu-1g")
+        yield Notice(f"{host.accelerator.name} has no bf16 (capability {_dotted(host)})", "capability 8.0 or newer", _larger(plan, shape) or _SMALLER)
     if memory.total_gb > plan.memory_limit_gb:
         logits = f"{'whole' if whole_logits else 'chunked'} logits {memory.logits_gb:.1f}"
         largest = training.largest_micro_batch(shape, spec, host, whole_logits=whole_logits)
@@ -46,6 +48,14 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
             f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
             "a base model of at most 34 billion parameters, or a larger card",
         )
+    loaded = training.quantizing_gb(shape, plan.spec.quantize.group_size, host)
+    if not host.is_run and (held := sum(gb for _, gb in loaded) * (1 + training.FREE_SHARE)) > training.main_memory_gb(host):
+        parts = ", ".join(f"{name} {gb:.0f}" for name, gb in loaded)
+        yield Notice(
+            f"AWQ takes {held:.0f} GB of main memory ({parts} and a tenth free)",
+            f"at most the {training.main_memory_gb(host):.0f} GB of {host.name}",
+            _larger(plan, shape) or _SMALLER,
+        )
     if plan.spec.head and (needed := serving.head_training_gb(shape, plan.spec.head)) > plan.memory_limit_gb:
         yield Notice(
             f"training the EAGLE-3 head takes {needed:.0f} GB: the merged model, and the head with its gradient and Adam in fp32",
@@ -62,7 +72,7 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
     if plan.expected_s > plan.wanted.deadline_minutes * 60:
         yield Notice(
             f"the job takes about {plan.expected_s / 60:.0f} minutes",
-            "less than machine.deadline_minutes",
+            f"less than machine.deadline_minutes, {plan.wanted.deadline_minutes}",
             f"machine.deadline_minutes: {plan.expected_s / 60 * 3:.0f}",
         )
 
@@ -72,8 +82,14 @@ def cards_that_save_nothing(plan: Plan, fewer: Plan | None) -> tuple[Notice, ...
     if fewer is None or plan.money.usd_expected <= fewer.money.usd_expected or fewer.expected_s - plan.expected_s >= 60 * WORTH_MINUTES:
         return ()
     several, one = (f"{made.machine.name} takes {made.expected_s / 60:.0f} minutes and ${made.money.usd_expected:.2f}" for made in (plan, fewer))
-    fix = f"machine.machine_type: {fewer.machine.name}"
-    return (Notice(f"{several}, {one}: most of the time is no training, or a step has too few micro-batches", f"{WORTH_MINUTES} minutes saved", fix),)
+    saved, more = (fewer.expected_s - plan.expected_s) / 60, plan.money.usd_expected - fewer.money.usd_expected
+    return (
+        Notice(
+            f"{several}, {one}: most of the time is no training, or a step has too few micro-batches",
+            f"{WORTH_MINUTES} minutes saved, or no dollar more: it saves {saved:.1f} minutes for ${more:.2f} more",
+            f"machine.machine_type: {fewer.machine.name}",
+        ),
+    )
 
 
 def at_work_elsewhere(job_id: str, machine: str) -> tuple[Notice, ...]:
@@ -82,6 +98,22 @@ def at_work_elsewhere(job_id: str, machine: str) -> tuple[Notice, ...]:
         return ()
     fix = f"elson status {job_id}; or elson down the stack that it is of, and wait {AT_WORK_MINUTES} minutes"
     return (Notice(f"{job_id} is at work on {machine}", "one machine for one job: two would be paid for one result", fix),)
+
+
+def assumed_shape(spec: Spec, shape: Shape) -> tuple[Notice, ...]:
+    """Warn that memory, time and dollars may be another model's: there was no config.json to read, so the default model's shape was taken."""
+    default, serves = BaseModelSpec().name, spec.machine is not None and spec.machine.role == "serve"
+    name = spec.serve.model if serves else spec.base_model.name
+    ours = {"production", default, *spec.names.model_dump().values()} if serves and spec.base_model.name == default else {default}
+    if shape is not QWEN2_14B or name in ours:
+        return ()
+    return (
+        Notice(
+            f"the shape of {name} is assumed: {shape.layers} layers of {shape.hidden}, {shape.parameters / 1e9:.1f} billion parameters, as {default} has",
+            "the model's own config.json, in the bucket",
+            "plan without --offline once the model is published (elson base publish, elson up): memory, time and dollars are another model's until then",
+        ),
+    )
 
 
 def training_warnings(plan: Plan) -> Iterator[Notice]:
@@ -226,7 +258,8 @@ def _run_refusals(plan: Plan) -> Iterator[Notice]:
         yield Notice(f"Cloud Run has no {host.accelerator.name} for everybody in {wanted.region}", open_there, f"machine.region: {host.regions[0]}")
     if plan.disk_needed_gb > given:
         parts = ", ".join(f"{name} {gb:.0f}" for name, gb in plan.disk)
-        larger = [other.name for other in MACHINES.values() if other.is_run and other.memory_gb > host.memory_gb and other.accelerator == host.accelerator]
+        alike = (other for other in MACHINES.values() if other.is_run and other.accelerator == host.accelerator)
+        larger = [other.name for other in alike if training.main_memory_gb(other) >= plan.disk_needed_gb]
         yield Notice(
             f"{host.name} has {host.memory_gb} GiB of memory ({given:.0f} GB), which is its disk too: {parts} "
             f"and a tenth free make {plan.disk_needed_gb:.0f} GB",
@@ -262,23 +295,38 @@ def _machine_warnings(plan: Plan) -> Iterator[Notice]:
 
 
 def _memory_fix(largest: int, plan: Plan, shape: Shape, *, whole_logits: bool) -> str:
-    spec, chunked = plan.spec.train, ", or the chunked loss (the default)" if whole_logits else ""
+    spec, host, chunked = plan.spec.train, plan.machine, ", or the chunked loss (the default)" if whole_logits else ""
     if largest >= spec.max_tokens:
         return f"train.micro_batch_tokens: {largest} or smaller{chunked}"
-    automatic = spec.model_copy(update={"micro_batch_tokens": None, "gradient_checkpointing": None})
-    able = [one for one in MACHINES.values() if one.accelerator.memory_gib > 75 and training.fits(shape, automatic, one)]
-    if not able:
+    ways = [way] if (way := _larger(plan, shape)) else []
+    if spec.gradient_checkpointing is False and training.fits(shape, _automatic(spec), host):
+        ways.insert(0, "train.gradient_checkpointing: true")
+    if not ways:
         least = training.memory(shape, spec, spec.max_tokens, parts=8)
-        return f"a smaller base model, or a lower train.rank: 8 cards that share it out need {least.total_gb:.0f} GB each"
+        ways = [f"a smaller base model, or a lower train.rank: 8 cards that share it out need {least.total_gb:.0f} GB each"]
+    return "; or ".join(ways) + chunked
+
+
+def _larger(plan: Plan, shape: Shape) -> str:
+    """The machines with the fewest large cards on which the whole session can run; nothing where there is none."""
+    spec = plan.spec.model_copy(update={"train": _automatic(plan.spec.train)})
+    able = [one for one in MACHINES.values() if one.accelerator.memory_gib > 75 and training.completes(shape, spec, one)]
+    if not able:
+        return ""
     fewest = min(one.count for one in able)
     names = ", ".join(sorted(one.name for one in able if one.count == fewest))
-    return (f"a machine with a larger card ({names})" if fewest == 1 else f"machine.machine_type: {names}: {fewest} cards that share the model out") + chunked
+    return f"a machine with a larger card ({names})" if fewest == 1 else f"machine.machine_type: {names}: {fewest} cards that share the model out"
+
+
+def _automatic(spec: TrainSpec) -> TrainSpec:
+    return spec.model_copy(update={"micro_batch_tokens": None, "gradient_checkpointing": None})
 
 
 def _no_room(served: ServingPlan, shape: Shape, plan: Plan) -> Notice:
     spec, host = plan.spec.serve, plan.machine
     free = served.usable_gib - served.weights_gib - served.overhead_gib
     space = f"{served.cache_tokens} tokens" if served.fits else f"{-free:.1f} GiB too few"
+    needed = spec.max_model_tokens * serving.cache_bytes_per_token(shape, spec) / GIB
     ways = []
     if served.format == "bf16" and serving.plan_serving(shape, "awq", host, spec, plan.answers).cache_tokens >= spec.max_model_tokens:
         ways.append("serve the 4-bit model (qdora)")
@@ -295,7 +343,7 @@ def _no_room(served: ServingPlan, shape: Shape, plan: Plan) -> Notice:
     return Notice(
         f"{served.weights_gib:.1f} GiB of {served.format} weights and {served.overhead_gib:.1f} GiB of overhead a card leave {space} for the cache "
         f"on {served.cards} x {host.accelerator.name} ({served.usable_gib:.1f} GiB usable)",
-        f"room for serve.max_model_tokens {spec.max_model_tokens}",
+        f"room for serve.max_model_tokens {spec.max_model_tokens}, {needed:.2f} GiB of cache a card; there are {max(free, 0.0):.2f}",
         "; or ".join(ways) or "a larger machine",
     )
 

@@ -7,11 +7,8 @@ from dataclasses import dataclass, field
 from runners.errors import UserError
 from runners.planning.machines import Machine
 from runners.planning.serving import Answers, ServingPlan
-from runners.planning.training import CorpusSize, Saving, TrainingMemory
+from runners.planning.training import FREE_SHARE, CorpusSize, Saving, TrainingMemory, main_memory_gb
 from runners.spec import MachineSpec, Spec
-
-#: Of a disk, since a full one ends a job.
-FREE_SHARE = 0.10
 
 
 def machine_of(stack: str, spec: Spec) -> MachineSpec:
@@ -116,7 +113,7 @@ class Plan:
     @property
     def disk_given_gb(self) -> float:
         """What there is: the disk, or the memory of an instance of Cloud Run, in decimal gigabytes like the parts."""
-        return self.machine.memory_gb * 2**30 / 1e9 if self.machine.is_run else self.wanted.disk_gb
+        return main_memory_gb(self.machine) if self.machine.is_run else self.wanted.disk_gb
 
     @property
     def expected_s(self) -> float:

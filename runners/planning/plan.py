@@ -16,8 +16,8 @@ from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import FoundationSpec, MachineSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
 
-#: What a stage's program holds beside the models: interpreter, torch, pinned buffers, one shard; vLLM with its workers. Neither was measured on a card.
-_PROGRAM_GB, _SERVER_GB = 8.0, 7.0
+#: What vLLM with its workers holds beside the model. Not measured on a card.
+_SERVER_GB = 7.0
 #: Gigabytes beside the models: system with driver, the unpacked image of a stage, layers on their way, logs.
 _SYSTEM_GB, _IMAGE_GB, _LAYERS_GB, _LOGS_GB = 20.0, 14.0, 8.0, 2.0
 
@@ -73,9 +73,8 @@ def _training_plan(
         ("quantized model", quantized / 1e9),
         ("logs", _LOGS_GB),
     )
-    # Two tasks, the second for AWQ, which loads the merged model beside its file; each has its own memory, and the second needs more.
-    awq_in_memory = (("merged model", base / 1e9), ("merged model, loaded", base / 1e9), ("quantized model", quantized / 1e9), ("program", _PROGRAM_GB))
-    disk = awq_in_memory if host.is_run else held
+    # Cloud Run: two tasks, the second for AWQ; each has its own memory, and the second needs more.
+    disk = training.quantizing_gb(shape, spec.quantize.group_size, host) if host.is_run else held
     phases = session.phases(spec, wanted, host, shape, corpus, checkpointing=checkpointing)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=True)
@@ -101,7 +100,7 @@ def _with_fewest_cards(plan: Plan, wanted: MachineSpec, prices: Prices, shape: S
     """The same training on as few such cards as hold the model; None where no machine has fewer of them."""
     host = plan.machine
     alike = [one for one in MACHINES.values() if one.accelerator == host.accelerator and one.count < host.count]
-    fits = (one for one in sorted(alike, key=lambda one: one.count) if training.fits(shape, plan.spec.train, one))
+    fits = (one for one in sorted(alike, key=lambda one: one.count) if training.completes(shape, plan.spec, one))
     other = next(fits, None)
     if other is None:
         return None

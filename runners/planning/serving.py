@@ -88,6 +88,11 @@ class ServingPlan:
         return 1000 / self.expected_step_ms
 
 
+def cache_bytes_per_token(shape: Shape, spec: ServeSpec) -> float:
+    """Keys and values of a token on each card."""
+    return shape.kv_bytes_per_token / (2 if spec.kv_cache_dtype == "fp8" else 1) / spec.tensor_parallel
+
+
 def plan_serving(
     shape: Shape, format: Format, machine: Machine, spec: ServeSpec, answers: Answers, group_size: int = 128, measured: TokensAStep | None = None
 ) -> ServingPlan:
@@ -100,7 +105,7 @@ def plan_serving(
     usable = machine.accelerator.memory_gib * spec.gpu_memory_fraction
     weights = resident_bytes(shape, format, group_size) / GIB / cards + _draft_gib(shape, spec)
     cache = usable - weights - OVERHEAD_GIB
-    per_token = shape.kv_bytes_per_token / (2 if spec.kv_cache_dtype == "fp8" else 1) / cards
+    per_token = cache_bytes_per_token(shape, spec)
     floor_step = bytes_read_per_token(shape, format, group_size) / cards / (machine.accelerator.bandwidth_gb_s * 1e6)
     plain = expected_step_ms(floor_step, shape, cards)
     tokens = (measured or tokens_a_step(spec)) if spec.speculation else None

@@ -205,7 +205,8 @@ def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False, mea
 
     plan = make(found.spec, load_prices(machine_of(stack, found.spec).region))
     refusals = (*plan.refusals, *notices.at_work_elsewhere(found.job_id, found.elsewhere))
-    return places.with_places(replace(plan, refusals=refusals), found.spec, make, found.shape, found.corpus)
+    warnings = (*notices.assumed_shape(found.spec, found.shape), *plan.warnings)
+    return places.with_places(replace(plan, refusals=refusals, warnings=warnings), found.spec, make, found.shape, found.corpus)
 
 
 def _training(spec: Spec) -> ResolvedStack:
@@ -308,7 +309,7 @@ def _location(buckets: BucketSpec) -> str:
 def _shape(buckets: BucketSpec, folder: str) -> Shape:
     """The shape in a model's config.json; the 14B's where there is none to read."""
     found = storage.read_json(f"{folder}/config.json")
-    return Shape.of_config(found[0]) if found else QWEN2_14B
+    return Shape.of_config(found[0], f"{folder}/config.json") if found else QWEN2_14B
 
 
 def read_corpus(spec: Spec) -> CorpusSize:

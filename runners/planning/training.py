@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from runners.errors import UserError
 from runners.planning.machines import Machine
-from runners.spec import TrainSpec
+from runners.spec import Spec, TrainSpec
 from runners.training.memory import CARD_RESERVE, choose, flops_per_token, training_memory
-from runners.training.shape import Shape
+from runners.training.shape import Shape, resident_bytes
 
 #: Share of the data sheet's FLOP/s that the training loop reaches: at best (published figures of 7B and 8B models), to expect, at worst (a host that
 #: launches kernels slowly). Measured on one H100 at the 14B's shape (tests/gpu/README.md); carried to other cards.
@@ -27,6 +27,10 @@ _BYTES_PER_WHOLE_LOGIT = 10
 #: The first version's micro-batch of stock parts, in examples; and what padding to the longest of 4 shuffled examples adds to the
 #: tokens of the project's corpus (tests/benchmarks/TRAINING.md).
 _STOCK_EXAMPLES, _PADDING = 4, 0.257
+#: What a stage's program holds beside the models: interpreter, torch, pinned buffers, one shard. Not measured on a card.
+PROGRAM_GB = 8.0
+#: Of a disk or a memory that files are in, since a full one ends a job.
+FREE_SHARE = 0.10
 #: Share of the tokens that are answers, in the project's corpus.
 _ANSWER_SHARE = 0.54
 
@@ -123,10 +127,31 @@ def fits(shape: Shape, spec: TrainSpec, machine: Machine) -> bool:
 
 
 def largest_micro_batch(shape: Shape, spec: TrainSpec, machine: Machine, *, whole_logits: bool = False) -> int:
-    """The largest power of two of tokens that fits with checkpointing, or 0."""
-    sizes = [2**power for power in range(7, 18)]
-    fits = (size for size in sizes if memory(shape, spec, size, whole_logits=whole_logits, parts=machine.count).total_gb <= card_gb(machine))
-    return max(fits, default=0)
+    """The largest power of two of tokens that fits, checkpointed unless the spec forbids it, or 0."""
+    parts, checkpointing = 1 if whole_logits else machine.count, spec.gradient_checkpointing is not False
+
+    def needed_gb(size: int) -> float:
+        return memory(shape, spec, size, checkpointing=checkpointing, whole_logits=whole_logits, parts=parts).total_gb
+
+    return max((size for size in (2**power for power in range(7, 18)) if needed_gb(size) <= card_gb(machine)), default=0)
+
+
+def quantizing_gb(shape: Shape, group_size: int, machine: Machine) -> tuple[tuple[str, float], ...]:
+    """Gigabytes of main memory while AWQ runs, by part: it loads the merged model whole. On Cloud Run the files are in that memory too."""
+    base, quantized = resident_bytes(shape, "bf16") / 1e9, resident_bytes(shape, "awq", group_size) / 1e9
+    files = (("merged model", base), ("quantized model", quantized)) if machine.is_run else ()
+    return (*files, ("merged model, loaded", base), ("program", PROGRAM_GB))
+
+
+def main_memory_gb(machine: Machine) -> float:
+    """Decimal gigabytes, like the parts."""
+    return machine.memory_gb * 2**30 / 1e9
+
+
+def completes(shape: Shape, spec: Spec, machine: Machine) -> bool:
+    """Whether a machine can train, merge and quantize: what its cards and its main memory must hold fits."""
+    needed = sum(gb for _, gb in quantizing_gb(shape, spec.quantize.group_size, machine)) * (1 + FREE_SHARE)
+    return fits(shape, spec.train, machine) and needed <= main_memory_gb(machine) and (machine.count == 1 or compared_gb(shape, spec.train) <= card_gb(machine))
 
 
 def compared_gb(shape: Shape, spec: TrainSpec) -> float:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from runners.errors import UserError
 from runners.pipeline import Format
 
 GIB = 2**30
+#: What a config.json must say, what it may, and how mixtures of experts count their experts (Mixtral, Qwen, DeepSeek), which sizes here leave out.
+_NUMBERS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+_OPTIONAL = ("num_key_value_heads", "head_dim")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,16 @@ class Shape:
     tied: bool = False
 
     @staticmethod
-    def of_config(config: dict[str, Any]) -> Shape:
-        """Read a transformers config."""
+    def of_config(config: Any, source: str = "config.json") -> Shape:
+        """Read a transformers config. Raises UserError for what is not the config of a dense decoder, with ``source`` in its text."""
+        if not isinstance(config, dict):
+            raise _no_decoder(source, f"holds a {type(config).__name__}")
+        if odd := [f"{key} is {config[key]!r}" if key in config else f"{key} is missing" for key in _NUMBERS if not _is_size(config.get(key))]:
+            raise _no_decoder(source, f"cannot be planned: {', '.join(odd)}")
+        if odd := [f"{key} is {config[key]!r}" for key in _OPTIONAL if config.get(key) is not None and not _is_size(config[key])]:
+            raise _no_decoder(source, f"cannot be planned: {', '.join(odd)}")
+        if experts := [f"{key} is {config[key]}" for key in _EXPERTS if _is_size(config.get(key)) and config[key] > 1]:
+            raise _no_decoder(source, f"is of a mixture of experts ({', '.join(experts)})")
         heads = config["num_attention_heads"]
         return Shape(
             hidden=config["hidden_size"],
@@ -75,6 +88,14 @@ class Shape:
     def adapter_parameters(self, rank: int, targets: tuple[str, ...]) -> int:
         """A, B and the magnitudes of DoRA: 552.7 M for rank 128 on seven layers."""
         return self.layers * sum(rank * (inputs + outputs) + outputs for name, (inputs, outputs) in self.linear_dimensions.items() if name in targets)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _no_decoder(source: str, found: str) -> UserError:
+    return UserError(f"{source} {found}", f"the config of a dense decoder, with {', '.join(_NUMBERS)}", "choose another base model, or publish it again")
 
 
 # The published base: a Qwen2.5 14B; facts of its config.json, used until the real file can be read from the bucket.

@@ -278,7 +278,7 @@ def memory_choice(settings: TrainSpec, base: Path, examples: Sequence[Example], 
     from runners.training.shape import Shape
 
     longest, on_cpu = max(len(example) for example in examples), device == "cpu"
-    shape = Shape.of_config(adapted_model.read_config(base).to_dict())
+    shape = Shape.of_config(adapted_model.read_config(base).to_dict(), str(base / "config.json"))
     parts = (1,) if on_cpu else (1, processes)
     if on_cpu and os.environ.get("ELSON_TRAIN_SHARDED", "") not in ("", "0"):
         parts = (processes,)
