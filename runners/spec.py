@@ -272,6 +272,7 @@ class MachineSpec(Strict):
         description="boot image; `elson images bake` makes one that boots minutes sooner",
     )
     image_is_baked: bool = Field(False, description="the boot image holds docker, the toolkit and the containers")
+    baked_model: str | None = Field(None, description="digest of the files of the model whose weights the boot image holds too (`elson images bake --weights`)")
     disk_gb: int = Field(200, ge=20)
     deadline_minutes: int = Field(120, ge=5, description="training: from the first start, over all attempts")
     max_run_minutes: int = Field(150, ge=10, le=10_080, description="a VM that lived, or a service that served, for so long is deleted")

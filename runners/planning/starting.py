@@ -1,7 +1,8 @@
 """A server's start, phase by phase: from "created" to the first completion, at best, to expect and at worst. Pure.
 
-The names are those of the phases that a server records (``elson status``). Nothing here was measured on a card; what is published is far apart:
-an 8B model on an L40S 82 s warm, on an L4 of Cloud Run four to five minutes.
+The names are those of the phases that a server records (``elson status``). Nothing here was measured on a card: what was measured is vLLM's own program on two
+cores, quoted is what a maker or another user says of his, the rest is assumed. What others published is far apart: an 8B model on an L40S 82 s warm,
+on an L4 of Cloud Run four to five minutes.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ from dataclasses import replace
 
 from runners.planning.machines import Machine
 from runners.planning.parts import PlannedPhase
-from runners.planning.session import DOWNLOAD_SHARE, LOAD_GB_S, Estimate, boot, transfer
+from runners.planning.session import DOWNLOAD_SHARE, LOAD_GB_S, RUN_INSTANCE_S, Estimate, boot, transfer
 from runners.serving.graphs import graph_sizes
 from runners.spec import MachineSpec, ServeSpec
 
-#: Container, Python, vLLM's imports, configuration, the engine's process; bound by the processor (arXiv 2606.07362).
-PROGRAM_S = Estimate(12, 18, 40, "assumed")
+#: GB of the image that a start reads, and the GB/s at which Cloud Run streams it. Of the CPU build's 1.0 GB of libraries 0.2 GB are touched, and at most
+#: 0.1 GB of bytecode is read (measured, at best); CUDA's libraries are several GB more, of which a start loads the kernels that it uses.
+READ_GB, STREAMED_GB_S = Estimate(0.3, 2.0, 4.0, "assumed"), Estimate(1.0, 0.25, 0.06, "streaming assumed")
+#: Our own beginning, vLLM and torch imported by the server and once more by its engine (17 s on two cores of this project's CI), the card's context.
+PROGRAM_S = Estimate(14, 22, 45, "17 s of it measured, two cores")
+#: A third import, by the process that looks at the model's class: what it finds out is published with the compiled code.
+INSPECT_S = Estimate(6, 9.5, 20, "measured, two cores")
 #: torch.compile of the 14B's decoder; the same read from a cache that came with the model.
 COMPILE_S, COMPILED_S = Estimate(15, 35, 90, "assumed"), Estimate(2, 4, 10, "assumed")
-#: One size of CUDA graphs, with its memory.
+#: One size of CUDA graphs, two kinds of each; 67 sizes are said to take more than 10 s (vllm #20098).
 GRAPH_S = Estimate(0.2, 0.5, 1.2, "assumed")
-WARM_UP_S, FIRST_S = Estimate(3, 6, 15, "assumed"), Estimate(0.3, 1, 3, "assumed")
+#: KV cache, warm-up, sampler; and the memory measured by capturing graphs for a trial, which a published plan of the memory saves.
+WARM_UP_S, PROFILE_S, FIRST_S = Estimate(2, 4, 10, "assumed"), Estimate(1, 2, 5, "assumed"), Estimate(0.3, 1, 3, "assumed")
 #: Seconds from "created" to the first completion that a start should keep.
 GOAL_RUN_S, GOAL_BAKED_S = 60.0, 75.0
 
@@ -29,29 +36,61 @@ def phases(spec: ServeSpec, wanted: MachineSpec, host: Machine, weights_gb: floa
     """Every phase of a start.
 
     Args:
-        compiled: the compile cache of this model, image and card is published.
+        compiled: compiled code of this model, image and card is published, and what else a start finds out.
         merges: an adapter is merged first, so nothing is loaded while it arrives.
     """
-    arrives, loads = transfer(weights_gb, host, DOWNLOAD_SHARE), LOAD_GB_S.takes(weights_gb)
+    program = PROGRAM_S if compiled else PROGRAM_S.plus(INSPECT_S)
+    arrives, loads = _arrives(spec, wanted, host, weights_gb), LOAD_GB_S.takes(weights_gb)
     # The weights arrive while the program starts; what is left is waited for, then they go onto the card.
-    starts = PROGRAM_S.times(0) if merges else PROGRAM_S
-    best, expected, worst = (max(0.0, a - s) + load for a, s, load in zip(arrives.values, starts.values, loads.values, strict=True))
+    meanwhile = PROGRAM_S.times(0) if merges else program
+    best, expected, worst = (max(0.0, a - s) + load for a, s, load in zip(arrives.values, meanwhile.values, loads.values, strict=True))
     sizes = len(graph_sizes(spec))
     graphs = replace(GRAPH_S.times(sizes), source=f"assumed, {sizes} sizes")
     after = () if spec.eager else ((COMPILED_S if compiled else COMPILE_S).phase("compile"), graphs.phase("graphs"))
     return (
-        *boot(wanted),
-        PROGRAM_S.phase("program"),
-        PlannedPhase("weights", best, expected, worst, "loading measured; the network's share assumed"),
+        *_image_here(wanted, host),
+        program.phase("program"),
+        PlannedPhase("weights", best, expected, worst, f"loading measured; {arrives.source}"),
         *after,
-        WARM_UP_S.phase("warm up"),
+        (WARM_UP_S if compiled or spec.eager else WARM_UP_S.plus(PROFILE_S)).phase("warm up"),
         FIRST_S.phase("first completion"),
     )
 
 
+def weights_are_baked(spec: ServeSpec, wanted: MachineSpec) -> bool:
+    """Whether the boot image holds the weights of the model that is served; those of another one are of no use."""
+    return wanted.baked_model is not None and spec.model_manifest in (None, wanted.baked_model)
+
+
+def baked_weights_s(wanted: MachineSpec, host: Machine, weights_gb: float) -> tuple[float, float]:
+    """Seconds to expect of the same weights from the boot disk, and from the bucket."""
+    return _from_disk(wanted, host).takes(weights_gb).expected, transfer(weights_gb, host, DOWNLOAD_SHARE).expected
+
+
+def _arrives(spec: ServeSpec, wanted: MachineSpec, host: Machine, weights_gb: float) -> Estimate:
+    """Seconds until the weights are here: from the bucket, or verified on the boot disk."""
+    if weights_are_baked(spec, wanted):
+        return _from_disk(wanted, host).takes(weights_gb)
+    return replace(transfer(weights_gb, host, DOWNLOAD_SHARE), source="the network's share assumed")
+
+
+def _image_here(wanted: MachineSpec, host: Machine) -> tuple[PlannedPhase, ...]:
+    """Until the container runs, and what its program reads of its image for the first time. On a VM that pulled it a moment before it is in memory."""
+    if host.is_run:
+        return (RUN_INSTANCE_S.phase("instance with its GPU"), READ_GB.over(STREAMED_GB_S).phase("image streamed"))
+    return (*boot(wanted), *((READ_GB.over(_from_disk(wanted, host)).phase("image read"),) if wanted.image_is_baked else ()))
+
+
+def _from_disk(wanted: MachineSpec, host: Machine) -> Estimate:
+    """GB/s of the boot disk; a disk that was made of an image a moment ago may be slower at first."""
+    quoted = host.disk_gb_s(wanted.disk_gb)
+    return Estimate(quoted, quoted, quoted / 3, f"{quoted * 1000:.0f} MB/s quoted for {wanted.disk_gb} GB of {host.disk_type}")
+
+
 def compiled_saves_s(spec: ServeSpec) -> float:
-    """Seconds that compiled code would save, where none is published."""
-    return 0.0 if spec.eager or spec.compiled else COMPILE_S.expected - COMPILED_S.expected
+    """Seconds that compiled code, and what is published with it, would save where there is none."""
+    saved = INSPECT_S.expected + (0.0 if spec.eager else COMPILE_S.expected - COMPILED_S.expected + PROFILE_S.expected)
+    return 0.0 if spec.compiled else saved
 
 
 def goal_s(wanted: MachineSpec) -> float | None:

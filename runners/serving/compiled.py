@@ -1,4 +1,5 @@
-"""vLLM's compiled code, made once for a model, an image and a card: kept by the first server, published by a person, read by every later start.
+"""vLLM's compiled code, and what else a start finds out, made once for a model, an image and a card: kept by the first server, published by a person, read by
+every later start.
 
 It is code that a server runs, and a server may not write where models are published: so the first start leaves it with its own job in the scratch bucket,
 and `elson models compiled JOB` publishes it. The plan names what is published by id and digest; a server takes nothing else. What was compiled for other
@@ -22,8 +23,10 @@ from runners.outside import digest
 from runners.spec import BucketSpec, CompiledSpec, Spec
 
 _ARCHIVE = "cache.tar.gz"
-#: Below the server's cache folder; vLLM names what is in the first by a hash of its version, its settings, the environment and the model's code.
-_PARTS = ("vllm/torch_compile_cache", "triton")
+#: Below the server's cache folder: compiled code, which vLLM names by a hash of its version, its settings, the environment and the model's code; what it found
+#: out about the model's class (else a process of its own imports torch and vLLM once more), named by a hash of that class's file; how much of the card the KV
+#: cache may have, by a hash of settings and card, which vLLM takes only where as much memory is free (else it captures CUDA graphs twice, once to measure).
+_PARTS = ("vllm/torch_compile_cache", "vllm/modelinfos", "vllm/startup_plan", "triton")
 #: Settings of a server that compiled code depends on.
 _SETTINGS = {"model_id", "model_manifest", "max_model_tokens", "max_sequences", "kv_cache_dtype", "dtype", "tensor_parallel", "speculation", "eager"}
 

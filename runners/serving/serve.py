@@ -98,7 +98,7 @@ def speculative_config(spec: SpeculationSpec, draft: Path | None) -> dict[str, A
 def vllm_environment(key: str, *, device: Device, work: Path) -> dict[str, str]:
     """Environment of the server: the key, no telemetry, no hub, caches below the work folder."""
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "INFO"}
-    caches = {"VLLM_CACHE_ROOT": str(work / "cache" / "vllm"), "TRITON_CACHE_DIR": str(work / "cache" / "triton")}
+    caches = {"VLLM_CACHE_ROOT": str(work / "cache" / "vllm"), "TRITON_CACHE_DIR": str(work / "cache" / "triton"), "VLLM_ENABLE_STARTUP_PLAN": "1"}
     threads = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_TARGET_DEVICE": "cpu", **QUIET_THREADS} if device == "cpu" else {}
     return {**os.environ, **quiet, **caches, **threads, "VLLM_API_KEY": key}
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
+import tarfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -19,6 +23,19 @@ from tests.cloud_run.run_platform import TOKEN, Platform, ask
 from tests.vm.simulation import seed
 
 HEADERS = {"X_Serverless_Authorization": f"Bearer {TOKEN}", "Authorization": f"Bearer {KEY}"}
+
+
+def kept_members(url: str) -> list[str]:
+    """Members of the archive that the server leaves with its job, once it is complete."""
+    folder = f"{url}/storage/v1/b/scratch/o/jobs%2Fserve-0123456789abcdef%2Fcompiled%2F"
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{folder}manifest.json?alt=media", timeout=30).read()
+            with tarfile.open(fileobj=io.BytesIO(urllib.request.urlopen(f"{folder}cache.tar.gz?alt=media", timeout=30).read())) as archive:
+                return archive.getnames()
+        time.sleep(0.2)
+    return []
 
 
 @pytest.mark.timeout(900)
@@ -41,6 +58,8 @@ def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[
             assert "a completion came back" in instance.said("serve")
             state = json.loads(urllib.request.urlopen(f"{url}/storage/v1/b/scratch/o/jobs%2Fserve-0123456789abcdef%2Fstate.json?alt=media", timeout=30).read())
             assert state["status"] == "ready" and state["phases"].keys() == {"program", "weights", "warm up", "first completion"}
+            # What vLLM found out about the model's class is kept for the next start, which then needs no process to import it.
+            assert any(member.startswith("vllm/modelinfos/") for member in kept_members(url)), instance.said("serve")[-3000:]
             assert ask(platform.url, "/v1/models", **HEADERS)[0] == 200
             for path in ("/metrics", "/invocations", "/tokenize", "/server_info"):
                 assert ask(platform.url, path, **HEADERS)[0] == 404

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from runners import environments
 from runners.artifacts import layout, local_bucket, storage
 from runners.artifacts.record import RECORD
 from runners.cloud_run.driver import Driver
 from runners.commands.cli import cli
 from runners.errors import UserError
-from runners.serving import compiled
+from runners.serving import compiled, serve
 from runners.spec import BucketSpec, CompiledSpec, EnvironmentDigests, MachineSpec, ServeSpec, Spec
 
 BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")
@@ -45,8 +46,9 @@ def kept(home: Path, tmp_path: Path) -> Path:
     code = work / "cache" / "vllm" / "torch_compile_cache" / "ab12" / "rank_0_0"
     code.mkdir(parents=True)
     (code / "graph.py").write_text("compiled")
-    (work / "cache" / "vllm" / "modelinfos").mkdir()
-    (work / "cache" / "vllm" / "modelinfos" / "private.json").write_text("{}")
+    for part, file in (("modelinfos", "class.json"), ("startup_plan", "startup_plan_cd34.json"), ("assets", "private.json")):
+        (work / "cache" / "vllm" / part).mkdir()
+        (work / "cache" / "vllm" / part / file).write_text("{}")
     assert compiled.keep(SPEC, work, CARD, JOB) is not None
     return work
 
@@ -68,6 +70,7 @@ def test_code_is_kept_published_with_its_lineage_and_used_on_another_machine(kep
     other = tmp_path / "second"
     assert compiled.fetch(planned(), other, CARD)
     assert (other / "cache/vllm/torch_compile_cache/ab12/rank_0_0/graph.py").read_text() == "compiled"
+    assert (other / "cache/vllm/modelinfos/class.json").exists() and (other / "cache/vllm/startup_plan/startup_plan_cd34.json").exists()
     assert not list(other.rglob("private.json"))
     assert compiled.compiled_id(planned()) == made.id, "the id does not depend on what is published"
 
@@ -168,6 +171,28 @@ def test_a_server_that_compiled_nothing_keeps_nothing(home: Path, tmp_path: Path
     assert compiled.keep(SPEC, tmp_path, CARD, JOB) is None
     with pytest.raises(UserError, match="kept no compiled code"):
         compiled.publish(BUCKETS, JOB)
+
+
+def test_vllm_keeps_its_findings_where_they_are_looked_for() -> None:
+    """Each part, in the sources of the locked vLLM; triton's folder is a variable of the environment."""
+    root = environments.path("serve")
+    if not root.exists():
+        pytest.skip("no serve environment")
+    package = next(root.glob("lib/python*/site-packages/vllm"))
+    files = {
+        "vllm/torch_compile_cache": ("compilation/backends.py", 'envs.VLLM_CACHE_ROOT, "torch_compile_cache"'),
+        "vllm/modelinfos": ("model_executor/models/registry.py", 'Path(envs.VLLM_CACHE_ROOT) / "modelinfos"'),
+        "vllm/startup_plan": ("v1/worker/startup_plan.py", 'envs.VLLM_CACHE_ROOT, "startup_plan"'),
+    }
+    assert {*files, "triton"} == set(compiled._PARTS)
+    for file, words in files.values():
+        assert words in (package / file).read_text(), file
+    # The plan is made only when asked for, and settings that it changes must not change the name of the compiled code.
+    assert "maybe_save_startup_plan(self" in (package / "v1/worker/gpu_worker.py").read_text()
+    assert serve.vllm_environment("k", device="cuda", work=Path("/w"))["VLLM_ENABLE_STARTUP_PLAN"] == "1"
+    ignored = (package / "config/cache.py").read_text().split("ignored_factors = {")[1].split("}")[0]
+    assert '"kv_cache_memory_bytes"' in ignored
+    assert '"VLLM_ENABLE_STARTUP_PLAN"' in (package / "envs.py").read_text().split("ignored_factors: set[str] = {")[1].split("}")[0]
 
 
 def test_the_command_says_what_it_is_for() -> None:
