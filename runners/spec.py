@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
@@ -146,6 +146,9 @@ class QuantizeSpec(Strict):
 class SpeculationSpec(Strict):
     """Several tokens a step: a draft proposes, the model checks. Greedy answers stay the same."""
 
+    #: What the planner alone reads: it makes no other server and no other compiled code.
+    FOR_THE_PLAN: ClassVar[set[str]] = {"accepted_tokens", "model_bytes"}
+
     method: Literal["ngram", "draft", "eagle3"] = Field(
         "ngram", description="ngram repeats the prompt; draft is a small model; eagle3 a head trained for the model"
     )
@@ -153,6 +156,7 @@ class SpeculationSpec(Strict):
     model: Name | None = Field(None, description="registry name of the draft or the head; eagle3, left out: the head that was trained on the model")
     model_id: Id | None = Field(None, description="filled in when the spec is resolved")
     model_manifest: str | None = Field(None, description="digest of its files; filled in when the spec is resolved")
+    model_bytes: int | None = Field(None, ge=1, description="size of its files; filled in when the spec is resolved")
     accepted_tokens: float | None = Field(None, ge=1, description="tokens a step, as measured on your questions; the planner's assumption when left out")
 
     @model_validator(mode="after")

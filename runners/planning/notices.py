@@ -186,6 +186,13 @@ def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
             f"evaluate.mean_latency_bar_ms of at least {served.expected_ms:,.0f}",
             "; or ".join(ways) or "a higher bar",
         )
+    if spec.speculation and served.tokens_a_step and served.tokens_a_step.mean < served.speculation_cost:
+        yield Notice(
+            f"speculative decoding makes answers slower: a step that drafts takes as long as {served.speculation_cost:.2f} that do not, "
+            f"and yields {served.tokens_a_step.mean:.2f} tokens ({served.tokens_a_step.source})",
+            f"more than {served.speculation_cost:.2f} tokens a step, or a smaller draft",
+            "measure it with `elson evaluate`, lower serve.speculation.draft_tokens, or leave serve.speculation out",
+        )
     if spec.kv_cache_dtype == "fp8" and plan.machine.accelerator.has_fp8_cache:
         yield Notice(
             "kv_cache_dtype fp8 rounds what the cache holds, so answers change",

@@ -125,8 +125,10 @@ def _serving_plan(
     served = serving.plan_serving(shape, format, host, spec.serve, answers, spec.quantize.group_size, measured)
     weights = resident_bytes(shape, format, spec.quantize.group_size)
     model = ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9)
+    drafts = spec.serve.speculation.model_bytes if spec.serve.speculation else None
+    models = (model, ("draft", drafts / 1e9)) if drafts else (model,)
     images = ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB)
-    disk = (model, ("vLLM and the gateway", _SERVER_GB)) if host.is_run else (("system, driver", _SYSTEM_GB), images, model, ("logs", _LOGS_GB))
+    disk = (*models, ("vLLM and the gateway", _SERVER_GB)) if host.is_run else (("system, driver", _SYSTEM_GB), images, *models, ("logs", _LOGS_GB))
     phases = starting.phases(spec.serve, wanted, host, copies * weights / 1e9, compiled=spec.serve.compiled is not None, merges=copies > 1)
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)

@@ -22,10 +22,10 @@ _PREFILL_UTILISATION = 0.4
 #: speculators #610), not measured on a card. A draft model is assumed to do as well as EAGLE-3.
 ASSUMED_ACCEPTED = {"ngram": 1.5, "draft": 2.0, "eagle3": 2.0}
 ASSUMED = "assumed"
-#: A 0.5B draft model in bf16; assumed. A head follows from the model's shape.
+#: A 0.5B draft model in bf16, where the plan knows no draft by its size; assumed. A head follows from the model's shape.
 _DRAFT_GIB = 1.0
-#: Drafting and verifying cost about a quarter of a step more; assumed. A head's weights are read once for each drafted token, and checking costs a tenth.
-_SPECULATION_COST, _CHECKING_COST = 1.25, 1.1
+#: What a step costs that checks what the prompt drafts, or what a model drafts whose weights are read once for each drafted token; assumed.
+_PROMPT_COST, _CHECKING_COST = 1.25, 1.1
 
 
 @dataclass(frozen=True)
@@ -167,15 +167,18 @@ def head_training_gb(shape: Shape, head: HeadSpec) -> float:
 
 
 def _draft_gib(shape: Shape, spec: ServeSpec) -> float:
-    """What drafts, in bf16 on each card. A head of this project's is assumed: one from elsewhere has more words."""
-    method = spec.speculation.method if spec.speculation else "ngram"
-    return {"ngram": 0.0, "draft": _DRAFT_GIB, "eagle3": 2 * head_parameters(shape, HeadSpec().draft_vocabulary) / GIB}[method]
+    """What drafts, whole on each card: the size of what is published; where that is not known, a small model or a head of this project's, in bf16."""
+    if spec.speculation is None or spec.speculation.method == "ngram":
+        return 0.0
+    if spec.speculation.model_bytes:
+        return spec.speculation.model_bytes / GIB
+    return {"draft": _DRAFT_GIB, "eagle3": 2 * head_parameters(shape, HeadSpec().draft_vocabulary) / GIB}[spec.speculation.method]
 
 
 def _speculation_cost(shape: Shape, spec: ServeSpec, step_bytes: float) -> float:
     """What a step that drafts takes, as a multiple of one that does not and reads so many bytes on a card."""
-    if spec.speculation is None or spec.speculation.method != "eagle3":
-        return _SPECULATION_COST
+    if spec.speculation is None or spec.speculation.method == "ngram":
+        return _PROMPT_COST
     return _CHECKING_COST + spec.speculation.draft_tokens * _draft_gib(shape, spec) * GIB / step_bytes
 
 

@@ -31,7 +31,7 @@ from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers, TokensAStep
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.serving import compiled
-from runners.spec import BucketSpec, FoundationSpec, Spec, parse
+from runners.spec import BucketSpec, FoundationSpec, Spec, SpeculationSpec, parse
 from runners.training.shape import QWEN2_14B, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
@@ -248,7 +248,7 @@ def _serving(spec: Spec) -> ResolvedStack:
         resolved = resolved.model_copy(update={"serve": serve.model_copy(update={"compiled": there})})
     # The profile is the stack's name: two stacks with equal settings are two servers, each with its own state.
     # How many servers, and what is before them, makes no other server. Of several the job is the stack's, whatever it serves: what changes is rolled out.
-    settings = serve.model_dump(mode="json", exclude={"compiled": True, "speculation": {"accepted_tokens"}, "replicas": True, "certificate": True})
+    settings = serve.model_dump(mode="json", exclude={"compiled": True, "speculation": SpeculationSpec.FOR_THE_PLAN, "replicas": True, "certificate": True})
     inputs = [entry.id, spec.profile, settings, spec.environments.serve, spec.environments.gateway]
     inputs = [spec.profile, "replicas"] if serve.replicas.several else inputs
     job_id, shape = f"serve-{digest(inputs)}", _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))

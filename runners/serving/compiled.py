@@ -20,7 +20,7 @@ from runners.artifacts.record import RECORD, Manifest, Stopwatch, account, packa
 from runners.cloud_run.driver import Driver
 from runners.errors import UserError
 from runners.outside import digest
-from runners.spec import BucketSpec, CompiledSpec, Spec
+from runners.spec import BucketSpec, CompiledSpec, Spec, SpeculationSpec
 
 _ARCHIVE = "cache.tar.gz"
 #: Below the server's cache folder: compiled code, which vLLM names by a hash of its version, its settings, the environment and the model's code; what it found
@@ -34,7 +34,7 @@ _SETTINGS = {"model_id", "model_manifest", "max_model_tokens", "max_sequences", 
 def compiled_id(spec: Spec) -> str:
     """Id of the compiled code of a resolved spec."""
     card = spec.machine.machine_type if spec.machine else "none"
-    settings = spec.serve.model_dump(mode="json", include=_SETTINGS, exclude={"speculation": {"accepted_tokens"}})
+    settings = spec.serve.model_dump(mode="json", include=_SETTINGS, exclude={"speculation": SpeculationSpec.FOR_THE_PLAN})
     return f"compiled-{digest([settings, spec.environments.serve, card])}"
 
 

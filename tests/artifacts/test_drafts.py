@@ -14,26 +14,40 @@ from runners.artifacts.record import RECORD, Gate
 from runners.compression import head
 from runners.errors import UserError
 from runners.fields import HeadSpec
+from runners.pipeline import ADAPTERS
+from runners.planning.machines import machine
+from runners.planning.serving import ANSWERS, plan_serving
+from runners.serving.compiled import compiled_id
 from runners.spec import BaseModelSpec, BucketSpec, DatasetSpec, ServeSpec, Spec, SpeculationSpec
+from runners.training.shape import QWEN2_14B
 
 EAGLE = SpeculationSpec(method="eagle3")
 
 
-def publish(buckets: BucketSpec, folder: Path, name: str, kind: Any, parents: dict[str, str]) -> registry.Entry:
+HEAD = {"architectures": ["LlamaForCausalLMEagle3"], "hidden_size": 128, "vocab_size": 1000}
+MODEL = {"architectures": ["Qwen2ForCausalLM"], "hidden_size": 128, "vocab_size": 1000}
+
+
+def publish(buckets: BucketSpec, folder: Path, name: str, kind: Any, parents: dict[str, str], config: Any = None, size: int | None = None) -> registry.Entry:
+    """A model of 5,000 bytes or a head of 400 with the config.json that such ones have; an adapter has none."""
     folder.mkdir()
-    (folder / "model.safetensors").write_text(name)
+    (folder / "model.safetensors").write_text(name.ljust(size or (400 if kind == "eagle3" else 5000)))
     (folder / RECORD).write_text("{}")
+    if kind not in ADAPTERS:
+        (folder / "config.json").write_text(json.dumps(config or (HEAD if kind == "eagle3" else MODEL)))
+    if kind == "base":
+        return stages.publish_base(buckets, folder, name)
     return registry.publish(buckets, folder, name=name, stage_id=f"{kind}-{name}", kind=kind, format="bf16", parents=parents)
 
 
 @pytest.fixture
 def models(buckets: BucketSpec, tmp_path: Path) -> dict[str, registry.Entry]:
     """Two trainings, each with its adapter, its merged and its quantized model; the first has a head."""
-    found = {}
+    found = {"base": publish(buckets, tmp_path / "base", "base", "base", {})}
     for one in ("a", "b"):
         adapter = {"adapter": f"dora-dora-{one}"}
         merged = {"merged": f"merged-merged-{one}", **adapter}
-        for kind, parents in (("dora", {}), ("merged", adapter), ("qdora", merged)):
+        for kind, parents in (("dora", {"base_model": found["base"].id}), ("merged", adapter), ("qdora", merged)):
             found[f"{kind}-{one}"] = publish(buckets, tmp_path / f"{kind}-{one}", f"{kind}-{one}", kind, parents)
     found["head-a"] = publish(buckets, tmp_path / "head-a", "head-a", "eagle3", {"merged": "merged-merged-a", "adapter": "dora-dora-a"})
     return found
@@ -56,7 +70,7 @@ def test_the_head_of_another_model_is_refused(kind: str, buckets: BucketSpec, mo
 
 def test_a_head_without_lineage_belongs_to_nothing(buckets: BucketSpec, models: dict[str, registry.Entry], tmp_path: Path) -> None:
     publish(buckets, tmp_path / "stray", "stray", "eagle3", {})
-    base = publish(buckets, tmp_path / "other", "other", "dora", {})
+    base = publish(buckets, tmp_path / "other", "other", "dora", {"base_model": models["base"].id})
     for served in (models["qdora-a"], base):
         with pytest.raises(UserError, match="stray is the head of None"):
             drafts.draft_of(buckets, SpeculationSpec(method="eagle3", model="stray"), served)
@@ -77,6 +91,80 @@ def test_heads_and_models_are_not_taken_for_each_other(buckets: BucketSpec, mode
     for use in (registry.to_serve, registry.promote):
         with pytest.raises(UserError, match="head-a is an EAGLE-3 head"):
             use(buckets, "head-a")
+
+
+def refused(buckets: BucketSpec, served: registry.Entry, method: Any, model: str) -> str:
+    with pytest.raises(UserError) as error:
+        drafts.draft_of(buckets, SpeculationSpec(method=method, model=model), served)
+    return str(error.value)
+
+
+def test_a_head_from_elsewhere_is_one_by_its_config(buckets: BucketSpec, models: dict[str, registry.Entry], tmp_path: Path) -> None:
+    """Kind base says nothing: a whole model, a head of another width or vocabulary, and a folder without a config are refused; a head is taken."""
+    for name, config in (
+        ("own-way", HEAD),
+        ("speculators", {"architectures": ["Eagle3Speculator"], "transformer_layer_config": {"hidden_size": 128, "vocab_size": 1000}}),
+        ("other-width-of-its-own", HEAD | {"hidden_size": 64, "target_hidden_size": 128}),
+    ):
+        head = publish(buckets, tmp_path / name, name, "base", {}, config)
+        for served in (models["qdora-a"], models["merged-b"], models["dora-a"]):
+            assert drafts.draft_of(buckets, SpeculationSpec(method="eagle3", model=name), served) == head
+    for name, config, says in (
+        ("whole", MODEL, "architecture of whole is Qwen2ForCausalLM, and serve.speculation.method is eagle3"),
+        ("llama", MODEL | {"architectures": ["LlamaForCausalLM"]}, "architecture of llama is LlamaForCausalLM"),
+        ("nameless", {"hidden_size": 128, "vocab_size": 1000}, "architecture of nameless is none"),
+        ("narrow", HEAD | {"hidden_size": 64}, "narrow has hidden_size 64: it cannot draft for"),
+        ("words", HEAD | {"vocab_size": 900}, "words has vocab_size 900"),
+        ("silent", {"architectures": HEAD["architectures"]}, "silent has vocab_size None, hidden_size None"),
+        ("a-list", [1], "config.json is no mapping"),
+    ):
+        publish(buckets, tmp_path / name, name, "base", {}, config)
+        for served in (models["qdora-a"], models["dora-a"]):
+            assert says in refused(buckets, served, "eagle3", name)
+
+
+def test_a_small_model_of_the_same_words_drafts(buckets: BucketSpec, models: dict[str, registry.Entry], tmp_path: Path) -> None:
+    small = publish(buckets, tmp_path / "small", "small", "base", {}, MODEL | {"hidden_size": 32}, size=900)
+    for kind in ("qdora", "merged", "dora"):
+        assert drafts.draft_of(buckets, SpeculationSpec(method="draft", model="small"), models[f"{kind}-a"]) == small
+    publish(buckets, tmp_path / "padded", "padded", "base", {}, MODEL | {"vocab_size": 1024}, size=900)
+    assert "padded has vocab_size 1024" in refused(buckets, models["qdora-a"], "draft", "padded"), "vLLM refuses it when it starts"
+    publish(buckets, tmp_path / "as-base", "as-base", "base", {}, HEAD, size=900)
+    assert "architecture of as-base is LlamaForCausalLMEagle3" in refused(buckets, models["qdora-a"], "draft", "as-base")
+
+
+def test_an_adapter_and_a_model_that_is_as_large_do_not_draft(buckets: BucketSpec, models: dict[str, registry.Entry], tmp_path: Path) -> None:
+    publish(buckets, tmp_path / "large", "large", "base", {}, size=9000)
+    for served in (models["qdora-a"], models["merged-a"], models["dora-a"]):
+        for adapter in ("dora-a", "dora-b"):
+            assert f"{adapter} is of kind dora" in refused(buckets, served, "draft", adapter)
+        for model in ("base" if served.kind == "dora" else served.name, "merged-b", "base", "large"):
+            said = refused(buckets, served, "draft", model)
+            assert f"{model} has 0.000 GB" in said and "a smaller model" in said
+
+
+def test_the_advice_names_a_head_where_there_is_one(buckets: BucketSpec, models: dict[str, registry.Entry], tmp_path: Path) -> None:
+    other = publish(buckets, tmp_path / "head-c", "head-c", "eagle3", {"merged": "merged-merged-c"})
+    assert "the model's own head head-a is taken" in refused(buckets, models["qdora-a"], "eagle3", other.name)
+    said = refused(buckets, models["qdora-b"], "eagle3", other.name)
+    assert "own head" not in said and "head: {}" in said, "b has none"
+
+
+def test_the_plan_counts_with_the_size_of_what_drafts(buckets: BucketSpec, models: dict[str, registry.Entry]) -> None:
+    pinned = drafts.with_model(ServeSpec(speculation=EAGLE), buckets, models["qdora-a"])
+    assert pinned.speculation and pinned.speculation.model_bytes == models["head-a"].bytes > 400
+    unsized = pinned.model_copy(update={"speculation": pinned.speculation.model_copy(update={"model_bytes": None})})
+    assert compiled_id(Spec(serve=pinned)) == compiled_id(Spec(serve=unsized)), "nothing is compiled again for it"
+    l4, gib = machine("g2-standard-8"), 2**30
+    for method in ("draft", "eagle3"):
+        made = {
+            size: plan_serving(QWEN2_14B, "awq", l4, ServeSpec(speculation=SpeculationSpec(method=method, model="small", model_bytes=int(size * gib))), ANSWERS)
+            for size in (1.0, 5.0)
+        }
+        assert made[5.0].weights_gib - made[1.0].weights_gib == pytest.approx(4.0)
+        assert made[5.0].cache_tokens < made[1.0].cache_tokens and made[5.0].expected_ms > made[1.0].expected_ms
+        # Four drafted tokens read it four times, beside 8.42 GB for a step.
+        assert made[5.0].speculation_cost - made[1.0].speculation_cost == pytest.approx(4 * 4.0 * gib / 8.42e9, rel=0.01)
 
 
 def test_a_stage_publishes_a_head_that_passed_and_leaves_out_one_that_did_not(

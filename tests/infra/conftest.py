@@ -102,9 +102,12 @@ def usual_changes(stack: str) -> dict[str, Any]:
     return {"foundation": {"billing_account": "012345-6789AB-CDEF01", "alert_emails": ["me@example.org"], "operators": ["user:me@example.org"]}}
 
 
-def publish(buckets: BucketSpec, folder: Path, name: str, kind: Any, stage_id: str, parents: dict[str, str] | None = None) -> registry.Entry:
+def publish(
+    buckets: BucketSpec, folder: Path, name: str, kind: Any, stage_id: str, parents: dict[str, str] | None = None, config: Any = QWEN_14B
+) -> registry.Entry:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.txt").write_text(name)
+    (folder / "config.json").write_text(json.dumps(config))
     return registry.publish(buckets, folder, name=name, stage_id=stage_id, kind=kind, parents=parents)
 
 

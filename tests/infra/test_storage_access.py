@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import PROJECT, Cloud, publish
 from engine import Run
+from shapes import QWEN_14B
 
 from runners.artifacts import layout, registry, storage
 from runners.errors import UserError
@@ -178,11 +179,14 @@ def test_a_thief_of_the_training_account_cannot_choose_what_is_served(cloud: Clo
         serve.fetch_model(planned, None, tmp_path / "work")
 
 
-def test_a_draft_is_the_one_that_was_planned(cloud: Cloud, tmp_path: Path) -> None:
-    publish(cloud.buckets, tmp_path / "draft", "draft-v1", "merged", "merged-7")
+def test_a_draft_is_the_one_that_was_planned(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
+    small = {"architectures": ["Qwen2ForCausalLM"], "vocab_size": QWEN_14B["vocab_size"]}
+    draft = publish(cloud.buckets, tmp_path / "draft", "draft-v1", "merged", "merged-7", config=small)
     planned = stacks.look_up(cloud.spec("serve-l4", serve={"speculation": {"method": "draft", "model": "draft-v1"}})).spec
-    assert serve.fetch_draft(planned, tmp_path / "work")
-    other = publish(cloud.buckets, tmp_path / "other", "other-v1", "merged", "merged-8")
+    assert planned.serve.speculation and planned.serve.speculation.model_bytes == draft.bytes
+    with acting_as("elson-serve", policy):
+        assert serve.fetch_draft(planned, tmp_path / "work")
+    other = publish(cloud.buckets, tmp_path / "other", "other-v1", "merged", "merged-8", config=small)
     storage.update_json(layout.registry(cloud.buckets, "draft-v1"), lambda old: {**(old or {}), "id": other.id, "manifest": other.manifest})
     with pytest.raises(UserError, match="the plan was made for merged-7"):
         serve.fetch_draft(planned, tmp_path / "again")
