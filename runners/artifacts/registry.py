@@ -25,7 +25,7 @@ from runners.artifacts.record import Manifest, manifest_of, now
 from runners.errors import UserError
 from runners.fields import NAME, Id, Name, Strict
 from runners.pipeline import QUANTIZED, Format, Kind
-from runners.spec import BucketSpec, Spec
+from runners.spec import BucketSpec, ServeSpec, Spec
 
 #: Models of the first version, trained on an unknown number of pairs with another template: never to be used again.
 DEPRECATED = {
@@ -45,6 +45,7 @@ class Production(Strict):
     manifest: str = ""
     since: str = ""
     previous: str | None = None
+    fp8_cache: str = Field("", description="why it may be served with kv_cache_dtype fp8: what two evaluations show; empty: it may not")
 
 
 class Entry(Strict):
@@ -292,14 +293,26 @@ def deprecate(buckets: BucketSpec, name: str, *, reason: str, replacement: str |
     return marked
 
 
-def promote(buckets: BucketSpec, name: str) -> Entry:
-    """Make a name what ``serve.model: production`` means: one object, swapped atomically."""
+def promote(buckets: BucketSpec, name: str, *, fp8_cache: str = "") -> Entry:
+    """Make a name what ``serve.model: production`` means: one object, swapped atomically.
+
+    Args:
+        fp8_cache: what shows that it may be served with an fp8 cache; left out, what was shown of the same model before.
+    """
     entry = usable(buckets, name)
     _refuse_no_model(entry)
     previous = production(buckets)
-    live = Production(name=entry.name, id=entry.id, manifest=entry.manifest, since=now(), previous=previous.name if previous else None)
+    kept = previous.fp8_cache if previous and is_live(previous, entry) else ""
+    live = Production(
+        name=entry.name, id=entry.id, manifest=entry.manifest, since=now(), previous=previous.name if previous else None, fp8_cache=fp8_cache or kept
+    )
     storage.update_json(layout.production(buckets), lambda _: live.model_dump(mode="json"))
     return entry
+
+
+def is_live(live: Production | None, entry: Entry) -> bool:
+    """Whether an entry is what is in production."""
+    return bool(live and (live.id, live.manifest) == (entry.id, entry.manifest))
 
 
 def production(buckets: BucketSpec) -> Production | None:
@@ -325,6 +338,19 @@ def to_serve(buckets: BucketSpec, model: str) -> Entry:
         raise UserError("no model is in production", "a promoted model", "elson models ls, then elson models promote NAME")
     _refuse_no_model(entry)
     return entry
+
+
+def refuse_unproven_cache(buckets: BucketSpec, serve: ServeSpec) -> None:
+    """Refuse what is in production with an fp8 cache that no evaluation allows: answers would get worse without a word. A model by its name is evaluated so."""
+    if serve.model != "production" or serve.kv_cache_dtype == "auto":
+        return
+    if (live := production(buckets)) and not live.fp8_cache:
+        raise UserError(
+            f"serve.kv_cache_dtype is {serve.kv_cache_dtype}, which rounds what the cache holds, and nothing shows what {live.name} loses by it",
+            "two runs of `elson evaluate`, of servers with auto and with fp8",
+            f"serve.kv_cache_dtype: auto; or evaluate it with each (serve.model: {live.name}), then: "
+            f"elson models promote {live.name} --fp8-cache AUTO_RUN FP8_RUN",
+        )
 
 
 def _refuse_no_model(entry: Entry) -> None:

@@ -86,23 +86,28 @@ def show(name: str, place: Place) -> None:
 @models.command()
 @click.argument("name", shell_complete=completion.models)
 @click.option("--compared", nargs=2, type=click.Path(exists=True, path_type=Path), metavar="BASE RUN", help="Runs of its base model and of NAME.")
+@click.option("--fp8-cache", nargs=2, type=click.Path(exists=True, path_type=Path), metavar="AUTO FP8", help="Runs of NAME with each kv_cache_dtype.")
 @click.option("--anyway", is_flag=True, help="Promote it although it is not shown better than its base.")
 @place_options
-def promote(name: str, compared: tuple[Path, Path] | None, anyway: bool, place: Place) -> None:
+def promote(name: str, compared: tuple[Path, Path] | None, fp8_cache: tuple[Path, Path] | None, anyway: bool, place: Place) -> None:
     """Make NAME what `serve.model: production` means.
 
     A model with a base model has to be shown better than it: by two runs of `elson evaluate` on the same cases.
+    `serve.kv_cache_dtype: fp8` is refused of what is in production until two runs of its servers, with auto and with fp8, show no loss (--fp8-cache).
 
     \b
     Examples:
       elson models promote elson-finance-trading-wealth-14b-q4-v2 --compared .elson/evaluations/BASE-1 .elson/evaluations/TUNED-1
+      elson models promote elson-finance-trading-wealth-14b-q4-v2 --fp8-cache .elson/evaluations/AUTO-1 .elson/evaluations/FP8-1
       elson models promote elson-finance-trading-wealth-14b-q4-v2 --anyway
     """
     with place.open() as buckets:
         entry = registry.usable(buckets, name)
-        if entry.parents.get("base_model") and not anyway:
+        proven = bool(fp8_cache and not compared and registry.is_live(registry.production(buckets), entry))
+        if entry.parents.get("base_model") and not anyway and not proven:
             log.say(_shown_better(entry, compared), err=True)
-        entry = registry.promote(buckets, name)
+        shown = _cache_kept(entry, fp8_cache) if fp8_cache else ""
+        entry = registry.promote(buckets, name, fp8_cache=shown)
     log.say(f"{entry.name} ({entry.id}) is in production; running servers change at the next `pulumi up -s serve-l4`", err=True)
 
 
@@ -116,6 +121,17 @@ def _shown_better(entry: registry.Entry, compared: tuple[Path, Path] | None) -> 
         raise UserError(f"{entry.name} is not shown better than its base model", "two runs of `elson evaluate` on the same cases", ways)
     base, tuned = (read(run) for run in compared)
     return shown_better(entry, base, tuned).sentence
+
+
+def _cache_kept(entry: registry.Entry, runs: tuple[Path, Path]) -> str:
+    """One line on what an fp8 cache loses. Raises UserError where that is too much, or not known."""
+    from runners.evaluation.comparing import cache_kept
+    from runners.evaluation.run import read
+
+    auto, fp8 = (read(run) for run in runs)
+    shown = cache_kept(entry, auto, fp8)
+    log.say(shown, err=True)
+    return shown
 
 
 @models.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runners.artifacts import record
+from runners.artifacts import record, served_with
 from runners.evaluation import results
 from runners.evaluation.acceptance import acceptance
 from runners.evaluation.baselines import Baseline
@@ -100,6 +100,7 @@ def assemble(request: Request, prepared: PreparedRun, measured: Measured, starte
         },
         model={"name": measured.shared.get("model"), "id": request.model_id, "served_as": served_as},
         settings={**measured.shared, **not_measured, "overall_bar": bars.overall_bar, "category_bar": bars.category_bar},
+        served_with=served_with.told(reply.fingerprint for _, reply in answered if reply.came_back),
         overall=overall,
         unseen=_rate([case for case in done if not case.seen], bars.overall_bar),
         seen=_rate([case for case in done if case.seen], bars.overall_bar),

@@ -72,6 +72,7 @@ class Reply:
     attempts: tuple[Attempt, ...] = ()
     pauses_ms: float = 0.0
     drafts: Drafts | None = None
+    fingerprint: str | None = None
 
     @property
     def came_back(self) -> bool:
@@ -179,7 +180,7 @@ def _read(response: Response) -> tuple[Reply, float | None]:
     """Read the events of a finished stream (server-sent events, one JSON object each, then [DONE])."""
     text: list[str] = []
     usage: dict[str, Any] = {}
-    finish = served = first = None
+    finish = served = first = fingerprint = None
     drafts: Drafts | None = None
     pending, ended, complaint = b"", False, ""
     for at, data in response.body:
@@ -201,6 +202,7 @@ def _read(response: Response) -> tuple[Reply, float | None]:
                 complaint = f"the server reported: {str(event['error'])[:200]}"
             served, usage = event.get("model") or served, event.get("usage") or usage
             drafts = acceptance.read(event) or drafts
+            fingerprint = event.get("system_fingerprint") or fingerprint
             for choice in choices[:1]:
                 if piece := (choice.get("delta") or {}).get("content"):
                     text.append(piece)
@@ -222,6 +224,7 @@ def _read(response: Response) -> tuple[Reply, float | None]:
         error="" if status == "answered" else f"finish_reason is {finish}",
         attempts=(Attempt(round(took, 3), 200),),
         drafts=drafts,
+        fingerprint=fingerprint if isinstance(fingerprint, str) else None,
     )
     return reply, None
 

@@ -15,10 +15,15 @@ from typing import Literal
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
 from runners.evaluation.results import CaseResult, EvaluationResult
-from runners.evaluation.statistics import Comparison, compare
+from runners.evaluation.statistics import Comparison, compare, net_loss
 from runners.fields import Strict
 
 LEVEL = 0.05
+#: A run with an fp8 cache may lose so many of the cases, by the upper end of the 95 % interval. The benchmark's 100 cases can show this while no more than ten
+#: change each way; half of it would need more than 300.
+MOST_LOST = 0.10
+#: What decides an answer, besides the model and its server.
+_DECIDES = ("max_tokens", "temperature", "seed", "system_prompt")
 #: A run with one of these outcomes measured nothing.
 _NOT_MEASURED = ("contaminated", "unfit", "incomplete")
 
@@ -119,3 +124,28 @@ def shown_better(entry: Entry, base: EvaluationResult, tuned: EvaluationResult) 
     if found.verdict != "better":
         raise UserError(found.sentence, "a model that is shown better than its base", "train on more or other data, or promote it with --anyway")
     return found
+
+
+def cache_kept(entry: Entry, auto: EvaluationResult, fp8: EvaluationResult) -> str:
+    """One line on why a model may be served with an fp8 cache: by two runs that differ in the cache alone.
+
+    Raises UserError when the runs are of another model, when their servers did not say that they ran with `auto` and with `fp8`, when the second run is
+    shown worse, and when it has too few cases to rule out a loss of ``MOST_LOST``.
+    """
+    for run, dtype in ((auto, "auto"), (fp8, "fp8")):
+        if run.model.get("id") != entry.id:
+            fix = "elson evaluate --registered NAME --dataset DATASET, of a server of each kind"
+            raise UserError(f"the run with {dtype} is of {run.model.get('id')}", f"a run of {entry.id}", fix)
+        said = run.served_with.kv_cache_dtype if run.served_with else "nothing, or several things"
+        if said != dtype:
+            fix = f"serve it by its name with serve.kv_cache_dtype: {dtype}, and evaluate that server; the run with auto comes first"
+            raise UserError(f"the server of the run with {dtype} said of its cache: {said}", f"answers that all say kv_cache_dtype={dtype}", fix)
+    if other := [name for name in _DECIDES if auto.settings.get(name) != fp8.settings.get(name)]:
+        raise UserError(f"the runs differ in {', '.join(other)}, too", "runs that differ in the cache alone", "evaluate both with the same --spec")
+    (found,) = differences([auto, fp8])
+    most = net_loss(found.overall)[1]
+    line = f"{entry.name} with an fp8 cache against auto: {found.overall.sentence}; at most {most:.1%} of the cases lost (95 % interval)"
+    if found.verdict == "worse" or most > MOST_LOST:
+        fix = "serve.kv_cache_dtype: auto" + ("" if found.verdict == "worse" else "; or evaluate both on more cases")
+        raise UserError(line, f"no loss shown, and one above {MOST_LOST:.0%} of the cases ruled out", fix)
+    return line

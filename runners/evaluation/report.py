@@ -299,7 +299,8 @@ def all_cases(cases: Iterable[CaseResult]) -> Html:
 def settings(found: EvaluationResult) -> Html:
     """What every request shared, and where this ran."""
     code = f"{found.code.get('commit')}{' with changes' if found.code.get('dirty') else ''}"
-    facts = {**{key: value for key, value in found.settings.items() if key != "system_prompt"}, "code": code, **found.machine}
+    server = found.served_with.model_dump() if found.served_with else {"server's cache": "not told"}
+    facts = {**{key: value for key, value in found.settings.items() if key != "system_prompt"}, **server, "code": code, **found.machine}
     shown = {key.replace("_", " "): value if isinstance(value, (str, int, float, bool)) else str(value) for key, value in facts.items()}
     prompt = found.settings.get("system_prompt")
     elsewhere = page.paragraph("In Inspect AI's viewer, from the folder of this page (pip install inspect-ai):")

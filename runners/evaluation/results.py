@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, computed_field, model_validator
 
+from runners.artifacts.served_with import ServedWith
 from runners.evaluation.acceptance import Acceptance, Drafts
 from runners.evaluation.baselines import Baseline
 from runners.evaluation.cases import Case
@@ -92,6 +93,7 @@ class EvaluationResult(Strict):
     benchmark: dict[str, Any]
     model: dict[str, Any]
     settings: dict[str, Any]
+    served_with: ServedWith | None = Field(None, description="as every answer's server said; None: one said nothing, or they differ")
     overall: Rate | None = None
     unseen: Rate | None = Field(None, description="cases of kinds that the training data does not have: what the overall bar is held against")
     seen: Rate | None = None

@@ -197,7 +197,7 @@ def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
         yield Notice(
             "kv_cache_dtype fp8 rounds what the cache holds, so answers change",
             "a run of `elson evaluate` that is not worse than one with auto, on the same cases",
-            "evaluate a server with each, then `elson compare AUTO_RUN FP8_RUN`",
+            "evaluate a server with each, then `elson models promote NAME --fp8-cache AUTO_RUN FP8_RUN`: in production it is refused without",
         )
     if spec.allowed_cidrs and not spec.domain:
         yield Notice(

@@ -235,6 +235,7 @@ def _training(spec: Spec) -> ResolvedStack:
 def _serving(spec: Spec) -> ResolvedStack:
     _images_are_built(spec, "serve")
     entry = registry.to_serve(spec.buckets, spec.serve.model)
+    registry.refuse_unproven_cache(spec.buckets, spec.serve)
     shaped_as, merges = entry, False
     if entry.kind in ADAPTERS:
         if merged := _merged_of(spec.buckets, entry):

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runners import log, outside
-from runners.artifacts import drafts, fetch, layout, registry, storage
+from runners.artifacts import drafts, fetch, layout, registry, served_with, storage
 from runners.artifacts.arrival import Arrival
 from runners.artifacts.record import now
 from runners.artifacts.registry import Entry
@@ -71,6 +71,8 @@ def vllm_arguments(
     arguments = ["serve", str(folder), "--served-model-name", spec.served_model_name, "--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--dtype", dtype, "--max-model-len", str(spec.max_model_tokens), "--max-num-seqs", str(spec.max_sequences)]
     arguments += ["--kv-cache-dtype", spec.kv_cache_dtype, "--enable-prefix-caching" if spec.prefix_caching else "--no-enable-prefix-caching"]
+    # Each answer tells the settings, so that an evaluation knows them; vLLM's own fingerprint is its version and a hash.
+    arguments += ["--fingerprint-mode", "custom", "--fingerprint-value", served_with.of(spec).text]
     arguments += ["--disable-uvicorn-access-log", "--seed", "0"]
     if spec.speculation:
         arguments += ["--speculative-config", json.dumps(speculative_config(spec.speculation, draft), sort_keys=True)]
@@ -128,6 +130,7 @@ def begin_model(spec: Spec, work: Path) -> tuple[Path, Entry, Arrival | None]:
 
 def _planned_entry(spec: Spec) -> Entry:
     entry = registry.to_serve(spec.buckets, spec.serve.model)
+    registry.refuse_unproven_cache(spec.buckets, spec.serve)
     planned, now = (spec.serve.model_id, spec.serve.model_manifest), (entry.id, entry.manifest)
     if any(wanted and wanted != found for wanted, found in zip(planned, now, strict=True)):
         raise UserError(

@@ -10,7 +10,7 @@ import pytest
 from runners.artifacts import layout, registry, storage, wire
 from runners.artifacts.record import MANIFEST
 from runners.errors import UserError
-from runners.spec import BucketSpec
+from runners.spec import BucketSpec, ServeSpec
 
 
 @pytest.fixture
@@ -178,6 +178,26 @@ def test_production_is_swapped_and_guards_against_deprecation(buckets: BucketSpe
         registry.to_serve(buckets, "m-v1")
     live = registry.production(buckets)
     assert live and live.previous == "m-v1"
+
+
+def test_an_fp8_cache_is_served_of_production_only_with_its_proof_which_stays_with_the_model(buckets: BucketSpec, model: Path) -> None:
+    publish(buckets, model)
+    production, by_name = ServeSpec(kv_cache_dtype="fp8"), ServeSpec(model="m-v1", kv_cache_dtype="fp8")
+    for one in (production, by_name, ServeSpec()):
+        registry.refuse_unproven_cache(buckets, one)  # nothing is in production: to_serve says so
+    registry.promote(buckets, "m-v1")
+    for allowed in (by_name, ServeSpec()):
+        registry.refuse_unproven_cache(buckets, allowed)
+    with pytest.raises(UserError, match="nothing shows what m-v1 loses by it") as refused:
+        registry.refuse_unproven_cache(buckets, production)
+    assert "elson models promote m-v1 --fp8-cache AUTO_RUN FP8_RUN" in str(refused.value)
+    registry.promote(buckets, "m-v1", fp8_cache="none of 100 cases lost")
+    registry.promote(buckets, "m-v1")
+    registry.refuse_unproven_cache(buckets, production)
+    publish(buckets, model, name="m-v2", stage_id="dora-2")
+    registry.promote(buckets, "m-v2")
+    with pytest.raises(UserError, match="nothing shows what m-v2 loses by it"):
+        registry.refuse_unproven_cache(buckets, production)
 
 
 def test_unreachable_bucket_is_one_clear_error(buckets: BucketSpec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ class Play:
     name: str = "stub"
     raw: Callable[[int], str | None] = lambda number: None
     drafts: Callable[[int, int], Any] = lambda number, tokens: None
+    fingerprint: Callable[[int], Any] = lambda number: "vllm-0.32.0-0123abcd"
     seen: list[dict[str, Any]] = field(default_factory=list)
     reported: list[float] = field(default_factory=list)
 
@@ -140,7 +141,7 @@ class StubServer:
         usage = {"prompt_tokens": 9, "completion_tokens": len(pieces) * self.play.tokens_per_chunk}
         drafts = self.play.drafts(number_of_case, usage["completion_tokens"])
         told = {"metrics": {"speculative_decoding": drafts}} if drafts is not None else {}
-        await self._chunk(writer, {"model": name, "choices": [], "usage": usage, **told})
+        await self._chunk(writer, {"model": name, "choices": [], "usage": usage, "system_fingerprint": self.play.fingerprint(number_of_case), **told})
         await self._chunk(writer, None)
         writer.write(b"0\r\n\r\n")
         await writer.drain()

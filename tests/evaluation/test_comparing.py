@@ -11,14 +11,15 @@ from click.testing import CliRunner
 
 from runners.artifacts import local_bucket, registry
 from runners.artifacts.registry import Entry
+from runners.artifacts.served_with import ServedWith
 from runners.commands.compare import compare
 from runners.commands.places import LOCAL
 from runners.errors import UserError
 from runners.evaluation.assemble import Request
 from runners.evaluation.cases import Benchmark
-from runners.evaluation.comparing import differences, shown_better, table
+from runners.evaluation.comparing import MOST_LOST, cache_kept, differences, shown_better, table
 from runners.evaluation.results import EvaluationResult
-from runners.evaluation.run import perform
+from runners.evaluation.run import perform, write
 from runners.spec import Spec
 from tests.evaluation.stub_server import Play, perfect, serving
 
@@ -95,6 +96,90 @@ def test_a_promotion_needs_the_proof_of_both_runs(runs: dict[str, Path]) -> None
         shown_better(ENTRY.model_copy(update={"id": "qdora-2"}), base, tuned)
 
 
+def told(dtype: str, **more: Any) -> dict[str, Any]:
+    return {"kv_cache_dtype": dtype, "prefix_caching": True, "speculation": "none"} | more
+
+
+def cached(run: EvaluationResult, dtype: str, passed: range, cases: int = 100, **more: Any) -> EvaluationResult:
+    """A run of the tuned model whose server said how it keeps its cache."""
+    rows = json.loads(run.model_dump_json())["cases"][:cases]
+    return changed(run, cases=[row | {"passed": number in passed} for number, row in enumerate(rows)], served_with=told(dtype), **more)
+
+
+def test_what_an_fp8_cache_may_lose_for_every_number_of_cases_that_change(runs: dict[str, Path]) -> None:
+    """Allowed exactly where no loss is shown and the interval ends below a tenth; of 100 cases five may be lost and none gained."""
+    run = read(runs["tuned"])
+    assert len(run.cases) == 100
+    allowed = {}
+    for lost in range(13):
+        for gained in range(13):
+            auto, fp8 = cached(run, "auto", range(60)), cached(run, "fp8", range(lost, 60 + gained))
+            (found,) = differences([auto, fp8])
+            assert (found.overall.only_this, found.overall.only_other) == (gained, lost)
+            try:
+                line = cache_kept(ENTRY, auto, fp8)
+            except UserError as error:
+                allowed[lost, gained] = False
+                assert f"{gained} gained, {lost} lost of 100" in str(error) and "serve.kv_cache_dtype: auto" in str(error)
+                assert ("more cases" in str(error)) == (found.verdict != "worse")
+            else:
+                allowed[lost, gained] = True
+                assert found.verdict != "worse" and f"{gained} gained, {lost} lost of 100" in line
+    assert [max(lost for lost in range(13) if allowed[lost, gained]) for gained in (0, 1, 5, 10)] == [5, 5, 7, 11]
+    for lost, gained in allowed:
+        assert allowed[lost, gained] or not allowed.get((lost + 1, gained), False), "one loss more is never better"
+    assert MOST_LOST == 0.10
+
+
+def test_few_cases_show_nothing_of_an_fp8_cache(runs: dict[str, Path]) -> None:
+    run = read(runs["tuned"])
+    few = [cached(run, dtype, range(10), cases=17) for dtype in ("auto", "fp8")]
+    with pytest.raises(UserError, match="at most 10.3% of the cases lost") as refused:
+        cache_kept(ENTRY, *few)
+    assert "more cases" in str(refused.value)
+    assert "at most 9.8%" in cache_kept(ENTRY, *(cached(run, dtype, range(10), cases=18) for dtype in ("auto", "fp8")))
+
+
+def test_runs_that_say_nothing_of_an_fp8_cache_are_refused(runs: dict[str, Path]) -> None:
+    run = read(runs["tuned"])
+    auto, fp8 = cached(run, "auto", range(60)), cached(run, "fp8", range(60))
+    assert cache_kept(ENTRY, auto, fp8)
+    untold = run.model_copy(update={"served_with": None})
+    assert run.served_with is None, "a server that elson did not start"
+    for pair, said in (
+        ((fp8, auto), "the server of the run with auto said of its cache: fp8"),
+        ((auto, auto), "the server of the run with fp8 said of its cache: auto"),
+        ((auto, untold), "the run with fp8 said of its cache: nothing"),
+        ((untold, fp8), "the run with auto said of its cache: nothing"),
+        ((read(runs["base"]), fp8), f"the run with auto is of {BASE}"),
+        ((auto, cached(run, "fp8", range(60), model={"id": "qdora-2"})), "the run with fp8 is of qdora-2"),
+        ((auto, cached(run, "fp8", range(60), cases=50)), "other cases"),
+        ((auto, cached(run, "fp8", range(60), verdict={"outcome": "unfit", "headline": "x"})), "is unfit"),
+    ):
+        with pytest.raises(UserError) as refused:
+            cache_kept(ENTRY, *pair)
+        assert said in str(refused.value)
+    for name, value in (("temperature", 0.7), ("max_tokens", 4), ("seed", 1), ("system_prompt", "Be brief.")):
+        with pytest.raises(UserError, match=f"differ in {name}, too"):
+            cache_kept(ENTRY, auto, cached(run, "fp8", range(60), settings={**run.settings, name: value}))
+
+
+def test_an_evaluation_records_what_every_answers_server_said(tmp_path: Path) -> None:
+    """Also of a run that another server finished: then nobody knows with what it was made."""
+    from runners.evaluation.cases import load
+
+    place = Path(__file__).parents[2] / "data" / "benchmark" / "v1"
+    benchmark, fp8 = load(place), ServedWith(**told("fp8"))
+    said = {"all": lambda number: fp8.text, "one other": lambda number: fp8.text if number else None, "vllm's own": lambda number: "vllm-0.32.0-0123abcd"}
+    for name, fingerprint in said.items():
+        with serving(benchmark, Play(perfect, fingerprint=fingerprint)) as url:
+            found = perform(Request(Spec(), url, None, place, None, tmp_path / name, model_id=TUNED, unknown_training_data=True))
+        assert found.served_with == (fp8 if name == "all" else None), name
+        assert read(tmp_path / name).served_with == found.served_with
+        page = (tmp_path / name / "report.html").read_text()
+        assert ("not told" in page) == (name != "all")
+
+
 @pytest.fixture
 def published(tmp_path: Path) -> list[str]:
     """A bucket with a base and a tuned model; the options that name it."""
@@ -117,6 +202,11 @@ def test_elson_models_promote_takes_runs_that_show_it_better_and_no_others(runs:
             found = registry.production(LOCAL)
         return found.name if found else None
 
+    def proof() -> str:
+        with local_bucket.running(Path(published[-1]), LOCAL):
+            found = registry.production(LOCAL)
+        return found.fp8_cache if found else ""
+
     base, tuned = str(runs["base"]), str(runs["tuned"])
     for wrong, said in (
         (("tuned-v1",), "not shown better"),
@@ -131,6 +221,19 @@ def test_elson_models_promote_takes_runs_that_show_it_better_and_no_others(runs:
     assert code == 0 and "better" in said and live() == "tuned-v1"
     assert promote("alone-v1")[0] == 0 and live() == "alone-v1", "a model without a base model has nothing to be held against"
     assert promote("tuned-v1", "--anyway")[0] == 0 and live() == "tuned-v1"
+
+    # What is in production needs no second proof that it is better than its base; what is not, does.
+    kept = {dtype: Path(published[-1]).parent / dtype for dtype in ("auto", "fp8")}
+    for dtype, folder in kept.items():
+        write(changed(read(runs["tuned"]), served_with=told(dtype)), folder)
+    pair = (str(kept["auto"]), str(kept["fp8"]))
+    code, error = promote("tuned-v1", "--fp8-cache", *reversed(pair))
+    assert code != 0 and "said of its cache: fp8" in error and not proof()
+    code, said = promote("tuned-v1", "--fp8-cache", *pair)
+    assert code == 0 and "at most 1.9% of the cases lost" in said and "at most 1.9%" in proof()
+    assert promote("alone-v1")[0] == 0 and not proof()
+    code, error = promote("tuned-v1", "--fp8-cache", *pair)
+    assert code != 0 and "not shown better than its base" in error and live() == "alone-v1"
 
 
 def test_the_command_prints_the_table_and_says_so_by_its_exit_code(runs: dict[str, Path]) -> None:

@@ -38,6 +38,26 @@ def test_mcnemar_is_the_binomial_test(gained: int, lost: int) -> None:
     assert found.p_value == pytest.approx(stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0)
 
 
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 400))
+def test_the_interval_of_a_net_loss_is_walds_over_the_table_with_half_a_case_more_a_cell(gained: int, lost: int, same: int) -> None:
+    """By hand: each case is +1 (lost), -1 (gained) or 0; the mean and its standard error over the cases, half a case more in each cell."""
+    found = statistics.Comparison(cases=gained + lost + same, both=same, only_this=gained, only_other=lost, neither=0, p_value=1.0)
+    low, high = statistics.net_loss(found)
+    weights = {1: lost + 0.5, -1: gained + 0.5, 0: same + 1.0}
+    count = sum(weights.values())
+    mean = sum(value * weight for value, weight in weights.items()) / count
+    variance = sum((value - mean) ** 2 * weight for value, weight in weights.items()) / count
+    half = 1.959964 * (variance / count) ** 0.5
+    assert low == pytest.approx(max(-1.0, mean - half), abs=1e-6) and high == pytest.approx(min(1.0, mean + half), abs=1e-6)
+
+
+def test_a_net_loss_by_hand() -> None:
+    """Nothing changed in 100 cases: z / 102. In no cases at all nothing is known."""
+    table = {"both": 100, "only_this": 0, "only_other": 0, "neither": 0, "p_value": 1.0}
+    assert statistics.net_loss(statistics.Comparison(cases=100, **table))[1] == pytest.approx(0.0192, abs=1e-4)
+    assert statistics.net_loss(statistics.Comparison(cases=0, **table | {"both": 0})) == pytest.approx((-0.98, 0.98), abs=1e-2)
+
+
 def test_81_of_100_does_not_show_more_than_80_percent() -> None:
     rate = statistics.judge_rate(81, 100, 0.8)
     assert rate.outcome == "not shown" and rate.passed_that_would == 88 and rate.cases_that_would == 6256

@@ -13,6 +13,8 @@ import pytest
 from conftest import IMAGES, PROJECT, ROOT, Cloud, foundation_outputs, job_state, publish
 from engine import UNKNOWN, Run, Secret
 
+from runners.artifacts import registry
+from runners.errors import UserError
 from runners.planning.stacks import look_up
 from runners.spec import parse, spec_digest
 from runners.vm.containers import HEALTH_PORT
@@ -192,6 +194,17 @@ def test_a_server_that_failed_stays_at_0_and_two_stacks_are_two_servers(cloud: C
     again = cloud.run("serve-l4")
     assert again.only("RegionInstanceGroupManager").inputs["targetSize"] == 0
     assert f"elson retry {first.outputs['job']}" in again.warnings
+
+
+def test_an_fp8_cache_of_production_is_planned_only_when_evaluations_allow_it(cloud: Cloud) -> None:
+    fp8 = {"kv_cache_dtype": "fp8"}
+    with pytest.raises(UserError, match="nothing shows what first-q4 loses by it"):
+        look_up(cloud.spec("serve-l4", serve=fp8))
+    refused = cloud.run("serve-l4", serve=fp8)
+    assert refused.returncode == 1 and "--fp8-cache AUTO_RUN FP8_RUN" in refused.errors and refused.custom == []
+    look_up(cloud.spec("serve-l4", serve={**fp8, "model": "first-q4"}))  # to evaluate it
+    registry.promote(cloud.buckets, "first-q4", fp8_cache="none of 100 cases lost")
+    assert look_up(cloud.spec("serve-l4", serve=fp8)).spec.serve.kv_cache_dtype == "fp8"
 
 
 @pytest.mark.parametrize("changed", ["subnets", "serviceAccounts", "apiKeySecret"])

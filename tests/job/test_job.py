@@ -71,6 +71,8 @@ def test_summary_tells_what_happened(whole: tuple[Path, Ended]) -> None:
     assert summary["training"]["after"] < summary["training"]["before"], "the loss falls"
     assert all(gate["passed"] for gate in summary["gates"])
     assert summary["evaluation"]["line"]
+    results = json.loads((Path(summary["report"]).parent / "evaluation" / "results.json").read_text())
+    assert results["served_with"] == {"kv_cache_dtype": "auto", "prefix_caching": True, "speculation": "none"}, "as the answers said"
 
 
 def test_report_is_self_contained(whole: tuple[Path, Ended]) -> None:

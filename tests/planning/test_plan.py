@@ -76,7 +76,7 @@ def test_one_l4() -> None:
 
 def test_fp8_and_other_cards() -> None:
     (warning,) = [notice for notice in serve_plan(serve={"kv_cache_dtype": "fp8"}).warnings if "fp8" in notice.found]
-    assert "answers change" in warning.found and "elson compare" in warning.fix
+    assert "answers change" in warning.found and "--fp8-cache" in warning.fix
     assert not [notice for notice in serve_plan().warnings if "fp8" in notice.found]
     a100 = plan_serving(QWEN2_14B, "awq", machine("a2-highgpu-1g"), ServeSpec(), ANSWERS)
     assert a100.expected_ms == pytest.approx(1500, abs=50)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+from runners.artifacts import served_with
 from runners.errors import UserError
 from runners.serving import serve
 from runners.spec import ServeSpec, SpeculationSpec, parse
@@ -61,6 +62,8 @@ def test_the_settings_of_the_cache_are_the_same_on_every_machine(device: Literal
     other = serve.vllm_arguments(changed, Path("/m"), device=device, quantized=True, port=1)
     assert value("--kv-cache-dtype", other) == "fp8"
     assert "--no-enable-prefix-caching" in other and "--enable-prefix-caching" not in other
+    for options, spec in ((usual, ServeSpec()), (other, changed)):
+        assert value("--fingerprint-mode", options) == "custom" and served_with.read(value("--fingerprint-value", options)) == served_with.of(spec)
 
 
 @pytest.mark.parametrize("key", ["", "short"])
