@@ -282,15 +282,15 @@ def rows(asked: Pieces, model: ServedModel, at_once: int) -> Iterator[Raw]:
     """
     yield from asked.refused
     written = model.all("write pairs", [writing_of(piece) for piece in asked.pieces], Written, at_once)
-    first = _read(model, "judge pairs", asked.pieces, [answer.value.pairs if answer.value else () for answer in written], at_once)
+    first = _read(model, "judge pairs", asked.pieces, [answer.value.pairs[:_MOST] if answer.value else () for answer in written], at_once)
     wrong = [_that_fit([held for held in pairs if held.can_be_rewritten], piece, _room(model)) for piece, pairs in zip(asked.pieces, first, strict=True)]
-    rewritten = iter(
-        model.all("rewrite pairs", [rewriting_of(piece, some) for piece, some in zip(asked.pieces, wrong, strict=True) if some], Rewritten, at_once)
-    )
-    again = [_by_number(next(rewritten), len(some)) if some else {} for some in wrong]
+    asked_again = [rewriting_of(piece, some) for piece, some in zip(asked.pieces, wrong, strict=True) if some]
+    rewritten = iter(model.all("rewrite pairs", asked_again, Rewritten, at_once))
+    said_again = [next(rewritten).value if some else None for some in wrong]
+    again = [_by_number(said.pairs, len(some)) if said else {} for said, some in zip(said_again, wrong, strict=True)]
     second = _read(model, "judge rewritten pairs", asked.pieces, [tuple(some.values()) for some in again], at_once)
     kept: dict[int, set[str]] = {}
-    for piece, answer, pairs, some, by_number, better in zip(asked.pieces, written, first, wrong, again, second, strict=True):
+    for piece, answer, said, pairs, some, by_number, better in zip(asked.pieces, written, said_again, first, wrong, again, second, strict=True):
         if answer.value is None:
             yield Raw(piece.document.name, piece.document.line(piece.parts[0].start), error=answer.why)
         instead = {id(some[number - 1]): held for number, held in zip(by_number, better, strict=True)}
@@ -301,6 +301,11 @@ def rows(asked: Pieces, model: ServedModel, at_once: int) -> Iterator[Raw]:
             elif not last.why:
                 questions.add(plain(last.pair.question))
             yield _row(last, piece, model.name)
+        for surplus in answer.value.pairs[_MOST:] if answer.value else ():
+            yield _row(Held(surplus, why=f"the model wrote more than the {_MOST} pairs of one piece that it was asked for"), piece, model.name)
+        for one in (one for one in (said.pairs if said else ()) if by_number.get(one.pair) is not one):
+            why = " more than once" if one.pair in by_number else ", which it was not asked to"
+            yield _row(Held(one, why=f"the model rewrote pair {one.pair}{why}"), piece, model.name)
 
 
 def _read(model: ServedModel, label: str, shown: Sequence[Piece], pairs: Sequence[Sequence[WrittenPair]], at_once: int) -> list[list[Held]]:
@@ -308,16 +313,15 @@ def _read(model: ServedModel, label: str, shown: Sequence[Piece], pairs: Sequenc
     why = [[why_not(pair, piece) for pair in some] for piece, some in zip(shown, pairs, strict=True)]
     groups = [[pair for pair, reason in zip(some, reasons, strict=True) if not reason] for some, reasons in zip(pairs, why, strict=True)]
     judged = iter(model.all(label, [judging_of(group, piece) for group, piece in zip(groups, shown, strict=True) if group], JudgedPairs, at_once))
-    found: list[list[Held]] = []
+    found = list[list[Held]]()
     for some, reasons, group in zip(pairs, why, groups, strict=True):
         verdicts = iter(_verdicts(next(judged), len(group)) if group else ())
         found.append([Held(pair, *(("", reason) if reason else next(verdicts))) for pair, reason in zip(some, reasons, strict=True)])
     return found
 
 
-def _by_number(answer: FormAnswer[Rewritten], count: int) -> dict[int, WrittenPair]:
-    """What was written again, by the number of the pair that it stands for; a number that was not asked about is nothing."""
-    pairs = answer.value.pairs if answer.value else ()
+def _by_number(pairs: Sequence[RewrittenPair], count: int) -> dict[int, RewrittenPair]:
+    """What was written again, by the number of the pair that it stands for: the first of each number that was asked about."""
     return {one.pair: one for one in reversed(pairs) if 1 <= one.pair <= count}
 
 
@@ -384,14 +388,13 @@ def _verdicts(answer: FormAnswer[JudgedPairs], count: int) -> list[tuple[str, st
     if answer.value is None:
         return [("", f"the judge gave no verdict: {answer.why}")] * count
     by_pair = {one.pair: one for one in answer.value.verdicts}
-    if sorted(by_pair) != list(range(1, count + 1)) or len(answer.value.verdicts) != count:
+    if sorted(one.pair for one in answer.value.verdicts) != list(range(1, count + 1)):
         return [("", "the judge gave no verdict of each pair")] * count
     reasons = {number: f"judged {one.verdict}: {' '.join(one.reason.split())[:150]}" for number, one in by_pair.items() if one.verdict != "good"}
     return [(one.verdict, reasons.get(number, "")) for number, one in sorted(by_pair.items())]
 
 
 def _row(held: Held, piece: Piece, model: str) -> Raw:
-    pair = held.pair
-    part = _part_of(pair, piece)
+    pair, part = held.pair, _part_of(held.pair, piece)
     origin: dict[str, object] = {"heading": list(part.path), "span": [part.start, part.end], "quotes": pair.quotes, "model": model}
     return piece.document.raw(pair.question.strip(), pair.answer, origin | ({"verdict": held.verdict} if held.verdict else {}), held.why)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from runners import log, outside
 from runners.corpus.prepare import estimated_tokens
@@ -90,7 +90,9 @@ class _Tokens(_Outside):
 
 
 class _Reply(_Outside):
-    choices: list[_Choice] = Field(min_length=1)
+    #: Some servers and proxies report an error with the status of an answer, beside a part of it or alone.
+    error: Any = None
+    choices: list[_Choice] | None = None
     usage: _Tokens | None = None
 
 
@@ -237,12 +239,18 @@ class ServedModel:
         except openai.OpenAIError as error:
             raise _Unanswered(_shown(error), stop=True) from None
         except ValidationError:
-            raise _Unanswered(f"what it sent is no chat completion: {outside.printable(raw.http_response.text)[:100]!r}", stop=False) from None
+            reply = _Reply()
+        if reply.error is not None:
+            raise _Unanswered(f"the server says: {_said(reply.error)}", stop=False)
+        if not reply.choices:
+            raise _Unanswered(f"what it sent is no chat completion: {outside.printable(raw.http_response.text)[:100]!r}", stop=False)
+        choice = reply.choices[0]
+        if choice.finish_reason == "error":
+            raise _Unanswered("the server ended its reply with an error", stop=False)
         with self._lock:
             self.usage.requests += 1
             self.usage.prompt_tokens += (reply.usage and reply.usage.prompt_tokens) or 0
             self.usage.completion_tokens += (reply.usage and reply.usage.completion_tokens) or 0
-        choice = reply.choices[0]
         return choice.message.content or "", choice.finish_reason or ""
 
     def _file(self, messages: Messages, form: type[BaseModel]) -> Path:
@@ -288,6 +296,12 @@ def opened(url: str, name: str, api_key: str, answers: Path) -> Iterator[ServedM
 def tokens(messages: Messages) -> int:
     """About how many tokens a request has."""
     return sum(estimated_tokens(message["content"]) + 5 for message in messages)
+
+
+def _said(error: Any) -> str:
+    """The message of an error's body, or the body."""
+    message = error.get("message") if isinstance(error, dict) else error
+    return outside.printable(message if isinstance(message, str) else json.dumps(error))[:200]
 
 
 def _shown(error: Exception) -> str:

@@ -53,6 +53,14 @@ _ENDS = re.compile(r"[.!?][\"')\]]*\s+(?=[A-Z\"'(\[$€£\d-])")
 _BLOCK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+[.)]\s))")
 #: Endings that names seldom have: "Investors", "Saving", "Generally".
 _COMMON = re.compile(r"(?:s|ing|ly|ed|one|body)\Z")
+#: A "yes" or a "no" that answers by itself, and not "no tax" or "form No. 5"; after a question perhaps behind the mark of an answer.
+_YES_NO = r"(yes|no)\b(?=\s*[,;:!]|\s+-|\s*\Z|\.(?!\s*\d))"
+_ANSWERED = re.compile(rf"(?:\A|[.!?:]\s+){_YES_NO}", re.IGNORECASE)
+_REPLIED = re.compile(rf"([^.!?]+\?)\s*(?:[-*>]\s+)?(?:A(?:nswer)?\s?[:.]\s*)?{_YES_NO}", re.IGNORECASE)
+_WHETHER = re.compile(
+    r"(?:am|is|are|was|were|do|does|did|can|could|may|might|must|should|shall|will|would|has|have|had)(?!n't)\b(?!.*\b(?:all|any|every|each|only|always|both|or)\b).*\?\Z",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"(?:\A|[.!?:]\s+|\n\s*(?:[-*]\s+)?|[\"(]\s*)\Z")
 
 
@@ -98,7 +106,7 @@ def why_not(question: str, sentences: Sequence[tuple[str, Sequence[str]]], text:
         around = " . ".join(whole(quote, text) for quote in quotes)
         if reason := _unsupported(flat(sentence), [flat(quote) for quote in quotes], around, shown, above):
             return reason
-    return _unasked(flat(question), shown, above)
+    return _unasked(flat(question), shown, above) or _turned(flat(question), flat(sentences[0][0]))
 
 
 def _unsupported(sentence: str, quotes: Sequence[str], around: str, shown: str, above: str) -> str:
@@ -112,11 +120,14 @@ def _unsupported(sentence: str, quotes: Sequence[str], around: str, shown: str, 
         if place(quote, shown) < 0:
             return "a quote begins or ends inside a word or a figure"
     quoted = " . ".join(quotes)
+    replies = [reply for quote in quotes for reply in _replies(quote, shown)]
+    refused = [asked for asked, reply in replies if reply == "no"]
     return (
         _invented(sentence, quoted, "its quote")
         or _unnamed(sentence, f"{quoted} . {above}", "its quote", shown)
-        # What a quote leaves out of its sentence may turn it round.
-        or _negated(_bounded(sentence), _bounded(around))
+        # What a quote leaves out of its sentence may turn it round; what a question is answered "no" is denied.
+        or _negated(_bounded(sentence), _bounded(" . not ".join([around, *refused]) if _NEGATION.search(sentence) else around))
+        or _contradicted(sentence, around, replies)
         or _compared(_bounded(sentence), _bounded(quoted))
         or _foreign(sentence, f"{quoted} . {above}", SUPPORTED, "a sentence's words are in the text it quotes")
     )
@@ -220,6 +231,38 @@ def _denied(text: str) -> list[list[str]]:
     return found
 
 
+def _replies(quote: str, shown: str) -> list[tuple[str, str]]:
+    """(question, "yes" or "no") of each question in a flat quote that the text answers so, in the quote or right behind it."""
+    start = place(quote, shown)
+    return [(asked.strip(), reply.lower()) for asked, reply in _REPLIED.findall(f"{quote}{shown[start + len(quote) :][:20]}" if quote.endswith("?") else quote)]
+
+
+def _contradicted(said: str, quoted: str, replies: Sequence[tuple[str, str]]) -> str:
+    """A "yes" for a "no" or the reverse; or a sentence that asserts what its quote asks and the text answers "no"."""
+    mine, theirs = ({word.lower() for word in _ANSWERED.findall(text)} for text in (said, quoted))
+    theirs |= {reply for _, reply in replies}
+    for one, other in (("yes", "no"), ("no", "yes")):
+        if one in mine and theirs == {other}:
+            return f"a sentence says {one!r} where its quote says {other!r}"
+    denies = "no" in mine or _NEGATION.search(said) or _DENIAL.search(said)
+    dropped = any(reply == "no" and _content(asked) <= _content(said) for asked, reply in replies)
+    return "a sentence drops the 'no' of its quote" if dropped and not denies else ""
+
+
+def _turned(question: str, first: str) -> str:
+    """Whether the first sentence of an answer says "yes" and denies what was asked, or "no" and asserts it. Left out: questions that deny, or ask how many."""
+    lead = _ANSWERED.match(first)
+    if not lead or not _WHETHER.match(question) or _NEGATION.search(question) or _DENIAL.search(question):
+        return ""
+    said = first[lead.end() :]
+    asked, stems = _content(question), _content(said)
+    if lead[1].lower() == "yes":
+        denies = any(asked & set(near[:2]) for near in _denied(_bounded(said)))
+        return "the answer says 'yes' and then denies what is asked" if denies else ""
+    denies = bool(_NEGATION.search(said) or _DENIAL.search(said) or _CONDITION.search(said))
+    return "the answer says 'no' and then what is asked" if asked <= stems and figures(question) <= figures(said) and not denies else ""
+
+
 def _compared(said: str, quoted: str) -> str:
     """A comparison, a bound or an obligation that the quotes do not have."""
     for mine, theirs in _COMPARISONS:
@@ -237,6 +280,11 @@ def _foreign(said: str, known: str, least: float, what: str) -> str:
         return "a sentence says nothing" if least == SUPPORTED else "the question asks nothing"
     share = sum(stem in have for stem in content) / len(content)
     return f"only {100 * share:.0f} % of {what}" if share < least else ""
+
+
+def _content(text: str) -> set[str]:
+    """The stems of the words that carry a claim."""
+    return {_stem(word) for word in _WORD.findall(text.lower()) if word not in _EMPTY}
 
 
 @functools.lru_cache(20_000)

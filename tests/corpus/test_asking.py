@@ -145,8 +145,37 @@ def test_what_is_no_better_the_second_time_is_refused_with_its_last_reason(guide
         return verdicts("good" if SOUND["question"] in messages[1]["content"] else judged) if is_judging(messages) else written(SOUND, WRONG_LIMIT)
 
     with serving(model) as server:
-        found = run(server, guide)
+        found = [raw for raw in run(server, guide) if "was not asked to" not in str(raw.error)]
     assert [(raw.value["question"], raw.error) for raw in found] == [(SOUND["question"], None), (kept["question"], reason)]
+
+
+def test_a_rewritten_pair_that_stands_for_none_is_a_reject(guide: Path) -> None:
+    """A number that was not asked about, and one that has been given already."""
+
+    def model(messages: list[dict[str, str]], attempt: int) -> str:
+        if is_rewriting(messages):
+            return json.dumps({"pairs": [LIMIT_AGAIN | {"pair": number} for number in (7, 1, 1, 0)]})
+        return verdicts("good") if is_judging(messages) else written(SOUND, WRONG_LIMIT)
+
+    with serving(model) as server:
+        found = run(server, guide)
+    assert [(raw.value["question"], raw.error) for raw in found] == [
+        (SOUND["question"], None),
+        (LIMIT_AGAIN["question"], None),
+        (LIMIT_AGAIN["question"], "the model rewrote pair 7, which it was not asked to"),
+        (LIMIT_AGAIN["question"], "the model rewrote pair 1 more than once"),
+        (LIMIT_AGAIN["question"], "the model rewrote pair 0, which it was not asked to"),
+    ]
+
+
+def test_pairs_beyond_the_most_that_were_asked_for_are_rejects_that_nobody_judges(guide: Path) -> None:
+    many = [SOUND | {"question": f"How is a Roth IRA of kind {chr(97 + number) * 2} funded?"} for number in range(14)]
+    with serving(play(written(*many), verdicts(*["good"] * 10))) as server:
+        found = run(server, guide)
+        judging = next(body["messages"][1]["content"] for body in server.seen if is_judging(body["messages"]))
+        assert not any(is_rewriting(body["messages"]) for body in server.seen)
+    assert [raw.error for raw in found] == [None] * 10 + ["the model wrote more than the 10 pairs of one piece that it was asked for"] * 4
+    assert judging.count("Question: ") == 10
 
 
 @pytest.mark.parametrize("context", [16_384, 4_096])

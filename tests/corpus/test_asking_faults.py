@@ -45,6 +45,24 @@ def test_what_is_no_completion_is_one_error(guide: Path, body: Any) -> None:
         run(server, guide)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": {"message": "The model is overloaded", "code": 503}}, "the server says: The model is overloaded"),
+        ({"error": "no capacity", "choices": []}, "the server says: no capacity"),
+        ({"error": {"code": 1}, "choices": [{"finish_reason": "stop", "message": {"content": '{"pairs": []}'}}]}, 'the server says: {"code": 1}'),
+        ({"choices": [{"finish_reason": "error", "message": {"content": '{"pairs": []}'}}]}, "the server ended its reply with an error"),
+    ],
+)
+def test_an_error_with_the_status_of_an_answer_is_none_and_is_not_kept(guide: Path, body: Any, said: str) -> None:
+    with serving(lambda *_: Failure(body=body)) as server:
+        with pytest.raises(UserError, match="requests were not answered") as error:
+            run(server, guide)
+        assert said in str(error.value)
+        server.play = play(written(SOUND), verdicts("good"))
+        assert [raw.error for raw in run(server, guide)] == [None]
+
+
 def test_a_server_that_counts_no_tokens_is_no_failure(guide: Path) -> None:
     choice = {"finish_reason": "stop", "message": {"content": '{"pairs": []}'}}
     with serving(lambda *_: Failure(body={"choices": [choice], "usage": {"prompt_tokens": None}})) as server:

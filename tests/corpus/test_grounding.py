@@ -142,6 +142,77 @@ def test_a_question_presumes_nothing_that_its_document_does_not_say(question: st
     assert found.startswith(reason) if reason else not found
 
 
+ASKED = (
+    "Is a gift to a friend deductible? No. A gift to a friend is personal.\n\nQ: Can heirs sell the house? A: Yes. Heirs may sell the house after probate.\n\n"
+    "Employer contributions are deductible. Employee contributions are not deductible. No, a gift to a school is deductible only with a receipt. Yes, heirs owe tax. "
+    "The limit is $7,000 for families. See form No. 5 for gifts to a charity. Earnings of the plan are tax-free."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "quote", "reason"),
+    [
+        (
+            "Is a gift to a friend deductible?",
+            "A gift to a friend is deductible.",
+            "Is a gift to a friend deductible?",
+            "a sentence drops the 'no' of its quote",
+        ),
+        (
+            "Is a gift to a friend deductible?",
+            "A gift to a friend is deductible.",
+            "Is a gift to a friend deductible? No.",
+            "a sentence drops the 'no' of its quote",
+        ),
+        (
+            "Is a gift to a friend deductible?",
+            "Yes, a gift to a friend is personal.",
+            "No. A gift to a friend is personal.",
+            "a sentence says 'yes' where its quote says 'no'",
+        ),
+        ("Can heirs sell the house?", "No, heirs sell the house.", "Can heirs sell the house?", "a sentence says 'no' where its quote says 'yes'"),
+        ("Can heirs owe tax?", "No, heirs owe tax.", "Yes, heirs owe tax.", "a sentence says 'no' where its quote says 'yes'"),
+        (
+            "Are employer contributions deductible?",
+            "No, employer contributions are deductible.",
+            "Employer contributions are deductible.",
+            "the answer says 'no' and then what is asked",
+        ),
+        (
+            "Are employee contributions deductible?",
+            "Yes, employee contributions are not deductible.",
+            "Employee contributions are not deductible.",
+            "the answer says 'yes' and then denies what is asked",
+        ),
+        ("Is a gift to a friend deductible?", "No, a gift to a friend is not deductible.", "Is a gift to a friend deductible? No.", ""),
+        ("Is a gift to a friend deductible?", "A gift to a friend is personal.", "Is a gift to a friend deductible? No. A gift to a friend is personal.", ""),
+        ("Is a gift to a friend deductible?", "No, it is personal.", "No. A gift to a friend is personal.", ""),
+        ("Can heirs sell the house?", "Yes, heirs may sell the house after probate.", "Yes. Heirs may sell the house after probate.", ""),
+        (
+            "Can heirs sell the house?",
+            "Heirs may sell the house after probate.",
+            "Can heirs sell the house? A: Yes. Heirs may sell the house after probate.",
+            "",
+        ),
+        (
+            "When is a gift to a school deductible?",
+            "A gift to a school is deductible only with a receipt.",
+            "No, a gift to a school is deductible only with a receipt.",
+            "",
+        ),
+        ("Is the limit $8,000 for families? $7,000?", "No, the limit is $7,000 for families.", "The limit is $7,000 for families.", "the figure 8000 $"),
+        ("Is the limit lower for heirs?", "No, the limit is $7,000 for families.", "The limit is $7,000 for families.", ""),
+        ("Are all contributions deductible?", "No, employer contributions are deductible.", "Employer contributions are deductible.", ""),
+        ("Are employee contributions deductible?", "No, employee contributions are not deductible.", "Employee contributions are not deductible.", ""),
+        ("Are earnings of the plan tax-free?", "Yes, earnings of the plan are tax-free.", "Earnings of the plan are tax-free.", ""),
+        ("Which form is for gifts?", "See form No. 5 for gifts to a charity.", "See form No. 5 for gifts to a charity.", ""),
+    ],
+)
+def test_a_yes_or_a_no_is_that_of_the_text(question: str, sentence: str, quote: str, reason: str) -> None:
+    found = grounding.why_not(question, [(sentence, [quote])], ASKED, ["Gifts"])
+    assert found.startswith(reason) if reason else not found
+
+
 def test_a_pair_is_placed_where_its_first_quote_stands() -> None:
     assert grounding.place_of(["not there", "b  c"], ["a", "a b\nc", "b c"]) == 1
     assert grounding.place_of(["not there"], ["a", "b"]) == 0
