@@ -243,7 +243,8 @@ def start(where: dict[str, str]) -> str:
     try:
         session = _session()
         groups = _groups(session, where)
-        if any(group["size"] for group in groups):
+        # An autoscaler asks for its least a minute after it was made, and nobody else may set the size of its group.
+        if any(group["size"] or group["scaled"] for group in groups):
             return ""
         if not groups:
             return f"the group {where['group']} is gone"
@@ -306,6 +307,7 @@ def _groups(session: Any, where: dict[str, str]) -> list[dict[str, Any]]:
             "name": group["name"],
             "region": scope.rpartition("/")[2],
             "size": group.get("targetSize", 0),
+            "scaled": bool(group.get("status", {}).get("autoscaler")),
             "url": f"{project}/{scope}/{kind}/{group['name']}",
         }
         for listed in _pages(session, f"{project}/aggregated/{kind}", where["region"])

@@ -128,10 +128,16 @@ def unreadable(job_id: str, role: str, why: str, now: datetime) -> Job:
 
 
 def live(job: Job, boot_id: str, lived_s: float) -> Job:
-    """The job with the newest age of the VM that is working on it. An older reading changes nothing."""
-    if not job.boots or job.boots[-1].id != boot_id or lived_s <= job.boots[-1].lived_s:
+    """The job with the newest age of a VM that is working on it: the newest one, or another of several servers. An older reading changes nothing."""
+    number = next((number for number, boot in enumerate(job.boots) if boot.id == boot_id), None)
+    if number is None or lived_s <= job.boots[number].lived_s:
         return job
-    return replace(job, boots=(*job.boots[:-1], replace(job.boots[-1], lived_s=lived_s)))
+    before = job.boots[number].lived_s
+    boots = (*job.boots[:number], replace(job.boots[number], lived_s=lived_s), *job.boots[number + 1 :])
+    if number == len(job.boots) - 1:
+        return replace(job, boots=boots)
+    # What an earlier VM had lived was put into ``earlier_s`` when the next one came. One without a life belongs to a job that has begun again since.
+    return replace(job, boots=boots, earlier_s=job.earlier_s + lived_s - before) if before else job
 
 
 def lived_s(job: Job) -> float:

@@ -81,7 +81,7 @@ def _first_decision(found: Facts) -> tuple[Context, Decision]:
 
 
 def _at_boot(context: Context, job: Job) -> Decision:
-    boot = Boot(state.boot_id(), context.facts.instance, context.facts.zone, state.now().isoformat(timespec="milliseconds"))
+    boot = Boot(state.boot_id(), context.facts.instance, context.facts.zone, state.now().isoformat(timespec="milliseconds"), state.alive_s())
     return decide.at_boot(job, boot, context.limits, state.now())
 
 

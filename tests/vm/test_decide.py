@@ -77,6 +77,16 @@ def test_a_vms_age_only_grows_and_only_by_its_own_boot() -> None:
     assert decide.lived_s(decide.live(later, "b", 60)) == 760
 
 
+def test_of_several_servers_each_ones_age_counts() -> None:
+    first = decide.live(decide.at_boot(running(0), replace(boot("b"), lived_s=40), TRAIN, at(1)).job, "b", 100)
+    both = decide.at_boot(first, replace(boot("c"), lived_s=40), TRAIN, at(2)).job
+    assert decide.lived_s(both) == 140
+    assert decide.lived_s(decide.live(decide.live(both, "b", 1000), "c", 500)) == 1500
+    assert decide.live(both, "b", 90) == both
+    again = decide.begin_again(both)
+    assert decide.lived_s(decide.live(decide.at_boot(again, replace(boot("d"), lived_s=40), TRAIN, at(9)).job, "b", 5000)) == 40, "of a job before this one"
+
+
 @pytest.mark.parametrize("hours", [-10_000, -10, 10, 10_000])
 def test_a_clock_that_jumps_changes_no_deadline(hours: int) -> None:
     for minutes, action in ((119, "leave"), (120, "stop")):

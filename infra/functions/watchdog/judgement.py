@@ -19,7 +19,8 @@ def judge(memory: dict[str, Any], vms: list[str], bounds: tuple[int, int], state
     """(what to remember, why to stop or an empty text) of a group that may have VMs.
 
     Args:
-        memory: {"vms": {id: when it was seen first}, "minutes": lifetime of all of them, "at": when the last look was}; empty the first time.
+        memory: {"vms": {id: when it was seen first}, "minutes": lifetime of all of them, "quiet": minutes with a VM since the state was written last,
+            "over_since": when the job was first seen to be over beside a VM, "at": when the last look was}; empty the first time.
         vms: ids of the instances that exist now; a VM that is made again has another id.
         bounds: (minutes, VMs) that the job may use.
         state: {"status", "updated"} of the job's state, an empty object where there is none, None where storage does not answer.
@@ -28,7 +29,8 @@ def judge(memory: dict[str, Any], vms: list[str], bounds: tuple[int, int], state
     since_s = (now - datetime.fromisoformat(memory["at"])).total_seconds() if memory.get("at") else 0.0
     lived = memory.get("minutes", 0.0) + (since_s / 60 if set(vms) & set(memory.get("present", [])) else 0.0)
     seen.update({vm: now.isoformat() for vm in vms if vm not in seen})
-    remembered = {"vms": seen, "present": vms, "minutes": round(lived, 2), "at": now.isoformat()}
+    quiet = memory.get("quiet", 0.0)
+    remembered = {"vms": seen, "present": vms, "minutes": round(lived, 2), "quiet": quiet, "at": now.isoformat()}
     if not vms:
         return remembered, ""
     minutes, count = bounds
@@ -40,12 +42,21 @@ def judge(memory: dict[str, Any], vms: list[str], bounds: tuple[int, int], state
         return remembered, ""  # nobody can be heard while storage is away; the bounds above hold
     age = max(minutes_since(seen[vm], now) for vm in vms)
     written = minutes_since(state["updated"], now) if state.get("updated") else float("inf")
-    # An idle server may be asked for again at any time; a job that is over has another state before it gets a VM again.
-    ended = written if state.get("status") in OVER else min(age, written) if state.get("status") == "idle" else 0.0
+    # VMs that end one after the other without a word, each before it is old enough, are one silence.
+    quiet = 0.0 if written <= since_s / 60 else quiet + (since_s / 60 if memory.get("present") else 0.0)
+    remembered["quiet"] = round(quiet, 2)
+    ended = 0.0
+    if state.get("status") in OVER:
+        # It has another state before it gets a VM again, so whoever goes on writing this one is what should have ended.
+        remembered["over_since"] = memory.get("over_since") or now.isoformat()
+        ended = max(written, minutes_since(remembered["over_since"], now))
+    elif state.get("status") == "idle":
+        ended = min(age, written)  # an idle server may be asked for again at any time
     if ended > ENDING_MINUTES:
         return remembered, f"its job is over ({state['status']}), and a VM is still there after {ended:.0f} minutes"
-    if min(age, written) > SILENT_MINUTES:
-        return remembered, f"its job has not reported for {min(age, written):.0f} minutes"
+    silent = min(max(age, quiet), written)
+    if silent > SILENT_MINUTES:
+        return remembered, f"its job has not reported for {silent:.0f} minutes"
     return remembered, ""
 
 
