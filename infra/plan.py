@@ -13,7 +13,7 @@ from runners.cloud.jobs import group_name
 from runners.fields import ReplicaSpec
 from runners.outside import digest
 from runners.pipeline import images_of
-from runners.planning import scaling
+from runners.planning import scaling, starting
 from runners.planning.machines import Machine, machine
 from runners.planning.parts import Plan, machine_of
 from runners.planning.stacks import ResolvedStack
@@ -72,9 +72,11 @@ class Scaling:
 class Balancing:
     """The load balancer before a group of several. Internal without ``is_external``; HTTPS with a certificate.
 
-    A server that is taken away finishes its requests within ``draining_s``, which is as long as any of them may take.
+    A server that is taken away finishes its requests within ``draining_s``, which is as long as any of them may take. ``name`` is another one where a part
+    would have to be replaced: the new one is made before the old one goes.
     """
 
+    name: str
     port: int
     certificate: str | None
     is_external: bool
@@ -215,7 +217,7 @@ def plan_group(stack: str, found: ResolvedStack, plan: Plan) -> GroupPlan:
         spec=spec,
         bounds=plan_bounds(wanted, spec.serve.replicas),
         scaling=plan_scaling(spec, plan.expected_s),
-        balancing=plan_balancing(spec) if spec.serve.replicas.several else None,
+        balancing=plan_balancing(stack, spec) if spec.serve.replicas.several else None,
         labels=labels(stack, wanted.role, found.job_id),
         # A baked image fetches nothing but what private Google access reaches.
         needs_nat=not wanted.image_is_baked and not (wanted.role == "serve" and plan_access(spec).is_open),
@@ -240,7 +242,6 @@ def plan_repair(wanted: MachineSpec, spec: Spec) -> Repair:
     """
     flex = wanted.provisioning_model == "FLEX_START"
     serving, several = wanted.role == "serve", spec.serve.replicas.several
-    boot_s = 120 if wanted.image_is_baked else 600
     zones = len(wanted.zones or machine(wanted.machine_type).zones_in(wanted.region))
     return Repair(
         on_failure="DO_NOTHING" if flex else "REPAIR",
@@ -251,8 +252,7 @@ def plan_repair(wanted: MachineSpec, spec: Spec) -> Repair:
         # A training VM takes a new template when it is made again; a server is replaced at once.
         update_type="PROACTIVE" if serving else "OPPORTUNISTIC",
         health_port=HEALTH_PORT if serving else None,
-        # At most an hour by the API; a server that is not ready by then has counted its own attempts.
-        initial_delay_s=min(3600, spec.serve.ready_timeout_s + boot_s) if serving else None,
+        initial_delay_s=starting.healed_after_s(spec.serve, wanted) if serving else None,
         # A new server answers before an old one goes. A surge is at least the number of zones.
         replacement_method="SUBSTITUTE" if several else "RECREATE",
         redistribution="PROACTIVE" if several else "NONE",
@@ -269,10 +269,11 @@ def plan_scaling(spec: Spec, starts_in_s: float) -> Scaling | None:
     return Scaling(replicas.min, replicas.max, round(starts_in_s), scaling.TARGETS)
 
 
-def plan_balancing(spec: Spec) -> Balancing:
+def plan_balancing(stack: str, spec: Spec) -> Balancing:
     """Internal, unless the spec says so twice (a certificate and ``open_to_the_internet``, which spec.py holds together)."""
     serve = spec.serve
-    return Balancing(HTTPS_PORT if serve.certificate else serve.port, serve.certificate, serve.open_to_the_internet)
+    port, is_external = HTTPS_PORT if serve.certificate else serve.port, serve.open_to_the_internet
+    return Balancing(f"elson-{stack}-{'external' if is_external else 'internal'}-{port}", port, serve.certificate, is_external)
 
 
 def plan_bounds(wanted: MachineSpec, replicas: ReplicaSpec) -> Bounds:

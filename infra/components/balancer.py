@@ -31,7 +31,7 @@ class Balancer(pulumi.ComponentResource):
         scheme = "EXTERNAL_MANAGED" if balancing.is_external else "INTERNAL_MANAGED"
         check = gcp.compute.RegionHealthCheck(
             "ready",
-            name=f"{plan.name}-ready",
+            name=f"{balancing.name}-ready",
             region=plan.region,
             description="the gateway says 200 only while completions come back",
             # Two answers take a server out or in; the group's own check, which makes another VM, is more patient.
@@ -44,7 +44,7 @@ class Balancer(pulumi.ComponentResource):
         )
         backend = gcp.compute.RegionBackendService(
             "backend",
-            name=plan.name,
+            name=balancing.name,
             region=plan.region,
             load_balancing_scheme=scheme,
             protocol="HTTP",
@@ -57,14 +57,14 @@ class Balancer(pulumi.ComponentResource):
             connection_draining_timeout_sec=balancing.draining_s,
             opts=mine,
         )
-        urls = gcp.compute.RegionUrlMap("urls", name=plan.name, region=plan.region, default_service=backend.id, opts=mine)
+        urls = gcp.compute.RegionUrlMap("urls", name=balancing.name, region=plan.region, default_service=backend.id, opts=mine)
         proxy: gcp.compute.RegionTargetHttpProxy | gcp.compute.RegionTargetHttpsProxy
         if balancing.certificate:
             proxy = gcp.compute.RegionTargetHttpsProxy(
-                "proxy", name=plan.name, region=plan.region, url_map=urls.id, certificate_manager_certificates=[balancing.certificate], opts=mine
+                "proxy", name=balancing.name, region=plan.region, url_map=urls.id, certificate_manager_certificates=[balancing.certificate], opts=mine
             )
         else:
-            proxy = gcp.compute.RegionTargetHttpProxy("proxy", name=plan.name, region=plan.region, url_map=urls.id, opts=mine)
+            proxy = gcp.compute.RegionTargetHttpProxy("proxy", name=balancing.name, region=plan.region, url_map=urls.id, opts=mine)
         # Regional external proxies take the standard tier in every region.
         reserved = (
             gcp.compute.Address("address", name=f"elson-{stack}", region=plan.region, address_type="EXTERNAL", network_tier="STANDARD", opts=mine)
@@ -73,7 +73,7 @@ class Balancer(pulumi.ComponentResource):
         )
         rule = gcp.compute.ForwardingRule(
             "rule",
-            name=plan.name,
+            name=balancing.name,
             region=plan.region,
             load_balancing_scheme=scheme,
             ip_protocol="TCP",

@@ -82,8 +82,10 @@ class Group(pulumi.ComponentResource):
     def _group(self, plan: GroupPlan, template: gcp.compute.RegionInstanceTemplate) -> gcp.compute.RegionInstanceGroupManager:
         repair, scaling = plan.repair, plan.scaling if plan.size else None
         check = self._health_check(plan)
+        # A group cannot be deleted while a load balancer sends it requests, and that learns of the new group after it was made. So a group of several is made
+        # before the old one goes, under another name (its job's id has all that replaces it), and is no successor of a group of one.
         made = gcp.compute.RegionInstanceGroupManager(
-            f"group{self._suffix}",
+            "servers" if plan.scaling else f"group{self._suffix}",
             name=plan.name,
             region=plan.region,
             base_instance_name=plan.name,
@@ -111,7 +113,7 @@ class Group(pulumi.ComponentResource):
             # A stockout is waited for by the group, not by this command.
             wait_for_instances=False,
             # With several places the watchdog says which of them has size 1: `pulumi up --refresh` must not ask for a second VM.
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True, ignore_changes=["targetSize"] if plan.places else None),
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=not plan.scaling, ignore_changes=["targetSize"] if plan.places else None),
         )
         if scaling:
             self._autoscaler(plan, scaling, made)
@@ -145,7 +147,8 @@ class Group(pulumi.ComponentResource):
             description="the gateway says 200 only while completions come back",
             check_interval_sec=20,
             timeout_sec=10,
-            healthy_threshold=1,
+            # In an update an old server goes once the new one is healthy here. The load balancer looks every 10 s with one answer, so it has seen it by then.
+            healthy_threshold=2,
             unhealthy_threshold=6,
             http_health_check={"port": repair.health_port, "request_path": "/health"},
             log_config={"enable": True},

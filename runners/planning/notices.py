@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runners.planning import cloud_run, serving, training
+from runners.planning import cloud_run, serving, starting, training
 from runners.planning.machines import MACHINES, Machine
 from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ServingPlan
@@ -137,6 +137,13 @@ def serving_refusals(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
             f"serve.idle_minutes is {spec.idle_minutes}: several servers hear of each other's requests once a minute",
             f"at least {LEAST_IDLE_MINUTES}, or an idle one would end the group while another is asked",
             f"serve.idle_minutes: {LEAST_IDLE_MINUTES} or more",
+        )
+    if not host.is_run and (delay_s := starting.healed_after_s(spec, plan.wanted)) > starting.HEALED_AFTER_AT_MOST_S:
+        longest_s = starting.HEALED_AFTER_AT_MOST_S - (delay_s - spec.ready_timeout_s)
+        yield Notice(
+            f"serve.ready_timeout_s is {spec.ready_timeout_s}",
+            f"at most {longest_s}: its group takes a VM that is not healthy {starting.HEALED_AFTER_AT_MOST_S // 60} minutes after it was made for a dead one",
+            f"serve.ready_timeout_s: {longest_s}",
         )
     if spec.certificate and f"/locations/{plan.wanted.region}/" not in spec.certificate:
         yield Notice(

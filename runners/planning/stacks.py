@@ -251,10 +251,17 @@ def _serving(spec: Spec) -> ResolvedStack:
     # How many servers, and what is before them, makes no other server. Of several the job is the stack's, whatever it serves: what changes is rolled out.
     settings = serve.model_dump(mode="json", exclude={"compiled": True, "speculation": SpeculationSpec.FOR_THE_PLAN, "replicas": True, "certificate": True})
     inputs = [entry.id, spec.profile, settings, spec.environments.serve, spec.environments.gateway]
-    inputs = [spec.profile, "replicas"] if serve.replicas.several else inputs
+    # A group stays in its zones, so another place is another group, which is made before the old one goes.
+    inputs = [spec.profile, "replicas", *_place(spec)] if serve.replicas.several else inputs
     job_id, shape = f"serve-{digest(inputs)}", _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
     over = _over(spec.buckets, job_id)
     return ResolvedStack(resolved, job_id, registry.format_of(shaped_as), shape, model_copies=2 if merges else 1, over=over)
+
+
+def _place(spec: Spec) -> tuple[str, ...]:
+    """Region and zones of a stack's VMs."""
+    wanted = machine_of(spec.profile, spec)
+    return (wanted.region, *(wanted.zones or machine(wanted.machine_type).zones_in(wanted.region)))
 
 
 def _images_are_built(spec: Spec, role: str) -> None:

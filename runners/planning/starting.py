@@ -30,6 +30,8 @@ GRAPH_S = Estimate(0.2, 0.5, 1.2, "assumed")
 WARM_UP_S, PROFILE_S, FIRST_S = Estimate(2, 4, 10, "assumed"), Estimate(1, 2, 5, "assumed"), Estimate(0.3, 1, 3, "assumed")
 #: Seconds from "created" to the first completion that a start should keep.
 GOAL_RUN_S, GOAL_BAKED_S = 60.0, 75.0
+#: For how long a group may ignore the health check of a new VM, by the API.
+HEALED_AFTER_AT_MOST_S = 3600
 
 
 def phases(spec: ServeSpec, wanted: MachineSpec, host: Machine, weights_gb: float, *, compiled: bool, merges: bool = False) -> tuple[PlannedPhase, ...]:
@@ -85,6 +87,14 @@ def _from_disk(wanted: MachineSpec, host: Machine) -> Estimate:
     """GB/s of the boot disk; a disk that was made of an image a moment ago may be slower at first."""
     quoted = host.disk_gb_s(wanted.disk_gb)
     return Estimate(quoted, quoted, quoted / 3, f"{quoted * 1000:.0f} MB/s quoted for {wanted.disk_gb} GB of {host.disk_type}")
+
+
+def healed_after_s(spec: ServeSpec, wanted: MachineSpec) -> int:
+    """Seconds from "created" in which a group leaves an unhealthy VM alone: until the server has given up by itself, which counts an attempt.
+
+    ``ready_timeout_s`` begins when the server's image is there.
+    """
+    return round(sum(phase.pessimistic_s for phase in boot(wanted))) + spec.ready_timeout_s
 
 
 def compiled_saves_s(spec: ServeSpec) -> float:

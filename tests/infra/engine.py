@@ -237,9 +237,27 @@ _FORCES_NEW: dict[str, tuple[str, ...] | None] = {
     "Router": ("name", "region", "network"),
     "RouterNat": ("name", "region", "router"),
     "BucketObject": ("name", "bucket"),
+    "RegionAutoscaler": ("name", "region"),
+    "RegionHealthCheck": ("name", "region"),
+    "RegionBackendService": ("name", "region", "loadBalancingScheme", "protocol"),
+    "RegionUrlMap": ("name", "region"),
+    "RegionTargetHttpProxy": ("name", "region"),
+    "RegionTargetHttpsProxy": ("name", "region"),
+    "ForwardingRule": ("name", "region", "loadBalancingScheme", "ipProtocol", "portRange", "network", "subnetwork", "ipAddress", "networkTier"),
 }
-#: What is used by what, by the input that says so: it cannot be deleted while the user is there.
-_USED_BY = {"HealthCheck": "RegionInstanceGroupManager", "RegionInstanceTemplate": "RegionInstanceGroupManager", "Router": "RouterNat"}
+#: What is used by what: it cannot be deleted while the user is there (resourceInUseByAnotherResource). For a group with a load balancer:
+#: https://github.com/hashicorp/terraform-provider-google/issues/6376
+_USED_BY: dict[str, tuple[str, ...]] = {
+    "HealthCheck": ("RegionInstanceGroupManager",),
+    "RegionInstanceTemplate": ("RegionInstanceGroupManager",),
+    "Router": ("RouterNat",),
+    "RegionInstanceGroupManager": ("RegionBackendService", "RegionAutoscaler"),
+    "RegionHealthCheck": ("RegionBackendService",),
+    "RegionBackendService": ("RegionUrlMap",),
+    "RegionUrlMap": ("RegionTargetHttpProxy", "RegionTargetHttpsProxy"),
+    "RegionTargetHttpProxy": ("ForwardingRule",),
+    "RegionTargetHttpsProxy": ("ForwardingRule",),
+}
 
 
 def refusals(before: Run, after: Run) -> list[str]:
@@ -250,11 +268,19 @@ def refusals(before: Run, after: Run) -> list[str]:
         kind, was = r.type.split(":")[-1], old[r.urn]
         if not r.request.deleteBeforeReplace and was.inputs.get("name") == r.inputs.get("name"):
             found.append(f"{r.key}: the new one is made before the old one goes, and its name is taken ({r.inputs.get('name')})")
-        user = _USED_BY.get(kind)
-        # The engine deletes first what depends on it only where that is replaced *because of it*; a link that can be changed in place does not force that.
-        if r.request.deleteBeforeReplace and user and any(r.urn in other.request.dependencies for other in after.custom if other.type.endswith(f":{user}")):
-            found.append(f"{r.key}: the old one is deleted while it is used by the {user}")
+        if r.request.deleteBeforeReplace:
+            # The engine deletes first what depends on it only where that is replaced *because of it*; a link that can be changed in place does not force that.
+            # What the program does not ask for any more goes last of all.
+            users = {other.type.split(":")[-1] for other in before.custom if r.urn in other.request.dependencies} & set(_USED_BY.get(kind, ()))
+            found += [f"{r.key}: the old one is deleted while it is used by the {user}" for user in sorted(users)]
+    taken = {_name(r): r for r in before.custom if r.urn not in {other.urn for other in after.custom}}
+    found += [f"{r.key}: {taken[_name(r)].key} has its name, and goes after it was made" for r in after.custom if r.urn not in old and _name(r) in taken]
     return found
+
+
+def _name(resource: Registered) -> tuple[str, ...]:
+    """What two resources cannot both have at one time."""
+    return (resource.type, *(str(resource.inputs.get(key, "")) for key in ("name", "region", "location")), "" if "name" in resource.inputs else resource.urn)
 
 
 def _is_replaced(before: Registered, after: Registered) -> bool:

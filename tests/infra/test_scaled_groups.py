@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import engine
 import pytest
 from conftest import Cloud, foundation_outputs, job_state
 from discovery import SCHEMAS, problems
@@ -27,9 +30,12 @@ SEVERAL = {"replicas": {"min": 1, "max": 3}}
 compute, function, watched = test_stop_function.compute, test_stop_function.function, test_watchdog.cloud
 
 
-def scaled(cloud: Cloud, proxies: str = "10.20.255.0/24", **serve: Any) -> Run:
+Runs = Callable[[str, bool], Run]
+
+
+def scaled(cloud: Cloud, proxies: str = "10.20.255.0/24", machine: dict[str, Any] | None = None, **serve: Any) -> Run:
     there = foundation_outputs(cloud.buckets) | {"proxies": proxies}
-    return cloud.run("serve-l4", serve={**SEVERAL, **serve}, stacks={"organization/elson/foundation": there})
+    return cloud.run("serve-l4", serve={**SEVERAL, **serve}, machine=machine or {}, stacks={"organization/elson/foundation": there})
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +88,13 @@ def test_outside_it_has_a_certificate_an_address_and_port_443(external: Run) -> 
     assert not external.only("RegionInstanceTemplate").inputs["networkInterfaces"][0].get("accessConfigs"), "no server has an address of its own"
 
 
-def test_a_certificate_alone_opens_nothing(shared_cloud: Cloud) -> None:
-    rule = scaled(shared_cloud, certificate=CERTIFICATE).only("ForwardingRule").inputs
+@pytest.fixture(scope="module")
+def certified(shared_cloud: Cloud) -> Run:
+    return scaled(shared_cloud, certificate=CERTIFICATE)
+
+
+def test_a_certificate_alone_opens_nothing(certified: Run) -> None:
+    rule = certified.only("ForwardingRule").inputs
     assert (rule["loadBalancingScheme"], rule["portRange"]) == ("INTERNAL_MANAGED", "443")
 
 
@@ -99,6 +110,37 @@ def test_every_field_exists_and_every_rule_holds(which: str, request: pytest.Fix
         if resource.type.startswith("gcp:compute/"):
             assert resource.type in SCHEMAS, f"{resource.type} is checked against nothing"
             assert not problems(resource.type, resource.inputs)
+
+
+@pytest.fixture(scope="module")
+def changed(shared_cloud: Cloud, runs: Runs, internal: Run, external: Run, certified: Run) -> dict[str, Run]:
+    """What a person may make of a stack by its settings."""
+    zones, size = {"zones": ["us-central1-a", "us-central1-c"]}, {"min": 2, "max": 5}
+    others = {"other zones": scaled(shared_cloud, machine=zones), "another size": scaled(shared_cloud, replicas=size)}
+    return {"one server": runs("serve-l4", False), "several": internal, "a certificate": certified, "open": external, **others}
+
+
+def test_from_any_of_these_to_any_other_is_one_update_that_nothing_refuses(changed: dict[str, Run]) -> None:
+    """From several servers back to one, too: without `pulumi destroy`."""
+    assert not [run.errors for run in changed.values() if run.returncode]
+    found = {f"{one} -> {other}": refused for one in changed for other in changed if (refused := engine.refusals(changed[one], changed[other]))}
+    assert not found
+    groups = {name: run.all("RegionInstanceGroupManager") for name, run in changed.items()}
+    assert all(len(group) == 1 for group in groups.values())
+    names = {name: group.inputs["name"] for name, (group,) in groups.items()}
+    assert len({names["one server"], names["several"], names["other zones"]}) == 3
+    assert {names[name] for name in names if name not in ("one server", "other zones")} == {names["several"]}, "rolled out, not replaced"
+
+
+def test_the_engine_refuses_a_group_that_goes_before_its_load_balancer(changed: dict[str, Run]) -> None:
+    before = changed["several"]
+    group = before.only("RegionInstanceGroupManager")
+    request = type(group.request)()
+    request.CopyFrom(group.request)
+    request.deleteBeforeReplace = True
+    after = [replace(one, request=request, inputs={**one.inputs, "name": "other"}) if one is group else one for one in before.resources]
+    said = engine.refusals(before, replace(before, resources=after))
+    assert [text.rpartition(" ")[2] for text in said] == ["RegionAutoscaler", "RegionBackendService"]
 
 
 def test_a_foundation_without_proxies_says_what_to_set(shared_cloud: Cloud) -> None:

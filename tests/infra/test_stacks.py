@@ -108,7 +108,8 @@ def test_a_server_heals_on_a_completion(runs: Runs) -> None:
     assert runs("foundation", False).only("Firewall", "health").inputs["allows"] == [{"protocol": "tcp", "ports": [str(HEALTH_PORT)]}]
     healing = run.only("RegionInstanceGroupManager").inputs["autoHealingPolicies"]
     assert healing["healthCheck"] == f"https://compute/{check['name']}"
-    assert healing["initialDelaySec"] == 900 + 600
+    assert healing["initialDelaySec"] == 900 + 460 + 590
+    assert check["healthyThreshold"] * check["checkIntervalSec"] > 10 + 5, "by then the load balancer of several servers has seen it too"
     assert run.only("RegionInstanceTemplate").inputs["scheduling"]["provisioningModel"] == "STANDARD"
     assert runs("serve-l4-spot", False).only("RegionInstanceTemplate").inputs["scheduling"]["provisioningModel"] == "SPOT"
 

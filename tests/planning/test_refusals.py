@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runners.errors import UserError
+from runners.planning import starting
 from runners.planning.plan import make_plan
 from runners.planning.training import CorpusSize
 from runners.spec import MachineSpec, Spec, parse
@@ -97,6 +98,13 @@ def test_a_certificate_needs_an_open_port() -> None:
 def test_unknown_machine() -> None:
     with pytest.raises(UserError, match="g2-standard-8"):
         train_plan(machine_type="g2-standard-9")
+
+
+def test_a_start_is_given_up_by_the_server_before_its_group_makes_another_vm() -> None:
+    said = refused(serve_plan(serve={"ready_timeout_s": 2551}))
+    assert "serve.ready_timeout_s is 2551" in said and "at most 2550" in said
+    plan = serve_plan(serve={"ready_timeout_s": 2550})
+    assert not plan.refusals and plan.pessimistic_s < starting.healed_after_s(serve_plan().spec.serve, plan.wanted), "by default, at worst"
 
 
 def test_several_servers_that_cannot_hear_of_each_other_in_time() -> None:
