@@ -5,6 +5,9 @@ each in parallel ranges of the generation that was listed, into a file that has 
 CRC32C and the SHA-256 of all bytes on the disk are the manifest's; ``runners/serving/loader.py`` waits for it. The manifest is written last, as by
 ``storage.download``.
 
+Where the folder is complete, from an earlier start or from the boot image, the shards are held against their CRC32C the same way, behind the start; only one
+that is damaged is brought again.
+
 Nothing waits for the disk: the loader reads what the system still has in memory, and the folder is synchronized behind its back.
 """
 
@@ -19,7 +22,7 @@ from pathlib import Path
 
 from runners import log, outside
 from runners.artifacts import storage, wire
-from runners.artifacts.record import MANIFEST, Manifest, describe
+from runners.artifacts.record import MANIFEST, Manifest, crc32c_of, describe
 from runners.errors import UserError
 
 #: Files with weights; everything else is small.
@@ -32,10 +35,10 @@ _HEADER_AT_MOST = 100 << 20
 
 
 class Arrival:
-    """A folder on its way. ``rest`` brings the shards; ``problem`` says why it ended early."""
+    """A folder on its way. ``rest`` brings the shards, and checks those that are ``here``; ``problem`` says why it ended early."""
 
-    def __init__(self, uri: str, folder: Path, manifest: Manifest, generations: dict[str, int], shards: list[str]) -> None:
-        self.uri, self.folder, self.manifest, self.generations, self.shards = uri, folder, manifest, generations, shards
+    def __init__(self, uri: str, folder: Path, manifest: Manifest, generations: dict[str, int], shards: list[str], here: list[str]) -> None:
+        self.uri, self.folder, self.manifest, self.generations, self.shards, self.here = uri, folder, manifest, generations, shards, here
         self.problem: Exception | None = None
 
     def start(self) -> threading.Thread:
@@ -53,8 +56,10 @@ class Arrival:
 
     def rest(self) -> None:
         """Bring every shard, verify it, write the manifest. Raises UserError for bytes that were not published."""
-        if not (self.folder / ARRIVING).exists():
-            return  # an earlier start brought everything
+        self._check()
+        if (self.folder / MANIFEST).exists():
+            shutil.rmtree(self.folder / ARRIVING)
+            return
         total = sum(self.manifest.files[path].size for path in self.shards)
         with log.progress("weights", max(1, round(total / 2**20)), "MiB") as meter, ThreadPoolExecutor(_PARALLEL) as pool, ThreadPoolExecutor(2) as verifiers:
             verified: list[Future[None]] = []
@@ -74,6 +79,21 @@ class Arrival:
         outside.sync(self.folder)
         outside.write_durably(self.folder / MANIFEST, self.manifest.model_dump_json(indent=1))
         shutil.rmtree(self.folder / ARRIVING)
+
+    def _check(self) -> None:
+        """Mark the shards that are here, each when its CRC32C is the manifest's; one that is not has to be brought."""
+
+        def check(path: str) -> bool:
+            if right := crc32c_of(self.folder / path) == self.manifest.files[path].crc32c:
+                mark(self.folder, path)
+            return right
+
+        with ThreadPoolExecutor(2) as pool:
+            broken = [path for path, right in zip(self.here, pool.map(check, self.here), strict=True) if not right]
+        if broken:
+            log.warning("weights on this disk are damaged: they are brought again", files=", ".join(broken))
+            (self.folder / MANIFEST).unlink()
+            self.shards += broken
 
     def _receive(self, path: str, start: int, end: int) -> int:
         return wire.receive(f"{self.uri}/{path}", str(self.folder / path), start, end, generation=self.generations[path])
@@ -106,22 +126,21 @@ def begin(uri: str, folder: Path, check: Callable[[Manifest], None]) -> Arrival:
             )
     generations = {path: stored[path].generation for path in manifest.files}
     _remove_others(folder, manifest)
-    if storage.complete_here(folder, manifest):
-        return Arrival(uri, folder, manifest, generations, [])
-    (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder / ARRIVING, ignore_errors=True)
-    missing = _missing(folder, manifest)
+    shards = [path for path in sorted(manifest.files) if path.endswith(_SHARD)]
+    was_complete = storage.manifest_here(folder) == manifest and all(_has_its_size(folder, manifest, path) for path in shards)
+    if not was_complete:
+        (folder / MANIFEST).unlink(missing_ok=True)
+    missing = _missing(folder, manifest, [path for path in manifest.files if not (was_complete and path in shards)])
     (folder / ARRIVING).mkdir(parents=True)
     storage.reserve(folder, {path: manifest.files[path] for path in missing})
-    shards = [path for path in sorted(manifest.files) if path.endswith(_SHARD)]
-    small = [path for path in manifest.files if path not in shards]
-    arrival = Arrival(uri, folder, manifest, generations, [path for path in shards if path in missing])
+    arrival = Arrival(uri, folder, manifest, generations, [path for path in shards if path in missing], shards if was_complete else [])
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        for done in [pool.submit(_whole, arrival, path) for path in small if path in missing]:
+        for done in [pool.submit(_whole, arrival, path) for path in missing if path not in shards]:
             done.result()
-        for done in [pool.submit(_header, arrival, path) for path in arrival.shards]:
+        for done in [pool.submit(_header, arrival, path) for path in (*arrival.shards, *arrival.here)]:
             done.result()
-    for path in set(shards) - missing:
+    for path in set(shards) - missing - set(arrival.here):
         mark(folder, path)
     return arrival
 
@@ -147,12 +166,16 @@ def _remove_others(folder: Path, manifest: Manifest) -> None:
             path.unlink()
 
 
-def _missing(folder: Path, manifest: Manifest) -> set[str]:
-    """What has to be brought. A start that was cut off may have left a file that nobody held against its SHA-256."""
-    here = [path for path, file in manifest.files.items() if (folder / path).is_file() and (folder / path).stat().st_size == file.size]
+def _has_its_size(folder: Path, manifest: Manifest, path: str) -> bool:
+    return (folder / path).is_file() and (folder / path).stat().st_size == manifest.files[path].size
+
+
+def _missing(folder: Path, manifest: Manifest, paths: list[str]) -> set[str]:
+    """Which of these files have to be brought. A start that was cut off may have left one that nobody held against its SHA-256."""
+    here = [path for path in paths if _has_its_size(folder, manifest, path)]
     with ThreadPoolExecutor(_PARALLEL) as pool:
         found = dict(zip(here, pool.map(lambda path: describe(folder / path), here), strict=True))
-    return {path for path, file in manifest.files.items() if found.get(path) != file}
+    return {path for path in paths if found.get(path) != manifest.files[path]}
 
 
 def _whole(arrival: Arrival, path: str) -> None:

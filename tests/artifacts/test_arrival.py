@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runners.artifacts import arrival, local_bucket, storage, wire
-from runners.artifacts.record import MANIFEST
+from runners.artifacts.record import MANIFEST, describe
 from runners.errors import UserError
 from runners.spec import BucketSpec
 
@@ -137,15 +137,20 @@ def counted(function):
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*values, **named)
     return call
-for module, name in ((wire, "receive"), (arrival, "describe"), (arrival, "mark"), (outside, "sync"), (outside, "write_durably"), (arrival.shutil, "rmtree")):
+names = {wire: ("receive",), arrival: ("describe", "crc32c_of", "mark"), outside: ("sync", "write_durably"), arrival.shutil: ("rmtree",)}
+for module, name in ((module, name) for module in names for name in names[module]):
     setattr(module, name, counted(getattr(module, name)))
 arrival.begin(sys.argv[1], Path(sys.argv[2]), lambda _: None).rest()
 print(next(steps))
 """
 
 
-def test_a_start_that_is_killed_at_any_step_goes_on(bucket: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("was_damaged", [False, True])
+def test_a_start_that_is_killed_at_any_step_goes_on(bucket: Path, tmp_path: Path, was_damaged: bool) -> None:
     def start(folder: Path, last: int) -> subprocess.CompletedProcess[str]:
+        if was_damaged:
+            storage.download(URI, folder)
+            (folder / "model-2.safetensors").write_bytes(SHARD + b"x")
         return subprocess.run([sys.executable, "-c", KILLED, URI, str(folder), str(last)], capture_output=True, text=True, timeout=120, check=False)
 
     steps = int(start(tmp_path / "whole", 1000).stdout)
@@ -158,6 +163,40 @@ def test_a_start_that_is_killed_at_any_step_goes_on(bucket: Path, tmp_path: Path
         again = arrival.begin(URI, folder, lambda _: None)
         again.rest()
         assert storage.complete_here(folder, again.manifest) and not (folder / arrival.ARRIVING).exists(), last
+
+
+def test_a_complete_folder_starts_at_once_and_each_shard_is_read_when_it_was_checked(bucket: Path, tmp_path: Path, monkeypatch) -> None:
+    begin(tmp_path).rest()
+    read, received, check, receive = [], [], arrival.crc32c_of, wire.receive
+    monkeypatch.setattr(arrival, "crc32c_of", lambda path: read.append(path.name) or check(path))
+    monkeypatch.setattr(arrival, "describe", lambda path: read.append(path.name) or describe(path))
+    monkeypatch.setattr(
+        wire, "receive", lambda uri, path, start, end, generation=0: received.append((start, end)) or receive(uri, path, start, end, generation)
+    )
+    found = begin(tmp_path)
+    assert read == ["config.json"] and found.here == ["model-1.safetensors", "model-2.safetensors"] and not found.shards
+    assert not any(arrival.is_here(found.folder, path) for path in found.here), "whatever the disk says, it was not checked yet"
+    found.rest()
+    assert sorted(read) == ["config.json", *found.here] and all(end <= 8 + len(HEADER) for _, end in received), "of the bucket, headers alone"
+    assert storage.complete_here(found.folder, found.manifest) and not (found.folder / arrival.ARRIVING).exists()
+
+
+@pytest.mark.parametrize("at", [3, 20, 1_000_000])
+def test_a_shard_that_the_disk_damaged_is_brought_again_alone(bucket: Path, tmp_path: Path, monkeypatch, at: int) -> None:
+    begin(tmp_path).rest()
+    damaged = tmp_path / "here" / "model-2.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[at] ^= 1
+    damaged.write_bytes(bytes(content))
+    received, receive = [], wire.receive
+    monkeypatch.setattr(
+        wire, "receive", lambda uri, path, start, end, generation=0: received.append((Path(path).name, end)) or receive(uri, path, start, end, generation)
+    )
+    found = begin(tmp_path)
+    assert damaged.read_bytes()[: 8 + len(HEADER)] == SHARD[: 8 + len(HEADER)], "what vLLM reads before anything was checked"
+    found.rest()
+    assert damaged.read_bytes() == (bucket / damaged.name).read_bytes() and (found.folder / MANIFEST).exists()
+    assert {name for name, end in received if end > 8 + len(HEADER)} == ({damaged.name} if at > 8 + len(HEADER) else set())
 
 
 @pytest.mark.parametrize("is_complete", [False, True])

@@ -116,7 +116,7 @@ def test_a_server_ends_when_its_weights_are_refused(problem: Exception | None, c
 
     from runners.cloud_run.server import look_after
 
-    found = arrival.Arrival("gs://m/m", Path("/m"), None, {}, [])  # type: ignore[arg-type]
+    found = arrival.Arrival("gs://m/m", Path("/m"), None, {}, [], [])  # type: ignore[arg-type]
     found.problem, stopping = problem, threading.Event()
     if problem is None:
         threading.Timer(1.5, stopping.set).start()
