@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs on the VM whose disk becomes a boot image: docker, the toolkit and the role's containers, pulled by digest. `elson images bake` starts it, waits for the guest
-# attribute elson/baked, and makes the image. Constant: prepare.sh and the images come from the metadata.
+# attribute elson/baked, and makes the image. Constant: prepare.sh, the images and what else is brought come from the metadata.
 set -euo pipefail
 
 readonly SERVER=http://metadata.google.internal/computeMetadata/v1
@@ -25,6 +25,13 @@ for image in "${images[@]}"; do
 		docker login --username oauth2accesstoken --password-stdin "${image%%/*}"
 	docker pull --quiet "$image"
 done
+
+# Weights, where they were asked for: the serve container brings and verifies them; its arguments come from runners/cloud/bake.py.
+read -r -a bring < <(metadata instance/attributes/elson-bring)
+if [[ ${bring[0]} != nothing ]]; then
+	install --directory --owner 10001 /var/lib/elson/work
+	docker run "${bring[@]}"
+fi
 
 # Nothing of this VM goes into the image: no token (its folder is in memory), no identity, no package lists.
 apt-get clean

@@ -1,4 +1,4 @@
-"""A boot image with docker, the toolkit and a role's containers: minutes less at every boot of an expensive machine.
+"""A boot image with docker, the toolkit and a role's containers: minutes less at every boot of an expensive machine. A server's may hold its weights too.
 
 A small VM without a GPU is made from the stock image, ``images/bake.sh`` runs on it, its disk becomes an image, and the VM is deleted whatever happens.
 Should this command be killed, the platform deletes the VM after an hour, the watchdog one that was stopped already, and the next call what it finds.
@@ -21,7 +21,10 @@ from runners import log
 from runners.cloud.images import ROOT
 from runners.errors import UserError
 from runners.pipeline import images_of
+from runners.planning import stacks
+from runners.planning.machines import machine
 from runners.spec import MachineSpec, Spec
+from runners.vm.containers import CONTAINER_USER, WORK
 
 #: Pulling and unpacking is disk and network; a GPU would cost fifty times as much and do nothing.
 _MACHINE, _DISK_GB, _MINUTES = "n2-standard-4", 100, 60
@@ -43,17 +46,21 @@ class Bake:
     cleanup: list[str]
 
 
-def plan(spec: Spec, role: str, project: str, zone: str, files: Path) -> Bake:
-    """The gcloud calls that bake an image. ``files`` is the folder that holds ``images.json``. Raises UserError without pinned containers."""
+def plan(spec: Spec, role: str, project: str, zone: str, files: Path, weights: str | None = None) -> Bake:
+    """The gcloud calls that bake an image. Raises UserError without pinned containers.
+
+    Args:
+        files: the folder that holds ``images.json`` and ``bring.txt``.
+        weights: digest of the files of the model that goes into the image.
+    """
     images = containers(spec, role)
-    digest = hashlib.sha256(
-        "".join([*images.values(), (ROOT / "infra/startup/prepare.sh").read_text(), (ROOT / "images/bake.sh").read_text()]).encode()
-    ).hexdigest()
+    scripts = ((ROOT / file).read_text() for file in ("infra/startup/prepare.sh", "images/bake.sh"))
+    digest = hashlib.sha256("".join([*images.values(), *scripts, weights or ""]).encode()).hexdigest()
     name = f"elson-{role}-{digest[:12]}"
-    machine = spec.machine
+    wanted = spec.machine
     # An image is made from the stock one, also when the stack boots a baked one already.
-    source = machine.image if machine and not machine.image_is_baked else str(MachineSpec.model_fields["image"].default)
-    subnet = machine.subnet if machine else "train"
+    source = wanted.image if wanted and not wanted.image_is_baked else str(MachineSpec.model_fields["image"].default)
+    subnet = wanted.subnet if wanted else "train"
     gcloud = ["gcloud", "compute"]
     where = [f"--project={project}", f"--zone={zone}"]
     create = [*gcloud, "instances", "create", name, *where, f"--machine-type={_MACHINE}", f"--boot-disk-size={_DISK_GB}GB", "--boot-disk-type=pd-ssd"]
@@ -61,6 +68,7 @@ def plan(spec: Spec, role: str, project: str, zone: str, files: Path) -> Bake:
     create += ["--scopes=cloud-platform", f"--max-run-duration={_MINUTES}m", "--instance-termination-action=DELETE", "--metadata=enable-guest-attributes=TRUE"]
     create += ["--labels=elson-bake=true"]
     keys = {"startup-script": ROOT / "images/bake.sh", "elson-prepare": ROOT / "infra/startup/prepare.sh", "elson-images": files / "images.json"}
+    keys["elson-bring"] = files / "bring.txt"
     create += ["--metadata-from-file=" + ",".join(f"{key}={path}" for key, path in keys.items())]
     return Bake(
         image=f"projects/{project}/global/images/{name}",
@@ -70,7 +78,8 @@ def plan(spec: Spec, role: str, project: str, zone: str, files: Path) -> Bake:
         create=create,
         poll=[*gcloud, "instances", "get-guest-attributes", name, *where, "--query-path=elson/baked", "--format=value(value)"],
         stop=[*gcloud, "instances", "stop", name, *where],
-        make=[*gcloud, "images", "create", name, f"--project={project}", f"--source-disk={name}", f"--source-disk-zone={zone}", f"--family=elson-{role}"],
+        make=[*gcloud, "images", "create", name, f"--project={project}", f"--source-disk={name}", f"--source-disk-zone={zone}", f"--family=elson-{role}"]
+        + ([f"--labels=elson-model={weights}"] if weights else []),
         cleanup=[*gcloud, "instances", "delete", name, *where, "--quiet"],
     )
 
@@ -84,11 +93,44 @@ def containers(spec: Spec, role: str) -> dict[str, str]:
     return found
 
 
-def bake(spec: Spec, role: str, project: str, zone: str) -> str:
+def bring_arguments(image: str, spec_uri: str) -> list[str]:
+    """``docker run …`` of the container that brings the weights to where a server looks for them (``runners/vm/containers.py``). No word holds a blank."""
+    bounds = ["--rm", "--network", "host", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--user", str(CONTAINER_USER)]
+    return [*bounds, "--env", "HOME=/scratch", "--volume", f"{WORK}:/scratch", image, "serve", "--spec", spec_uri, "--work", "/scratch", "--bring"]
+
+
+def with_weights(stack: str, spec: Spec) -> Spec:
+    """The resolved spec of a server whose weights can be baked. Raises UserError where they would not be found, or do not fit."""
+    host = machine(spec.machine.machine_type) if spec.machine else None
+    if host is None or spec.machine is None or spec.machine.role != "serve" or host.is_run:
+        raise UserError(f"{stack} is no server on a VM", "one whose boot disk holds its weights", "leave out --weights")
+    if host.local_ssd_gib:
+        raise UserError(f"{host.name} has its work folder on its local SSD, which is empty at every boot", "a machine without one", "leave out --weights")
+    found = stacks.look_up(spec)
+    made = stacks.plan_of(stack, found).accept()
+    if made.disk_needed_gb > _DISK_GB:
+        raise UserError(
+            f"system, containers and weights make {made.disk_needed_gb:.0f} GB", f"{_DISK_GB} GB at most, the disk of a bake", "leave out --weights"
+        )
+    return found.spec
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What goes into an image beside its containers: a server's resolved spec in the bucket, and the digest of its model's files."""
+
+    spec_uri: str
+    manifest: str
+
+
+def bake(spec: Spec, role: str, project: str, zone: str, *, weights: Weights | None = None) -> str:
     """Bake and return the image's name. Raises UserError."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "images.json").write_text(json.dumps(containers(spec, role)))
-        calls = plan(spec, role, project, zone, Path(folder))
+        images = containers(spec, role)
+        (Path(folder) / "images.json").write_text(json.dumps(images))
+        bring = bring_arguments(images["serve"], weights.spec_uri) if weights else ["nothing"]
+        (Path(folder) / "bring.txt").write_text(" ".join(bring) + "\n")
+        calls = plan(spec, role, project, zone, Path(folder), weights.manifest if weights else None)
         if _found(calls):
             return calls.image
         try:

@@ -94,7 +94,7 @@ def _bake_step(stack: Stack, plan: Plan | None, allowed: bool) -> list[steps.Bui
         return []
     zone = (wanted.zones or machine(wanted.machine_type).zones_in(wanted.region))[0]
     try:
-        image = bake.plan(stack.spec, plan.role, stack.project, zone, Path(tempfile.gettempdir())).image
+        image = bake.plan(stack.spec, plan.role, stack.project, zone, Path(tempfile.gettempdir()), wanted.baked_model).image
     except UserError:  # the containers are not built yet, so there is no image of them either
         image = ""
     step = steps.bake(plan, stack.name, stack.project, zone, image)

@@ -107,4 +107,5 @@ def bake(plan: Plan, stack: str, project: str, zone: str, image: str) -> BuildSt
     if saved_usd <= BAKE_USD:
         return None
     why = f"a boot image: {saved_s / 60:.0f} min and ${saved_usd:.2f} less at every boot; about ${IMAGE_USD_PER_MONTH:.0f} a month while it is kept"
-    return BuildStep(("images", "bake", "-s", stack, "--project", project, "--zone", zone), why, BAKE_MINUTES, BAKE_USD)
+    weights = ("--weights",) if plan.wanted.baked_model else ()
+    return BuildStep(("images", "bake", "-s", stack, "--project", project, "--zone", zone, *weights), why, BAKE_MINUTES, BAKE_USD)

@@ -98,27 +98,34 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
 @click.option("-s", "--stack", required=True, shell_complete=completion.stacks, help="The stack whose containers are baked in.")
 @_PROJECT
 @click.option("--zone", default="us-central1-a", show_default=True, help="Where the small VM runs meanwhile.")
+@click.option("--weights", is_flag=True, help="A server's model and compiled code too. Slower than the bucket unless it is far away: see the plan.")
 @DRY_RUN
 @AS_JSON
-def bake(stack: str, project: str, zone: str, dry_run: bool, as_json: bool) -> None:
+def bake(stack: str, project: str, zone: str, weights: bool, dry_run: bool, as_json: bool) -> None:
     """Make a boot image that holds docker, the GPU toolkit and a stack's containers. Saves minutes at every boot; costs cents.
 
     \b
     Examples:
       elson images bake -s train-h100 --project my-project --dry-run
       elson images bake -s serve-l4 --project my-project --zone us-central1-a
+      elson images bake -s serve-l4 --project my-project --weights
     """
-    from runners.cloud.bake import bake, plan
+    from runners import stages
+    from runners.cloud.bake import Weights, bake, plan, with_weights
     from runners.planning import stacks
 
     spec = stacks.load(stack).spec
     role = spec.machine.role if spec.machine else "train"
+    held = with_weights(stack, spec) if weights else None
+    digest = held.serve.model_manifest if held else None
     if dry_run:
-        calls = plan(spec, role, project, zone, Path("METADATA"))
+        calls = plan(spec, role, project, zone, Path("METADATA"), digest)
         _print_calls({"create": calls.create, "wait": calls.poll, "stop": calls.stop, "image": calls.make, "cleanup": calls.cleanup}, as_json)
         return
-    name = bake(spec, role, project, zone)
-    file = stacks.remember(stack, {"elson:spec": {"machine": {"image": name, "image_is_baked": True}}})
+    name = bake(spec, role, project, zone, weights=Weights(stages.save_spec(held), digest) if held and digest else None)
+    # An image without weights takes the place of one with them, also in what the plan believes.
+    holds = {"baked_model": digest} if digest or (spec.machine and spec.machine.baked_model) else {}
+    file = stacks.remember(stack, {"elson:spec": {"machine": {"image": name, "image_is_baked": True, **holds}}})
     if as_json:
         print_json({"image": name})
         return

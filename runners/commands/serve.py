@@ -13,8 +13,9 @@ from runners.commands.stages import stage_options
 @click.command()
 @click.option("--port", type=int, help="Port on loopback; left out, the spec's.")
 @click.option("--ready-port", type=int, help="Stay beside vLLM: /health on this loopback port, streams finished at SIGTERM (Cloud Run).")
+@click.option("--bring", "brings", is_flag=True, help="Bring model and compiled code into the work folder, verified, and end: for a boot image.")
 @stage_options
-def serve(spec_uri: str, work: Path, port: int | None, ready_port: int | None) -> None:
+def serve(spec_uri: str, work: Path, port: int | None, ready_port: int | None, brings: bool) -> None:
     """Serve the spec's model with vLLM on loopback; the key comes from VLLM_API_KEY or the file ELSON_API_KEY_FILE names.
 
     \b
@@ -22,9 +23,12 @@ def serve(spec_uri: str, work: Path, port: int | None, ready_port: int | None) -
       ELSON_API_KEY_FILE=/run/key elson serve --spec gs://PROJECT-elson-scratch/specs/0123456789abcdef.json --work /scratch
     """
     from runners import stages
-    from runners.serving.serve import execute
+    from runners.serving.serve import bring, execute
 
     log.configure("serve")
     work.mkdir(parents=True, exist_ok=True)
     spec = stages.load_spec(spec_uri)
+    if brings:
+        bring(spec, work)
+        return
     execute(spec, work, port or spec.serve.port, ready_port)

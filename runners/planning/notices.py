@@ -11,7 +11,7 @@ from runners.planning.serving import ServingPlan
 from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
 from runners.planning.training import ASSUMED_CORPUS
 from runners.spec import BaseModelSpec, Spec, TrainSpec
-from runners.training.shape import GIB, QWEN2_14B, Shape
+from runners.training.shape import GIB, QWEN2_14B, Shape, resident_bytes
 from runners.vm.decide import AT_WORK_MINUTES
 
 #: Of several servers: each tells once a minute that it was used, and looks once a minute for the others.
@@ -179,6 +179,7 @@ def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
     """What somebody should know before serving."""
     target, spec = plan.spec.evaluate.mean_latency_bar_ms, plan.spec.serve
     yield from _machine_warnings(plan)
+    yield from _baked_weights_warnings(plan, served, shape)
     if served.fits and target < served.expected_ms:
         below = target < served.floor_ms
         time = (
@@ -305,6 +306,28 @@ def _machine_warnings(plan: Plan) -> Iterator[Notice]:
         slow = BOOT_S.expected + PULL_S.expected
         yield Notice(
             f"every boot installs docker and pulls images, about {slow / 60:.0f} minutes", f"{slow - BAKED_BOOT_S.expected:.0f} s less", "elson images bake"
+        )
+
+
+def _baked_weights_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
+    wanted, spec = plan.wanted, plan.spec.serve
+    if wanted.baked_model is None:
+        return
+    if not starting.weights_are_baked(spec, wanted):
+        yield Notice(
+            f"the boot image holds the weights of {wanted.baked_model}, the server's are {spec.model_manifest}",
+            "the same; these come from the bucket",
+            f"elson images bake -s {plan.stack} --weights",
+        )
+        return
+    gigabytes = resident_bytes(shape, served.format, plan.spec.quantize.group_size) / 1e9
+    disk_s, bucket_s = starting.baked_weights_s(wanted, plan.machine, gigabytes)
+    # What is here before the program is there costs nothing.
+    if disk_s > max(bucket_s, starting.PROGRAM_S.expected):
+        yield Notice(
+            f"the weights take {disk_s:.0f} s from the boot disk, and {bucket_s:.0f} s from the bucket while the program starts",
+            "the faster of the two, unless bytes from another region cost more",
+            f"elson images bake -s {plan.stack}",
         )
 
 

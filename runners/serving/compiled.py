@@ -52,19 +52,9 @@ def made_for(card: Driver | None) -> dict[str, Any]:
 
 def fetch(spec: Spec, work: Path, card: Driver | None) -> bool:
     """Put the compiled code that the plan names into the cache; whether it is there. Raises UserError when it is not what was published."""
-    wanted = spec.serve.compiled
-    if wanted is None:
+    folder, wanted = bring(spec, work), spec.serve.compiled
+    if folder is None or wanted is None:
         return False
-    if wanted.id != compiled_id(spec):
-        log.warning("the compiled code is stale: this server compiles", found=wanted.id, expected=compiled_id(spec), fix="plan again: pulumi up")
-        return False
-    uri, folder = layout.compiled(spec.buckets, wanted.id), work / "compiled"
-
-    def check(manifest: Manifest) -> None:
-        if manifest.digest != wanted.manifest:
-            raise UserError(f"{uri} has the digest {manifest.digest}", f"{wanted.manifest}, which the plan names", "plan again: pulumi up")
-
-    storage.download(uri, folder, label="download compiled code", check=check)
     says = outside.read_json(folder / RECORD)
     found, expected = (says.get("metrics", {}) if isinstance(says, dict) else {}).get("made_for"), made_for(card)
     if found != expected:
@@ -74,6 +64,24 @@ def fetch(spec: Spec, work: Path, card: Driver | None) -> bool:
         _unpack(archive, work / "cache")
     log.event("compiled code is here", id=wanted.id)
     return True
+
+
+def bring(spec: Spec, work: Path) -> Path | None:
+    """Bring the compiled code that the plan names here, packed; None where it names none or another's. Raises UserError when it is not what was published."""
+    wanted = spec.serve.compiled
+    if wanted is None:
+        return None
+    if wanted.id != compiled_id(spec):
+        log.warning("the compiled code is stale: this server compiles", found=wanted.id, expected=compiled_id(spec), fix="plan again: pulumi up")
+        return None
+    uri, folder = layout.compiled(spec.buckets, wanted.id), work / "compiled"
+
+    def check(manifest: Manifest) -> None:
+        if manifest.digest != wanted.manifest:
+            raise UserError(f"{uri} has the digest {manifest.digest}", f"{wanted.manifest}, which the plan names", "plan again: pulumi up")
+
+    storage.download(uri, folder, label="download compiled code", check=check)
+    return folder
 
 
 def _unpack(archive: tarfile.TarFile, folder: Path) -> None:

@@ -119,6 +119,18 @@ def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]
     return folder, entry
 
 
+def bring(spec: Spec, work: Path) -> None:
+    """Bring what a server of this spec reads here, verified, and start nothing: a boot image with weights is made so. Every start checks it again."""
+    entry = _planned_entry(spec)
+    fetch.download(spec.buckets, entry, work / "models" / entry.name)
+    if entry.kind in ADAPTERS:
+        base = registry.base_of(spec.buckets, entry)
+        fetch.download(spec.buckets, base, work / "models" / base.name)
+    fetch_draft(spec, work)
+    compiled.bring(spec, work)
+    log.event("weights are here", model=entry.name, id=entry.id, manifest=entry.manifest)
+
+
 def begin_model(spec: Spec, work: Path) -> tuple[Path, Entry, Arrival | None]:
     """The same for a server that starts while its weights are on their way; an adapter's model has to be merged first."""
     entry = _planned_entry(spec)

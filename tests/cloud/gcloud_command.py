@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import urllib.error
@@ -14,7 +16,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from baked_disk import brought, copied
+
 FILE = Path(os.environ["STANDIN"]) / "gcloud.json"
+DISKS = FILE.with_name("disks")
 DIGEST = "sha256:" + "ab" * 32
 GLOBAL = {"--project", "--format", "--quiet", "--filter"}
 #: command -> its own flags
@@ -49,7 +54,7 @@ COMMANDS: dict[str, set[str]] = {
     "compute instances get-guest-attributes": {"--zone", "--query-path"},
     "compute instances stop": {"--zone"},
     "compute instances delete": {"--zone"},
-    "compute images create": {"--source-disk", "--source-disk-zone", "--family"},
+    "compute images create": {"--source-disk", "--source-disk-zone", "--family", "--labels"},
     "compute images describe": set(),
     "compute images delete": set(),
 }
@@ -132,11 +137,15 @@ def answered(command: str, words: list[str], flags: dict[str, str], state: dict[
         urllib.request.urlopen(urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}), timeout=30).close()
         state["buckets"].append(bucket)
     elif command == "compute instances create":
-        for pair in flags["--metadata-from-file"].split(","):
-            assert Path(pair.split("=", 1)[1]).exists(), pair
+        given = {key: Path(file).read_text() for key, file in (pair.split("=", 1) for pair in flags["--metadata-from-file"].split(","))}
+        asked = set(re.findall(r"instance/attributes/([a-z-]+)", given["startup-script"]))
+        assert asked <= given.keys(), f"404 for {asked - given.keys()}"
         if words[0] in vms:
             raise Failed(f"Could not fetch resource: The resource '{words[0]}' already exists")
         vms[words[0]] = "RUNNING"
+        said = brought(DISKS / words[0], given["elson-bring"], list(json.loads(given["elson-images"]).values()))
+        if said != "done":
+            state["baked"] = said
     elif command.startswith("compute instances"):
         if words[0] not in vms:
             raise Failed(f"Could not fetch resource: The resource '{words[0]}' was not found")
@@ -148,11 +157,17 @@ def answered(command: str, words: list[str], flags: dict[str, str], state: dict[
             vms[words[0]] = "TERMINATED"
         else:
             del vms[words[0]]
+            shutil.rmtree(DISKS / words[0], ignore_errors=True)
     elif command == "compute images create":
         if words[0] in boot_images:
             raise Failed(f"Could not fetch resource: The resource '{words[0]}' already exists")
         if vms.get(flags["--source-disk"]) != "TERMINATED":
             raise Failed("The disk resource is already being used by a running instance, or not there")
+        for label in filter(None, flags.get("--labels", "").split(",")):
+            key, _, value = label.partition("=")
+            if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
+                raise Failed(f"Invalid value for field 'resource.labels': '{label}'")
+        copied(DISKS / flags["--source-disk"], DISKS / "images" / words[0])
         boot_images[words[0]] = state.get("image_status", "READY")
         if boot_images[words[0]] != "READY":
             FILE.write_text(json.dumps(state))
