@@ -1,7 +1,7 @@
 """Figures that change by the year: the answers' dollar amounts are compared with ``data/dated_limits.yaml``.
 
-An answer's amounts are parsed once; only if the table has one of them its sentences are looked at, once, and of the limits only those with that amount. So
-text full of figures costs little more than text without any.
+An answer's amounts are parsed once; only if the table has one of them its sentences are looked at: those with that amount, and of the limits only those that
+have it. So text full of figures costs little more than text without any.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from runners.corpus.pairs import Pair
 from runners.corpus.words import plain, words
 from runners.fields import Strict
 
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n")
-_AMOUNT = re.compile(r"\$\s?(\d[\d,]*(?:\.\d+)?)\s*(million|billion|[MBK]\b)?")
+#: A sentence loses its last mark: a pattern that begins with it is found twice as fast as one that looks back at it.
+_SENTENCE_END = re.compile(r"[.!?;]\s+|\n")
+#: On one line, so that it stands in one sentence.
+_AMOUNT = re.compile(r"\$[^\S\n]?(\d[\d,]*(?:\.\d+)?)[^\S\n]*(million|billion|[MBK]\b)?")
 _YEAR = re.compile(r"\b20\d\d\b")
 _SCALES = {"million": 1e6, "M": 1e6, "billion": 1e9, "B": 1e9, "K": 1e3}
 
@@ -64,13 +66,14 @@ class LimitIndex:
 
     def findings(self, pair: Pair) -> dict[str, bool]:
         """``stale``: an earlier year's figure with no year beside it. ``wrong_limit``: a figure in one sentence with a year whose figure is another."""
-        if "$" not in pair.answer or not any(amount in self._by_amount for amount in _amounts(pair.answer)):
+        if "$" not in pair.answer or not (known_figures := {figure for figure, amount in _amounts(pair.answer) if amount in self._by_amount}):
             return {}
         stale = wrong = False
         asked: frozenset[str] | None = None
         for sentence in _SENTENCE_END.split(pair.answer):
-            if "$" not in sentence or not (amounts := {amount for amount in _amounts(sentence) if amount in self._by_amount}):
+            if not any(figure in sentence for figure in known_figures):
                 continue
+            amounts = {amount for _, amount in _amounts(sentence) if amount in self._by_amount}
             asked = frozenset(words(pair.asked)) if asked is None else asked
             said, years = frozenset(words(sentence)), {int(year) for year in _YEAR.findall(sentence)}
             for limit in {id(one): one for amount in amounts for one in self._by_amount[amount]}.values():
@@ -108,9 +111,9 @@ def _speaks_of(limit: _Ready, asked: frozenset[str], said: frozenset[str]) -> bo
     return any(name <= context for name in limit.names)
 
 
-def _amounts(sentence: str) -> list[float]:
-    """Dollar amounts: $23,500; $13.61 million."""
-    return [round(float(figure.replace(",", "")) * _SCALES.get(scale, 1), 2) for figure, scale in _AMOUNT.findall(sentence)]
+def _amounts(text: str) -> list[tuple[str, float]]:
+    """(figure as written, dollars) of each amount: $23,500; $13.61 million."""
+    return [(figure, round(float(figure.replace(",", "")) * _SCALES.get(scale, 1), 2)) for figure, scale in _AMOUNT.findall(text)]
 
 
 def load(file: Path) -> tuple[Limit, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 import string
 from collections.abc import Iterable, Iterator
@@ -33,8 +34,9 @@ _ALONE_ROWS = 10_000
 _SHOWN_CHARACTERS = 500
 _DIGITS = string.digits.encode()
 _MARKS = string.punctuation.encode()
-#: Bytes that are no letters as spaces; those outside ASCII are letters.
-_LETTERS_ONLY = bytes(byte if byte >= 128 or chr(byte).isalpha() else 32 for byte in range(256))
+#: Bytes that are no letters; those outside ASCII are letters.
+_NO_LETTERS = bytes(byte for byte in range(128) if not chr(byte).isalpha())
+_LETTERS_ONLY = bytes.maketrans(_NO_LETTERS, b" " * len(_NO_LETTERS))
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ class Prepared:
 
 def prepare(batch: Batch, settings: PrepareSettings) -> Prepared:
     """Parse, check and hash the rows of a batch."""
-    pairs, findings, tokens, rejects = list[Pair](), list[int](), list[int](), list[dict[str, Any]]()
+    pairs, findings, tokens, rejects = list[Pair](), list[int](), list[tuple[int, int]](), list[dict[str, Any]]()
     for raw in batch.rows:
         try:
             pair = _pair(raw, batch.source, settings)
             size = pair_tokens(pair)
-            found = settings.checker(pair, size)
+            found = settings.checker(pair, size[0])
             if refused := [f"{name} ({FINDINGS[name]})" for name in found if name in settings.refuse]:
                 raise Rejected(", ".join(refused))
         except Rejected as reason:
@@ -136,9 +138,10 @@ def _bits(found: tuple[str, ...]) -> int:
     return sum(1 << place for place, name in enumerate(FINDINGS) if name in found)
 
 
-def pair_tokens(pair: Pair) -> int:
-    """About how many tokens the whole conversation takes, without the system prompt."""
-    return estimated_tokens("\n".join([*(content for _, content in pair.history), pair.question, pair.answer]))
+def pair_tokens(pair: Pair) -> tuple[int, int]:
+    """About how many tokens the whole conversation takes, without the system prompt, and the answer alone. The answer is counted once."""
+    before, answer = _counted("\n".join([*(content for _, content in pair.history), pair.question, ""])), _counted(pair.answer)
+    return _tokens_of(*map(operator.add, before, answer)), _tokens_of(*answer)
 
 
 def estimated_tokens(text: str) -> int:
@@ -147,17 +150,32 @@ def estimated_tokens(text: str) -> int:
     1.15 a word, 1 a digit, 0.9 a mark, 0.3 a line: off by 4 to 5 % on the mean pair, by a third at worst (tests/benchmarks/CORPUS.md). A token has at most
     eight letters, so that a word of a million letters is as long as it is.
     """
+    return _tokens_of(*_counted(text))
+
+
+def _counted(text: str) -> tuple[int, int, int, int, int]:
+    """Words, letters, digits, marks, and lines with bytes of foreign letters: of two texts a space apart, the sum of both."""
     data = text.encode("utf-8", "replace")
-    found = data.translate(_LETTERS_ONLY).split()
-    words = max(len(found), len(b"".join(found)) / (8 * 1.15))
-    digits = len(data) - len(data.translate(None, _DIGITS))
-    marks = len(data) - len(data.translate(None, _MARKS))
-    foreign = len(data) - len(text)
-    return int(1.15 * words + digits + 0.9 * marks + 0.3 * (data.count(b"\n") + foreign)) + 1
+    return (
+        len(data.translate(_LETTERS_ONLY).split()),
+        len(data.translate(None, _NO_LETTERS)),
+        len(data) - len(data.translate(None, _DIGITS)),
+        len(data) - len(data.translate(None, _MARKS)),
+        data.count(b"\n") + len(data) - len(text),
+    )
+
+
+def _tokens_of(words: int, letters: int, digits: int, marks: int, rest: int) -> int:
+    return int(1.15 * max(words, letters / (8 * 1.15)) + digits + 0.9 * marks + 0.3 * rest) + 1
 
 
 def _columns(
-    batch: Batch, pairs: list[Pair], findings: list[int], tokens: list[int], rejects: list[dict[str, Any]], benchmark: BenchmarkQuestions | None
+    batch: Batch,
+    pairs: list[Pair],
+    findings: list[int],
+    tokens: list[tuple[int, int]],
+    rejects: list[dict[str, Any]],
+    benchmark: BenchmarkQuestions | None,
 ) -> Prepared:
     lines = [json.dumps(pair.row(), ensure_ascii=False).encode() + b"\n" for pair in pairs]
     asked = [pair.asked for pair in pairs]
@@ -169,8 +187,8 @@ def _columns(
         "figures": _digests([figures(pair.answer) for pair in pairs]),
         "question_characters": np.array([len(pair.question) for pair in pairs], np.int32),
         "answer_characters": np.array([len(pair.answer) for pair in pairs], np.int32),
-        "tokens": np.array(tokens, np.int32),
-        "answer_tokens": np.array([estimated_tokens(pair.answer) for pair in pairs], np.int32),
+        "tokens": np.array([whole for whole, _ in tokens], np.int32),
+        "answer_tokens": np.array([answer for _, answer in tokens], np.int32),
         "turns": np.array([len(pair.history) for pair in pairs], np.int32),
         "findings": np.array(findings, np.int32),
     }

@@ -133,10 +133,11 @@ def _powers(length: int) -> tuple[Any, Any]:
 def mix(values: Any) -> Any:
     """Spread 64-bit values over all bits (the finaliser of MurmurHash3)."""
     values = values ^ (values >> np.uint64(33))
-    values = values * np.uint64(0xFF51AFD7ED558CCD)
-    values = values ^ (values >> np.uint64(33))
-    values = values * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
+    values *= np.uint64(0xFF51AFD7ED558CCD)
+    values ^= values >> np.uint64(33)
+    values *= np.uint64(0xC4CEB9FE1A85EC53)
+    values ^= values >> np.uint64(33)
+    return values
 
 
 def word_sets(offsets: Any, values: Any) -> Sets:

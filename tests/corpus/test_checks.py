@@ -163,7 +163,7 @@ def naive(pair: Pair, limits: tuple[Limit, ...]) -> dict[str, bool]:
     stale = wrong = False
     for limit in limits:
         for sentence in re.split(r"(?<=[.!?;])\s+|\n", pair.answer):
-            amounts = {amount for amount in dated_limits._amounts(sentence) if amount in limit.values.values()}
+            amounts = {amount for _, amount in dated_limits._amounts(sentence) if amount in limit.values.values()}
             said, context = set(words(sentence)), set(words(f"{pair.asked} {sentence}"))
             if not amounts or any(set(words(name)) <= said for name in limit.not_names) or not any(set(words(name)) <= context for name in limit.names):
                 continue
@@ -178,7 +178,9 @@ def naive(pair: Pair, limits: tuple[Limit, ...]) -> dict[str, bool]:
 
 
 FIGURES = sorted({f"${value:,.0f}" for limit in LIMITS for value in limit.values.values()})
-PIECES = st.sampled_from([*FIGURES, *(name for limit in LIMITS for name in (*limit.names, *limit.not_names)), "2024", "2025", "2026", ".", "; ", "$5", "costs"])
+PIECES = st.sampled_from(
+    [*FIGURES, *(name for limit in LIMITS for name in (*limit.names, *limit.not_names)), "2024", "2025", "2026", ".", "; ", "$5", "$\n", "\nmillion", "costs"]
+)
 
 
 @settings(max_examples=500, deadline=None)
