@@ -24,6 +24,7 @@ from runners.planning.stacks import look_up
 from runners.spec import FoundationSpec, Spec, parse
 from tests.cloud import provided
 from tests.infra import test_stop_function, test_watchdog
+from tests.infra.rolling import Check, Declared, Rollout
 
 CERTIFICATE = "projects/a-project/locations/us-central1/certificates/api"
 SEVERAL = {"replicas": {"min": 1, "max": 3}}
@@ -67,6 +68,38 @@ def test_an_update_starts_a_new_server_before_an_old_one_goes(internal: Run) -> 
     backend = internal.only("RegionBackendService").inputs
     assert backend["connectionDrainingTimeoutSec"] == backend["timeoutSec"] == scaling.REQUEST_AT_MOST_S, "no answer takes longer than a server is given"
     assert backend["localityLbPolicy"] == "LEAST_REQUEST"
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_an_update_and_a_shrinking_lose_no_request_and_heal_no_server_that_starts(size: int, internal: Run) -> None:
+    """Whenever the group's check asks, from a start at the planner's best to one that uses up all that it is given."""
+    declared = Declared.of(internal)
+    for phase in range(declared.group.interval_s):
+        for start_s in (60, declared.delay_s - 10):
+            found = Rollout(declared, size, start_s, phase).update()
+            assert (found.refused, found.lost, found.healed) == (0, 0, 0), (phase, start_s)
+            assert found.most <= 2 * size, "as the plan says: an update needs room for more"
+    assert (shrunk := Rollout(declared, 3, 60).shrink(1)).refused == shrunk.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"group": Check(20, 1, 6)}, "refused"),  # the old server goes before every proxy has seen the new one
+        ({"unavailable": 1}, "refused"),
+        ({"draining_s": 300}, "lost"),
+        ({"delay_s": 1500}, "healed"),
+    ],
+)
+def test_other_values_would_lose_something(change: dict[str, Any], what: str, internal: Run) -> None:
+    declared = Declared.of(internal)
+    found = [Rollout(replace(declared, **change), 1, declared.delay_s - 10, phase) for phase in range(20)]
+    if what == "healed":  # it would be made again for ever
+        with pytest.raises(AssertionError, match="does not end"):
+            found[0].update()
+        assert found[0].healed
+        return
+    assert any(getattr(one.update(), what) for one in found)
 
 
 def test_it_is_internal_and_a_new_model_keeps_its_group(internal: Run, shared_cloud: Cloud) -> None:
