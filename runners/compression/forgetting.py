@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch
 
 from runners import log
 from runners.artifacts.record import Gate
+from runners.compression import gates
 from runners.compression.general import AREAS
 from runners.spec import MergeSpec, Spec
 from runners.training.examples import messages
@@ -83,10 +84,21 @@ def general_questions(spec: Spec, tokenizer: Any) -> list[Question]:
 
 
 def ability(model: Any, questions: Sequence[Question]) -> Ability:
-    """Ask a model every question."""
-    model.eval()
-    root = _common([question.prompt[:-1] for question in questions])
-    scores = [scored for group in _groups(questions, root) for scored in _asked(model, group, root)]
+    """Ask a whole model every question."""
+    parameter = next(model.parameters())
+    return answered(questions, gates.logits(model, calls(questions, parameter.dtype)))
+
+
+def calls(questions: Sequence[Question], dtype: torch.dtype) -> list[dict[str, Any]]:
+    """The forward calls that ask every question, of a model that computes in ``dtype``."""
+    root = _root(questions)
+    return [_tree(group, root, dtype)[0] for group in _groups(questions, root)]
+
+
+def answered(questions: Sequence[Question], logits: Iterable[torch.Tensor]) -> Ability:
+    """What the logits of ``calls`` say of every question."""
+    root = _root(questions)
+    scores = [scored for group, one in zip(_groups(questions, root), logits, strict=True) for scored in _scored(group, root, one)]
     return Ability(tuple(map(tuple, scores)), tuple(len(question.answers[0]) for question in questions), tuple(question.area for question in questions))
 
 
@@ -152,12 +164,15 @@ def _groups(questions: Sequence[Question], root: int) -> list[list[Question]]:
     return groups
 
 
-def _asked(model: Any, questions: Sequence[Question], root: int) -> list[list[float]]:
-    """Log-likelihood of every answer, from one pass over a tree: what the prompts share, each question below it, each answer below its question.
+def _root(questions: Sequence[Question]) -> int:
+    return _common([question.prompt[:-1] for question in questions])
+
+
+def _tree(questions: Sequence[Question], root: int, dtype: torch.dtype) -> tuple[dict[str, Any], list[list[list[int]]]]:
+    """One pass over a tree: what the prompts share, each question below it, each answer below its question; and from where each token is predicted.
 
     A token sees those on its own path, and has its position there: the numbers are those of each answer read alone.
     """
-    parameter = next(model.parameters())
     ids, places = list(questions[0].prompt[:root]), list(range(root))
     seen: list[tuple[range, range]] = []  # tokens, and tokens before them that they see
     predicted: list[list[list[int]]] = []  # of each question, of each answer: from where each of its tokens is predicted
@@ -178,17 +193,24 @@ def _asked(model: Any, questions: Sequence[Question], root: int) -> list[list[fl
     sees[:, :root] = True
     for branch, before in seen:
         sees[branch.start : branch.stop, before.start : before.stop] = True
-    mask = torch.zeros(sees.shape, dtype=parameter.dtype).masked_fill(~sees.tril(), torch.finfo(parameter.dtype).min)
-    kept = sorted({place for answers in predicted for places_of in answers for place in places_of})
-    with torch.no_grad():
-        logits = model(
-            input_ids=torch.tensor([ids], device=parameter.device),
-            attention_mask=mask[None, None].to(parameter.device),
-            position_ids=torch.tensor([places], device=parameter.device),
-            logits_to_keep=torch.tensor(kept, device=parameter.device),
-            use_cache=False,
-        ).logits[0]
-    likely = dict(zip(kept, torch.log_softmax(logits.float(), -1).cpu(), strict=True))
+    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees.tril(), torch.finfo(dtype).min)
+    call = {
+        "input_ids": torch.tensor([ids]),
+        "attention_mask": mask[None, None],
+        "position_ids": torch.tensor([places]),
+        "logits_to_keep": torch.tensor(_kept(predicted)),
+    }
+    return call, predicted
+
+
+def _kept(predicted: list[list[list[int]]]) -> list[int]:
+    return sorted({place for answers in predicted for places_of in answers for place in places_of})
+
+
+def _scored(questions: Sequence[Question], root: int, logits: torch.Tensor) -> list[list[float]]:
+    """Log-likelihood of every answer of a group."""
+    _, predicted = _tree(questions, root, torch.float32)
+    likely = dict(zip(_kept(predicted), torch.log_softmax(logits.float(), -1).cpu(), strict=True))
     return [
         [
             sum(float(likely[place][token]) for place, token in zip(places_of, answer, strict=True))

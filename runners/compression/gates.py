@@ -63,22 +63,32 @@ class Distance:
         return {f"{prefix}_{name}": round(value, 6) for name, value in values.items()}
 
 
-def log_probabilities(model: Any, examples: Sequence[Example]) -> Iterator[torch.Tensor]:
-    """Log-probabilities of the next token at each answer position: one [answer tokens, vocabulary] fp32 tensor an example, on the CPU, when it is asked for.
-
-    Takes examples until ``MAX_TOKENS`` answer tokens are reached.
-    """
-    model.eval()
-    device = next(model.parameters()).device
+def calls(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """The forward calls whose logits are of each answer's tokens, an example each, until ``MAX_TOKENS`` answer tokens are reached."""
+    found: list[dict[str, Any]] = []
     seen = 0
     for example in examples:
         if seen and seen + example.answer_tokens > MAX_TOKENS:
-            return
+            break
         seen += example.answer_tokens
+        # Position t predicts token t + 1: the last position predicts nothing we know.
+        found.append({"input_ids": torch.tensor([example.token_ids[:-1]]), "logits_to_keep": example.answer_tokens})
+    return found
+
+
+def logits(model: Any, calls: Iterable[dict[str, Any]]) -> Iterator[torch.Tensor]:
+    """[tokens that are kept, vocabulary] of each call of a whole model, when it is asked for (``layers.py``: of a model in parts)."""
+    model.eval()
+    device = next(model.parameters()).device
+    for call in calls:
         with torch.no_grad():
-            # Position t predicts token t + 1: the last position predicts nothing we know.
-            logits = model(input_ids=torch.tensor([example.token_ids[:-1]], device=device), logits_to_keep=example.answer_tokens, use_cache=False).logits[0]
-            yield torch.log_softmax(logits.float(), -1).cpu()
+            there = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in call.items()}
+            yield model(**there, use_cache=False).logits[0]
+
+
+def log_probabilities(logits: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Log-probabilities of the next token, [answer tokens, vocabulary] in fp32 on the CPU, one when it is asked for."""
+    return (torch.log_softmax(one.float(), -1).cpu() for one in logits)
 
 
 def distance(reference: Sequence[torch.Tensor], candidate: Iterable[torch.Tensor], examples: Sequence[Example]) -> Distance:

@@ -19,11 +19,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from runners.compression import gates, packed
+from runners.compression.layers import Layers, Round
 from runners.compression.parity import Tensors
 from runners.training.examples import Example
 
@@ -257,24 +257,23 @@ def _count(wrong: torch.Tensor) -> int:
     return int(wrong.sum())
 
 
-def real_inputs(model: Any, examples: Sequence[Example]) -> dict[str, list[torch.Tensor]]:
+def real_inputs(layers: Layers, examples: Sequence[Example]) -> dict[str, list[torch.Tensor]]:
     """What each linear layer of the decoder gets, [tokens, in] by the name of its weight, for the first examples of ``PROBE_TOKENS`` tokens."""
     found: dict[str, list[torch.Tensor]] = {}
 
     def keep(name: str) -> Callable[..., None]:
         return lambda _module, given: found.setdefault(f"{name}.weight", []).append(given[0].detach().flatten(0, -2))
 
-    output = model.get_output_embeddings()
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output}
+    output = layers.model.get_output_embeddings()
+    linears = {name: module for name, module in layers.model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output}
     hooks = [module.register_forward_pre_hook(keep(name)) for name, module in linears.items()]
-    device, seen = next(model.parameters()).device, 0
-    model.eval()
-    with torch.no_grad():
-        for example in examples:
-            if seen >= PROBE_TOKENS:
-                break
-            model(input_ids=torch.tensor([example.token_ids[:PROBE_TOKENS]], device=device), use_cache=False, logits_to_keep=1)
-            seen += len(example)
+    calls, seen = [], 0
+    for example in examples:
+        if seen >= PROBE_TOKENS:
+            break
+        calls.append({"input_ids": torch.tensor([example.token_ids[:PROBE_TOKENS]]), "logits_to_keep": 1})
+        seen += len(example)
+    layers.read(Round(calls))
     for hook in hooks:
         hook.remove()
     return found

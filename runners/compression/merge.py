@@ -19,13 +19,18 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runners import log
 from runners.artifacts.record import Gate, Phase, Stopwatch
 from runners.errors import UserError
 from runners.spec import Spec
+
+if TYPE_CHECKING:
+    from runners.compression.layers import Part
 
 _PREFIX = "base_model.model."
 _PARTS = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
@@ -67,6 +72,7 @@ def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) 
     import torch
 
     from runners.compression import forgetting, gates, parity
+    from runners.compression.layers import Layers, Round
     from runners.training.examples import load_tokenizer, validation_split
 
     settings, device = spec.merge, "cuda" if torch.cuda.is_available() else "cpu"
@@ -75,20 +81,21 @@ def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) 
     problems += [f"{one.id} is other tokens through the merged model's template" for one, two in zip(probes, theirs, strict=True) if one != two]
     for problem in problems[:20]:
         log.warning("the merged model is not what base and adapter say", problem=problem)
-    dtype = gates.measuring_dtype(device)
-    model = _with_adapter(base, adapter, device, dtype)
-    expected = list(gates.log_probabilities(model, probes))
-    general = forgetting.general_questions(spec, load_tokenizer(base))
-    with model.disable_adapter():
-        taught = gates.distance(expected, gates.log_probabilities(model, probes), probes)
-        before = forgetting.ability(model, general)
-    del model
-    plain = gates.load_plain(merged, device, dtype)
-    merged_probes = list(gates.log_probabilities(plain, probes))
+    dtype, tokenizer = gates.measuring_dtype(device), load_tokenizer(base)
+    general = forgetting.general_questions(spec, tokenizer)
+    probing, asking = gates.calls(probes), forgetting.calls(general, dtype)
+    # The adapter as stock peft applies it, not our own DoRA, which is part of what is checked.
+    adapted, plain = Layers(base, device, dtype, adapter).read(
+        Round(probing, partial(adapter_is, on=True)), Round([*probing, *asking], partial(adapter_is, on=False))
+    )
+    expected = list(gates.log_probabilities(adapted))
+    taught = gates.distance(expected, gates.log_probabilities(islice(plain, len(probing))), probes)
+    before = forgetting.answered(general, plain)
+    written, rounded = Layers(merged, device, dtype).read(Round([*probing, *asking]), Round(probing, round_again))
+    merged_probes = list(gates.log_probabilities(islice(written, len(probing))))
     found = gates.distance(expected, merged_probes, probes)
-    kept, ability = forgetting.held(settings, before, forgetting.ability(plain, general))
-    _round_again(plain, seed=0)
-    noise = gates.distance(merged_probes, gates.log_probabilities(plain, probes), probes).mean_kl
+    kept, ability = forgetting.held(settings, before, forgetting.answered(general, written))
+    noise = gates.distance(merged_probes, gates.log_probabilities(rounded), probes).mean_kl
     bound = min(settings.max_mean_kl, max(settings.rounding_factor * noise, settings.adapter_share * taught.mean_kl))
     held = (
         Gate(name="tensors and files unlike base and adapter", value=len(problems), bound=0, rule="at most"),
@@ -109,12 +116,12 @@ def measure(spec: Spec, base: Path, adapter: Path, merged: Path, dataset: Path) 
     return held, metrics
 
 
-def _round_again(model: Any, seed: int) -> None:
+def round_again(part: Part, seed: int = 0) -> None:
     """Move one weight in twelve of the linear layers by a step of bf16, up or down: on average as far as the merge's own rounding moves all of them."""
     import torch
 
     with torch.no_grad():
-        for module in model.modules():
+        for _, module in part:
             if isinstance(module, torch.nn.Linear):
                 generator = torch.Generator(module.weight.device).manual_seed(seed)
                 for rows in module.weight.split(1024):
@@ -123,13 +130,11 @@ def _round_again(model: Any, seed: int) -> None:
                     rows += (step * ((chance < 1 / 24).float() - (chance > 23 / 24).float())).to(rows.dtype)
 
 
-def _with_adapter(base: Path, adapter: Path, device: str, dtype: Any) -> Any:
-    """Base and adapter as stock peft puts them together: not through our own DoRA, which is part of what is checked."""
-    from peft import PeftModel
-
-    from runners.compression.gates import load_plain
-
-    return PeftModel.from_pretrained(load_plain(base, device, dtype), str(adapter))
+def adapter_is(part: Part, on: bool) -> None:
+    """Switch the adapter of a part of the model on or off."""
+    for _, module in part:
+        if hasattr(module, "lora_A"):
+            module.enable_adapters(on)
 
 
 def merge_streaming(base: Path, adapter: Path, dest: Path) -> Path:
@@ -150,9 +155,9 @@ def merge_streaming(base: Path, adapter: Path, dest: Path) -> Path:
     layers = _by_layer(load_file(adapter / "adapter_model.safetensors"), config, adapter)
     scaling = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    partial = dest.parent / f".{dest.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    draft = dest.parent / f".{dest.name}.partial"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     files = sorted(base.glob("*.safetensors"))
     left = set(layers)
     with log.progress("merge", len(layers), "layers") as progress:
@@ -167,23 +172,23 @@ def merge_streaming(base: Path, adapter: Path, dest: Path) -> Path:
                         left.discard(name)
                         progress.advance()
                     tensors[name] = tensor.to(torch.bfloat16).contiguous() if tensor.is_floating_point() else tensor
-            save_file(tensors, partial / file.name, metadata={"format": "pt"})
+            save_file(tensors, draft / file.name, metadata={"format": "pt"})
     if left or not files:
         lacking = ", ".join(sorted(left)[:3])
         raise UserError(f"{base} has no {lacking} ({len(left)} layers of the adapter)", "the base model the adapter was trained on", "check base_model")
     for file in sorted(base.iterdir()):
         if file.is_file() and file.suffix != ".safetensors" and file.name not in ("record.json", "manifest.json"):
-            shutil.copyfile(file, partial / file.name)
+            shutil.copyfile(file, draft / file.name)
     # The tokenizer and template the adapter was trained with stand beside it.
     for file in adapter.glob("*"):
         if file.name.startswith(("tokenizer", "chat_template", "special_tokens", "vocab", "merges")):
-            shutil.copyfile(file, partial / file.name)
-    for file in partial.iterdir():
+            shutil.copyfile(file, draft / file.name)
+    for file in draft.iterdir():
         file.chmod(0o644)
-    values = json.loads((partial / "config.json").read_text())
-    (partial / "config.json").write_text(json.dumps({**values, "dtype": "bfloat16"}, indent=2))
+    values = json.loads((draft / "config.json").read_text())
+    (draft / "config.json").write_text(json.dumps({**values, "dtype": "bfloat16"}, indent=2))
     shutil.rmtree(dest, ignore_errors=True)
-    partial.rename(dest)
+    draft.rename(dest)
     return dest
 
 

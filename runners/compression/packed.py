@@ -67,6 +67,19 @@ def read(tensors: Tensors, stem: str, device: str = "cpu") -> Packed:
     return matrix
 
 
+class Plain:
+    """The tensors of a quantized folder by the names of plain weights, in fp32, read when asked for."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._tensors, self._device = Tensors(folder), device
+        self._stems = set(stems(self._tensors))
+
+    def weight(self, name: str) -> torch.Tensor:
+        """One of them. Raises KeyError for a name that is not there."""
+        stem = name.removesuffix(".weight")
+        return read(self._tensors, stem, self._device).plain() if stem in self._stems else self._tensors[name].float()
+
+
 def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of a folder as a plain fp32 weight."""
     tensors = Tensors(folder)

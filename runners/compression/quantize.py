@@ -18,6 +18,7 @@ import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,21 @@ def quantize(spec: Spec, merged: Path, dataset: Path, work: Path) -> QuantizeRes
     held_out = validation_split(spec, dataset, tokenizer, settings.validation_examples)
     log.event("quantizing", backend=settings.backend, group_size=settings.group_size, calibration_tokens=sum(map(len, blocks)), device=device)
 
-    quantized, partial = work / "awq", work / ".awq.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    quantized, draft = work / "awq", work / ".awq.partial"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     with watch.phase(f"quantize with {settings.backend}"):
         if settings.backend == "autoawq":
             from runners.compression import awq_autoawq
 
-            awq_autoawq.run(merged, partial, blocks, settings, device)
+            awq_autoawq.run(merged, draft, blocks, settings, device)
         else:
             from runners.compression import awq_llmcompressor
 
-            awq_llmcompressor.run(merged, partial, blocks, settings, device)
-    _copy_beside(merged, partial)
+            awq_llmcompressor.run(merged, draft, blocks, settings, device)
+    _copy_beside(merged, draft)
     shutil.rmtree(quantized, ignore_errors=True)
-    partial.rename(quantized)
+    draft.rename(quantized)
 
     with watch.phase("measure"):
         held, metrics = measure(spec, merged, quantized, held_out)
@@ -88,10 +89,11 @@ def measure(spec: Spec, merged: Path, quantized: Path, held_out: Sequence[Exampl
     import torch
 
     from runners.compression import gates, matrices, packed, parity
+    from runners.compression.layers import Layers, Round, put
 
     settings, device = spec.quantize, "cuda" if torch.cuda.is_available() else "cpu"
-    model = gates.load_plain(merged, device, gates.measuring_dtype(device))
-    inputs = matrices.real_inputs(model, held_out)
+    layers = Layers(merged, device, gates.measuring_dtype(device))
+    inputs = matrices.real_inputs(layers, held_out)
     found = matrices.compare(merged, quantized, settings.group_size, inputs, device)
     problems = [*found.problems, *parity.unlike_copies(merged, quantized, packing(settings))]
     for problem in problems[:20]:
@@ -100,11 +102,16 @@ def measure(spec: Spec, merged: Path, quantized: Path, held_out: Sequence[Exampl
     metrics: dict[str, Any] = {"problems": problems[:20]}
     if not found.readable:
         return tuple(held), metrics
-    reference = list(gates.log_probabilities(model, held_out))
-    _put(model, packed.dequantized(quantized))
-    answers = gates.distance(reference, gates.log_probabilities(model, held_out), held_out)
-    _round_to_nearest(model, merged, settings.group_size)
-    nearest = gates.distance(reference, gates.log_probabilities(model, held_out), held_out)
+    calls, source = gates.calls(held_out), parity.Tensors(merged)
+
+    def rounded(name: str) -> torch.Tensor:
+        weight = source[name].to(device)
+        return gates.round_to_nearest(weight, settings.group_size) if name.endswith("_proj.weight") else weight
+
+    rounds = [Round(calls), *(Round(calls, partial(put, weight=weight)) for weight in (packed.Plain(quantized, device).weight, rounded))]
+    expected, *others = layers.read(*rounds)
+    reference = list(gates.log_probabilities(expected))
+    answers, nearest = (gates.distance(reference, gates.log_probabilities(other), held_out) for other in others)
     worst = max(found.matrices, key=lambda one: one.error, default=matrices.Matrix("none", 0.0))
     held += [
         Gate(name=f"error of a matrix over that of round-to-nearest ({worst.name})", value=worst.error, bound=settings.max_matrix_error, rule="at most"),
@@ -197,29 +204,3 @@ def _copy_beside(merged: Path, quantized: Path) -> None:
     (quantized / "config.json").write_text(json.dumps({**json.loads((merged / "config.json").read_text()), **kept}, indent=2))
     for file in quantized.iterdir():
         file.chmod(0o644)
-
-
-def _put(model: Any, tensors: Any) -> None:
-    """Write weights into a model; a name the model does not have is an error."""
-    import torch
-
-    places = dict(model.named_parameters(remove_duplicate=False))
-    with torch.no_grad():
-        for name, tensor in tensors:
-            places[name].copy_(tensor)
-
-
-def _round_to_nearest(model: Any, merged: Path, group_size: int) -> None:
-    """Give the model the merged weights again, linear layers rounded to 4 bits."""
-    from safetensors import safe_open
-
-    from runners.compression.gates import round_to_nearest
-
-    def rounded() -> Any:
-        for file in sorted(merged.glob("*.safetensors")):
-            with safe_open(str(file), "pt") as tensors:
-                for name in sorted(tensors.keys()):
-                    tensor = tensors.get_tensor(name)
-                    yield name, round_to_nearest(tensor, group_size) if name.endswith("_proj.weight") else tensor
-
-    _put(model, rounded())

@@ -41,13 +41,6 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
             f"at most {plan.memory_limit_gb:.0f} GB {on}",
             fix,
         )
-    elif memory.parts > 1 and (held := training.compared_gb(shape, spec)) > plan.memory_limit_gb:
-        yield Notice(
-            f"training fits {memory.parts} cards that share the model out, {memory.total_gb:.0f} GB each; "
-            f"but merge and quantize hold a whole model on one card to compare it: {held:.0f} GB",
-            f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
-            "a base model of at most 34 billion parameters, or a larger card",
-        )
     loaded = training.quantizing_gb(shape, plan.spec.quantize.group_size, host)
     if not host.is_run and (held := sum(gb for _, gb in loaded) * (1 + training.FREE_SHARE)) > training.main_memory_gb(host):
         parts = ", ".join(f"{name} {gb:.0f}" for name, gb in loaded)

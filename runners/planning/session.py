@@ -75,11 +75,11 @@ CHECKPOINT_GB_S = Estimate(3.0, 1.07, 0.5, "measured")
 WRITE_GB_S = Estimate(1.5, 0.75, 0.3, "measured")
 #: GB/s that reach a card from the others, of a model that they share out. NVLink carries 450, PCIe 25; at best most of it hides behind the products.
 NVLINK_GB_S, PCIE_GB_S = Estimate(1500, 300, 80, "gathering: assumed"), Estimate(50, 10, 4, "gathering: assumed")
-#: Seconds a GB of the base model: read, merged and written; both models loaded and compared.
-MERGE_S_PER_GB, COMPARE_S_PER_GB = Estimate(0.6, 0.95, 2.0, "measured, 16 cores"), Estimate(0.5, 0.85, 1.8, "measured")
+#: Seconds a GB of the base model: read, merged and written; both models read and compared.
+MERGE_S_PER_GB, COMPARE_S_PER_GB = Estimate(0.6, 0.95, 2.0, "measured, 16 cores"), Estimate(0.5, 0.85, 1.8, "measured with whole models")
 #: AWQ's search for 16,384 tokens and one layer of the 14B; what its loading and writing take a GB of the base model; its gate.
 AWQ_LAYER_S, AWQ_TOKENS = Estimate(1.5, 1.9, 3.0, "measured"), 16_384
-AWQ_S_PER_GB, MEASURE_S_PER_GB = Estimate(0.7, 1.5, 3.0, "measured"), Estimate(0.8, 1.4, 3.0, "measured")
+AWQ_S_PER_GB, MEASURE_S_PER_GB = Estimate(0.7, 1.5, 3.0, "measured"), Estimate(0.8, 1.4, 3.0, "measured with whole models")
 
 #: Share of the card's FLOP/s that one example at a time reaches, and of its bandwidth that transformers' own decoding does.
 HEAD_SHARE, WRITTEN_SHARE = Estimate(0.35, 0.20, 0.08, "assumed"), Estimate(0.5, 0.25, 0.1, "assumed")

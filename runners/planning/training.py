@@ -149,14 +149,9 @@ def main_memory_gb(machine: Machine) -> float:
 
 
 def completes(shape: Shape, spec: Spec, machine: Machine) -> bool:
-    """Whether a machine can train, merge and quantize: what its cards and its main memory must hold fits."""
+    """Whether a machine can train, merge and quantize: gates hold one layer on the card, AWQ the model in main memory."""
     needed = sum(gb for _, gb in quantizing_gb(shape, spec.quantize.group_size, machine)) * (1 + FREE_SHARE)
-    return fits(shape, spec.train, machine) and needed <= main_memory_gb(machine) and (machine.count == 1 or compared_gb(shape, spec.train) <= card_gb(machine))
-
-
-def compared_gb(shape: Shape, spec: TrainSpec) -> float:
-    """Gigabytes that merge holds on one card while it compares: base and adapter as stock peft puts them together."""
-    return (2 * shape.parameters + 4 * shape.adapter_parameters(spec.rank, spec.target_modules)) / 1e9
+    return fits(shape, spec.train, machine) and needed <= main_memory_gb(machine)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ Ends with 1 when a damage passes or a sound model is refused.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import random
 import shutil
@@ -158,8 +157,6 @@ def measure_of(stage: str, place: Path) -> Callable[[Path], Any]:
         return lambda folder: quantize.measure(spec, place / "merged", folder, held_out)
     from runners.compression import merge
 
-    # Base and adapter are those of the place, whatever is done to the merged folder: loaded once.
-    merge._with_adapter = functools.lru_cache(1)(merge._with_adapter) if not hasattr(merge._with_adapter, "cache_info") else merge._with_adapter
     return lambda folder: merge.measure(spec, place / "base", place / "adapter", folder, place / "dataset")
 
 

@@ -95,7 +95,7 @@ def judge(work: Path, base: Path, demo: Path | None) -> int:
     row("base in bf16", "noise", gates.load_plain(base, "cpu", torch.bfloat16))
     for seed in range(5):
         rounded = copy.deepcopy(plain)
-        merge._round_again(rounded, seed)
+        merge.round_again(list(rounded.named_modules()), seed)
         row(f"base, rounded as by a merge, seed {seed}", "noise", rounded)
     portion, forgetting._PASS_TOKENS = forgetting._PASS_TOKENS, 300
     row("base, read in smaller portions", "noise", plain)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runners.errors import UserError
-from runners.planning import stacks, training
+from runners.planning import session, stacks, training
 from runners.planning.machines import MACHINES
 from runners.planning.parts import Plan
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
@@ -88,7 +88,7 @@ def test_where_only_checkpointing_is_missing_it_is_advised() -> None:
 @pytest.mark.parametrize("shape", [QWEN2_14B, B32, B70], ids=["14B", "32B", "70B"])
 @pytest.mark.parametrize("corpus", [ASSUMED_CORPUS, CorpusSize(40_993, 200, "another corpus")], ids=["1,399 pairs", "40,993 pairs"])
 def test_an_advised_machine_is_not_refused_in_turn(shape: Shape, corpus: CorpusSize) -> None:
-    advised = set()
+    advised: set[str] = set()
     for name, host in MACHINES.items():
         for notice in train_plan(shape=shape, corpus=corpus, machine_type=name, provisioning_model=host.provisioning[0], **ROOM).refusals:
             advised |= {word for word in re.findall(r"[\w-]+", notice.fix) if word in MACHINES}
@@ -98,6 +98,7 @@ def test_an_advised_machine_is_not_refused_in_turn(shape: Shape, corpus: CorpusS
         where = {"region": host.regions[0], "max_run_minutes": 60} if host.is_run else {}
         plan = train_plan(shape=shape, corpus=corpus, machine_type=name, provisioning_model=host.provisioning[0], **{**ROOM, **where})
         assert not [str(notice) for notice in plan.refusals if "merge.publish" not in notice.found], name
+    assert advised
 
 
 def test_a_refusal_has_the_figure_that_decides() -> None:
@@ -111,3 +112,11 @@ def test_main_memory_that_awq_does_not_fit_into_is_refused() -> None:
     text = refused(train_plan(shape=B70, machine_type="a2-highgpu-1g", **ROOM))
     assert "AWQ takes 164 GB of main memory (merged model, loaded 141, program 8 and a tenth free)" in text
     assert "at most the 91 GB of a2-highgpu-1g" in text
+
+
+@pytest.mark.parametrize("shape, machine", [(QWEN2_14B, "a3-highgpu-1g"), (B32, "a3-highgpu-2g"), (B70, "a3-highgpu-4g")], ids=["14B", "32B", "70B"])
+def test_the_way_from_merge_to_awq_over_the_disk_is_a_small_share(shape: Shape, machine: str) -> None:
+    """The second program's start, and its reading of the merged model: TRAINING.md rests on it."""
+    plan = train_plan(shape=shape, machine_type=machine, image_is_baked=True, **ROOM)
+    start = next(phase.expected_s for phase in plan.phases if phase.name == "quantize: program")
+    assert (start + session.LOAD_GB_S.takes(2 * shape.parameters / 1e9).expected) / plan.expected_s < 0.05

@@ -47,13 +47,15 @@ def test_more_cards_than_hold_it_must_save_time() -> None:
     assert not eight.refusals and eight.expected_s < two.expected_s / 2 and eight.money.usd_expected > two.money.usd_expected
 
 
-def test_a_70b_needs_four_cards_and_a_merge_that_shares_too() -> None:
+def test_a_70b_is_planned_on_four_cards() -> None:
     one, two = (refused(train_plan(shape=B70, machine_type=f"a3-highgpu-{cards}g", **ROOM)) for cards in (1, 2))
-    assert "take 176 GB" in one and "a smaller base model" in one and "a3-highgpu-4g" not in one
+    assert "take 176 GB" in one and "machine.machine_type: a3-highgpu-4g: 4 cards that share the model out" in one
     assert "take 100 GB" in two and "at most 77 GB on each of 2 H100 80 GB that share the model out" in two
-    four = train_plan(shape=B70, machine_type="a3-highgpu-4g", **ROOM)
-    assert four.memory is not None and four.memory.parts == 4 and four.memory.total_gb < 77
-    assert "merge and quantize hold a whole model on one card to compare it: 148 GB" in refused(four)
+    plan = train_plan(shape=B70, machine_type="a3-highgpu-4g", **ROOM)
+    assert not plan.refusals and plan.memory is not None and plan.memory.parts == 4 and plan.memory.total_gb < 77
+    assert plan.optimistic_s < plan.expected_s < plan.pessimistic_s and plan.money.usd_expected < plan.money.usd_at_most
+    # Eight cards cost more and save no ten minutes.
+    assert "machine.machine_type: a3-highgpu-4g" in refused(train_plan(shape=B70, machine_type="a3-highgpu-8g", **ROOM))
 
 
 def test_what_no_machine_holds_is_refused_with_the_number_of_eight_cards() -> None:

@@ -105,6 +105,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
         "gates.py",
         "eagle.py",
         "forgetting.py",
+        "layers.py",
         "parity.py",
         "matrices.py",
         "packed.py",
