@@ -13,6 +13,7 @@ from runners.planning.machines import Machine, machine
 from runners.planning.parts import machine_of
 from runners.planning.stacks import ResolvedStack
 from runners.spec import Spec
+from runners.vm.containers import REQUESTS_A_SEQUENCE
 
 #: Beside vLLM in each instance: the only container that others reach.
 GATEWAY_CPU, GATEWAY_MEMORY = "1", "512Mi"
@@ -82,7 +83,7 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
     host = machine(wanted.machine_type)
     if not _NAME.fullmatch(f"elson-{stack}"):
         raise UserError(f"elson-{stack} is no name for a service of Cloud Run", "at most 49 of a-z 0-9 -", "rename the stack file")
-    at_once = 2 * spec.serve.max_sequences
+    at_once = REQUESTS_A_SEQUENCE * spec.serve.max_sequences
     gateway = {
         "ELSON_SITE": f":{spec.serve.port}",
         "ELSON_UPSTREAM": f"127.0.0.1:{VLLM_PORT}",

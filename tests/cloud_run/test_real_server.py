@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -18,6 +19,7 @@ import pytest
 from runners import stages
 from runners.artifacts import local_bucket
 from runners.spec import MachineSpec
+from tests.benchmarks import serving_soak
 from tests.cloud_run.conftest import KEY, planned, server_entry
 from tests.cloud_run.run_platform import TOKEN, Platform, ask
 from tests.vm.simulation import seed
@@ -63,6 +65,20 @@ def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[
             assert ask(platform.url, "/v1/models", **HEADERS)[0] == 200
             for path in ("/metrics", "/invocations", "/tokenize", "/server_info"):
                 assert ask(platform.url, path, **HEADERS)[0] == 404
+
+            # The gateway at its limit and at twice it: each request is answered, or refused with a status and a body of ours; none is lost.
+            limit = int(dict(platform.plan.gateway.environment)["ELSON_MAX_IN_FLIGHT"])
+            assert limit == 2 * serve.max_sequences
+
+            async def crowds() -> list[serving_soak.Account]:
+                async with serving_soak.asking(platform) as client:
+                    return [await serving_soak.crowd(client, at_once, 10 * limit) for at_once in (limit, 2 * limit)]
+
+            within, over = asyncio.run(crowds())
+            assert (within.answered, within.refused) == (10 * limit, {})
+            assert over.answered >= limit and over.answered + sum(over.refused.values()) == over.sent == 10 * limit
+            (refusal,) = over.refused
+            assert refusal.startswith('429 Retry-After 2 {"error": {"message": "Too many requests at once"'), refusal
 
             got: list[bytes] = []
             long = {**chat, "max_tokens": 150, "stream": True, "ignore_eos": True}
