@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -105,6 +105,7 @@ class HeadSpec(Strict):
     probe_tokens: int = Field(96, ge=8, description="tokens of each such answer, at most")
     min_tokens_a_step: float = Field(1.3, ge=1, description="drafting costs about a quarter of a step: below 1.25 a head makes answers slower")
     min_tokens_gained: float = Field(0.1, ge=0, description="tokens a step that the training must have added to those of an untrained head")
+    bits: Literal[4, 16] = Field(4, description="4: its matrices are rounded as the model's are, where the gate finds that little is lost; else it stays in 16")
     seed: int = 0
 
 

@@ -8,7 +8,7 @@ from runners.fields import HeadSpec
 from runners.pipeline import Format
 from runners.planning.machines import MACHINES, Machine
 from runners.spec import ServeSpec
-from runners.training.shape import GIB, Shape, bytes_read_per_token, resident_bytes
+from runners.training.shape import GIB, Shape, bytes_read_per_token, linear_bytes_per_parameter, resident_bytes
 
 #: Activations, CUDA graphs and the runtime on each card; not measured here.
 OVERHEAD_GIB = 1.6
@@ -161,18 +161,24 @@ def head_parameters(shape: Shape, words: int) -> int:
     return 3 * hidden * hidden + layer + min(words, shape.vocabulary) * hidden
 
 
+def head_bytes(shape: Shape, head: HeadSpec) -> float:
+    """Weights of a head as it is published: 0.29 GB for the 14B, 0.87 in bf16. In 4 bits its output layer stays in 16, as the model's does."""
+    parameters, output = head_parameters(shape, head.draft_vocabulary), min(head.draft_vocabulary, shape.vocabulary) * shape.hidden
+    return (parameters - output) * linear_bytes_per_parameter("awq" if head.bits == 4 else "bf16") + 2.0 * output
+
+
 def head_training_gb(shape: Shape, head: HeadSpec) -> float:
     """GB of a card that training a head takes: the model in bf16, 16 bytes of each of the head's parameters, and 6 GB for one example; not measured."""
     return (2 * shape.parameters + 16 * head_parameters(shape, head.draft_vocabulary)) / 1e9 + 6.0
 
 
 def _draft_gib(shape: Shape, spec: ServeSpec) -> float:
-    """What drafts, whole on each card: the size of what is published; where that is not known, a small model or a head of this project's, in bf16."""
+    """What drafts, whole on each card: the size of what is published; where that is not known, a 0.5B model or a head as it is made by default."""
     if spec.speculation is None or spec.speculation.method == "ngram":
         return 0.0
     if spec.speculation.model_bytes:
         return spec.speculation.model_bytes / GIB
-    return {"draft": _DRAFT_GIB, "eagle3": 2 * head_parameters(shape, HeadSpec().draft_vocabulary) / GIB}[spec.speculation.method]
+    return _DRAFT_GIB if spec.speculation.method == "draft" else head_bytes(shape, HeadSpec()) / GIB
 
 
 def _speculation_cost(shape: Shape, spec: ServeSpec, step_bytes: float) -> float:

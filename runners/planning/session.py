@@ -148,13 +148,13 @@ def _head(spec: Spec, host: Machine, shape: Shape, corpus: CorpusSize) -> tuple[
     trained = HEAD_SHARE.takes(flops / (host.accelerator.tflops * 1e12))
     # A token that is written reads every weight once.
     written = WRITTEN_SHARE.takes(spec.head.probe_examples * spec.head.probe_tokens * 2 * shape.parameters / (host.accelerator.bandwidth_gb_s * 1e9))
-    checked = HEAD_SHARE.takes(3 * spec.head.probe_examples * spec.train.max_tokens * 2 * shape.parameters / (host.accelerator.tflops * 1e12))
+    checked = HEAD_SHARE.takes(4 * spec.head.probe_examples * spec.train.max_tokens * 2 * shape.parameters / (host.accelerator.tflops * 1e12))
     return (
         LOAD_GB_S.takes(2 * shape.parameters / 1e9).phase("head: load model"),
         written.phase("head: write probes"),
         _sum(trained, Estimate(updates, updates, updates, "computed")).phase("head: train"),
         checked.phase("head: measure"),
-        transfer(2 * parameters / 1e9, host, UPLOAD_SHARE).phase("head: publish"),
+        transfer(serving.head_bytes(shape, spec.head) / 1e9, host, UPLOAD_SHARE).phase("head: publish"),
     )
 
 

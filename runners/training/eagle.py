@@ -5,7 +5,7 @@ and predicts token j + 2. For the tokens after that it reads its own last state 
 training does the same (``later steps`` below), so the head learns to go on from its own mistakes.
 
 The folder it is written to is what vLLM loads (``LlamaForCausalLMEagle3``): the embedding is the model's and is not written, and the output layer has a
-vocabulary of its own, ``d2t`` words of the model's. Training and gate are ``runners/compression/head.py``.
+vocabulary of its own, ``d2t`` words of the model's. Training and gate are ``runners/compression/head.py``, its form in 4 bits ``packed_head.py``.
 """
 
 from __future__ import annotations
@@ -221,16 +221,13 @@ def write(head: Head, dest: Path) -> Path:
     return dest
 
 
-def read(folder: Path, model: Any) -> tuple[Head | None, list[str]]:
-    """A head as it is in a folder, on the model's device, and what is wrong with it. There is none where it cannot be put together for this model."""
-    from safetensors.torch import load_file
-
-    config, tensors = json.loads((folder / "config.json").read_text()), load_file(folder / WEIGHTS)
+def assembled(config: dict[str, Any], tensors: dict[str, torch.Tensor], model: Any) -> tuple[Head | None, list[str]]:
+    """A head of what a folder holds, on the model's device, and what is wrong with it. There is none where it cannot be put together for this model."""
     expected = config_of(model.config.to_dict(), config.get("draft_vocab_size", 0))
     problems = [f"config.json: {key} is {config.get(key)!r}, and {value!r} for this model" for key, value in expected.items() if config.get(key) != value]
     if problems:
         return None, problems
-    count, all_words = config["draft_vocab_size"], config["vocab_size"]
+    count, all_words, tensors = config["draft_vocab_size"], config["vocab_size"], dict(tensors)
     words = torch.arange(count) + tensors.pop("d2t", torch.zeros(count, dtype=torch.long))
     allowed = tensors.pop("t2d", torch.ones(all_words, dtype=torch.bool))
     inside = bool((words >= 0).all() and (words < all_words).all() and (words.diff() > 0).all())

@@ -10,10 +10,11 @@ import pytest
 
 from runners import stages
 from runners.artifacts.record import Phase
+from runners.compression.head import _KEPT
 from runners.fields import HeadSpec
 from runners.planning import costs, session, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, machine
-from runners.planning.serving import ANSWERS, Answers, plan_serving, tokens_a_step_needed
+from runners.planning.serving import ANSWERS, Answers, head_bytes, plan_serving, tokens_a_step_needed
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import MachineSpec, ServeSpec, Spec, SpeculationSpec, TrainSpec
 from runners.training.memory import flops_per_token
@@ -240,15 +241,34 @@ def test_a_head_costs_the_session_minutes_and_dollars_and_its_weights_slow_each_
     more_s = plan.expected_s - plain.expected_s
     assert 300 < more_s < 900 and not plan.refusals
     (row,) = [row for row in tables.money_rows(plan) if "EAGLE-3" in row[0]]
-    assert row == ("of it the EAGLE-3 head, about 8 min (5 min at best, 21 min at worst)", f"{plan.money.usd_expected - plain.money.usd_expected:.2f}")
+    assert row == ("of it the EAGLE-3 head, about 9 min (5 min at best, 21 min at worst)", f"{plan.money.usd_expected - plain.money.usd_expected:.2f}")
     assert not [row for row in tables.money_rows(plain) if "EAGLE-3" in row[0]]
     made = {
         count: plan_serving(QWEN2_14B, "awq", machine("g2-standard-8"), ServeSpec(speculation=SpeculationSpec(method="eagle3", draft_tokens=count)), ANSWERS)
         for count in (2, 4)
     }
-    # 434 M parameters in bf16 are 0.87 GB, read once for each drafted token, beside 8.4 GB for the step.
-    assert made[4].speculation_cost - made[2].speculation_cost == pytest.approx(2 * 0.87 / 8.42, rel=0.02)
-    assert tokens_a_step_needed(2000, made[4], ANSWERS) == pytest.approx(3.81, abs=0.01)
+    # 434 M parameters in 4 bits are 0.29 GB, read once for each drafted token, beside 8.4 GB for the step.
+    assert made[4].speculation_cost - made[2].speculation_cost == pytest.approx(2 * 0.288 / 8.42, rel=0.02)
+    assert tokens_a_step_needed(2000, made[4], ANSWERS) == pytest.approx(3.12, abs=0.01)
+
+
+def test_four_bits_of_a_head_are_worth_it_down_to_four_fifths_of_the_tokens() -> None:
+    sizes = {bits: head_bytes(QWEN2_14B, HeadSpec(bits=bits)) for bits in (4, 16)}
+    assert [round(sizes[bits] / 1e9, 2) for bits in (4, 16)] == [0.29, 0.87]
+    four, whole = (
+        plan_serving(
+            QWEN2_14B,
+            "awq",
+            machine("g2-standard-8"),
+            ServeSpec(speculation=SpeculationSpec(method="eagle3", model_bytes=int(sizes[bits]), accepted_tokens=tokens)),
+            ANSWERS,
+        )
+        for bits, tokens in ((4, 2.0 * 0.82), (16, 2.0))
+    )
+    assert four.expected_ms == pytest.approx(whole.expected_ms, rel=0.01)
+    assert whole.speculation_cost / four.speculation_cost == pytest.approx(1 / 0.82, rel=0.01)
+    # The gate keeps 0.9 of the extra tokens: of any number of tokens a step, more than 0.82.
+    assert all(1 + _KEPT * (tokens / 10 - 1) > 0.82 * tokens / 10 for tokens in range(10, 51))
 
 
 def test_a_card_that_cannot_train_the_head_is_refused_before_money_is_spent() -> None:

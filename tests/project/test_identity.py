@@ -53,6 +53,7 @@ def ids(root: Path, **changes: object) -> dict[str, str]:
         ("runners/compression/merge.py", AFTER["merge"]),
         ("runners/compression/head.py", AFTER["head"]),
         ("runners/training/eagle.py", AFTER["head"]),
+        ("runners/compression/packed_head.py", AFTER["head"]),
         ("runners/compression/quantize.py", AFTER["quantize"]),
         ("runners/compression/awq_autoawq.py", AFTER["quantize"]),
         ("runners/compression/gates.py", AFTER["merge"]),

@@ -14,7 +14,7 @@ from runners.spec import Spec
 from tests.torch.conftest import rows, write_dataset
 
 #: Small enough for seconds, and fewer words than the model has.
-HEAD = {"draft_vocabulary": 512, "epochs": 4, "learning_rate": 5e-4, "probe_examples": 8, "probe_tokens": 48}
+HEAD = {"draft_vocabulary": 512, "epochs": 4, "learning_rate": 5e-4, "probe_examples": 8, "probe_tokens": 48, "bits": 16}
 
 
 def make_spec(**changes: object) -> Spec:
@@ -46,15 +46,22 @@ def teach(folder: Path, dataset: Path, *, seed: int = 0) -> Path:
 
 
 def main(folder: Path) -> None:
-    """Write ``merged``, ``data`` and ``head`` below a folder, and print what the gate says of the head."""
+    """Write ``merged``, ``data``, ``head`` and ``head-4-bit`` below a folder, and print what the gate says of the head, and of its tokens a step in 4 bits."""
     import torch
 
-    from runners.compression import head
+    from runners.compression import gates, head, packed_head
+    from runners.training.examples import load_tokenizer, validation_split
 
     torch.set_num_threads(1)
     data = write_dataset(folder / "data", rows(40, "train"), rows(8, "validation"))
     merged, spec = teach(folder / "merged", data), make_spec()
-    print(json.dumps(head.train_head(spec, merged, data, folder).metrics))
+    found, settings, model = head.train_head(spec, merged, data, folder), spec.head, gates.load_plain(merged, "cpu", torch.float32)
+    assert settings
+    size = packed_head.group_size(json.loads((found.head / "config.json").read_text()))
+    assert size
+    small, _ = packed_head.read(packed_head.write(found.head, folder / "head-4-bit", size), model)
+    written = head.answers(model, validation_split(spec, data, load_tokenizer(merged), settings.probe_examples), settings.probe_tokens)
+    print(json.dumps(found.metrics | {"tokens_a_step_4_bit": head.tokens_a_step(small, model, written, settings.steps)}))
 
 
 if __name__ == "__main__":
