@@ -372,6 +372,9 @@ class Spec(Strict):
         if self.serve.open_to_the_internet and not (self.serve.certificate if several else self.serve.domain) and not on_run:
             needed = "serve.certificate" if several else "serve.domain"
             raise ValueError(f"serve.open_to_the_internet needs {needed}, so that traffic is encrypted")
+        said = [name for name in self.names.model_dump().values() if name]
+        if twice := {name for name in said if said.count(name) > 1}:
+            raise ValueError(f"names has {min(twice)} more than once: each stage publishes under a name of its own")
         wide = [text for text in self.serve.allowed_cidrs if ipaddress.ip_network(text).prefixlen < 8]
         if wide and not self.serve.open_to_the_internet:
             raise ValueError(f"serve.allowed_cidrs has {wide[0]}: set serve.open_to_the_internet: true and serve.domain as well")

@@ -90,10 +90,22 @@ def merge(spec: Spec, work: Path) -> Path:
 def head(spec: Spec, work: Path, merged: Path) -> Entry | None:
     """Train the EAGLE-3 head that the spec asks for on the merged model, and publish it; nothing is done when it is there, or none is asked for.
 
-    A head that misses a gate, or cannot be made for this model, is not published; the log says why. The model goes on: a head costs it speed, not answers.
+    A head that misses a gate, or cannot be made or published, is not there; the log says why. The model goes on: a head costs it speed, not answers.
     """
     if spec.head is None:
         return None
+    try:
+        return _head(spec, work, merged)
+    except UserError as error:
+        for gate in getattr(error, "gates", ()):
+            log.event("gate", name=gate.name, value=gate.value, rule=gate.rule, bound=gate.bound, passed=gate.passed)
+        log.error("no head is published; the model goes on without one", problem=error.found, fix=error.fix)
+    except Exception as error:  # noqa: BLE001  # whatever it is (a full card, a lost bucket): the training that was paid for goes on to its model
+        log.error("no head is published; the model goes on without one", problem=f"{type(error).__name__}: {error}"[:500])
+    return None
+
+
+def _head(spec: Spec, work: Path, merged: Path) -> Entry:
     name, made_id = model_name(spec, "head"), stage_id(spec, "head")
     if done := registry.complete(spec.buckets, name, made_id):
         return _said(done)
@@ -101,13 +113,7 @@ def head(spec: Spec, work: Path, merged: Path) -> Entry | None:
 
     verify_code(spec, "head")
     watch, dataset = Stopwatch(), dataset_folder(spec, work)
-    try:
-        result = train_head(spec, merged, dataset, work)
-    except UserError as error:
-        for gate in getattr(error, "gates", ()):
-            log.event("gate", name=gate.name, value=gate.value, rule=gate.rule, bound=gate.bound, passed=gate.passed)
-        log.error("no head is published; the model goes on without one", problem=error.found, fix=error.fix)
-        return None
+    result = train_head(spec, merged, dataset, work)
     parents = {"base_model": spec.base_model.id or "", "adapter": stage_id(spec, "train"), "merged": stage_id(spec, "merge"), "dataset": spec.dataset.id or ""}
     return _publish(spec, "head", result.head, name, made_id, watch, result, parents)
 

@@ -213,11 +213,10 @@ def _training(spec: Spec) -> ResolvedStack:
     _images_are_built(spec, "train")
     resolved = costs.with_price(registry.resolve(spec))
     job_id, name = stage_id(resolved, "quantize"), model_name(resolved, "quantize")
-    entry = registry.read(spec.buckets, name)
-    if entry and entry.status != "building" and entry.id != job_id:
-        registry.complete(spec.buckets, name, job_id)  # raises: the name is another's
-    done = entry if entry and entry.status == "ready" else None
-    if done and resolved.head and not registry.complete(spec.buckets, model_name(resolved, "head"), stage_id(resolved, "head")):
+    done = _published(resolved, "quantize")
+    for stage in () if done else ("train", *(["merge"] if spec.merge.publish else []), *(["head"] if spec.head else [])):
+        _published(resolved, stage)  # raises where the session would, after it was paid for
+    if done and resolved.head and not _published(resolved, "head"):
         log.warning(f"{name} is done, and has no EAGLE-3 head of these settings: one is trained in the session that makes the model")
     shape, corpus = _shape(spec.buckets, layout.model(spec.buckets, spec.base_model.name)), read_corpus(resolved)
     return ResolvedStack(
@@ -230,6 +229,13 @@ def _training(spec: Spec) -> ResolvedStack:
         elsewhere="" if done else _elsewhere(resolved, job_id),
         retries=_retries(spec.buckets, job_id),
     )
+
+
+def _published(spec: Spec, stage: str) -> Entry | None:
+    """What a stage of a resolved spec has published. Raises UserError where its name is another's, or was deprecated. Finishes no publication."""
+    name = model_name(spec, stage)
+    entry = registry.read(spec.buckets, name)
+    return None if entry and entry.status == "building" else registry.complete(spec.buckets, name, stage_id(spec, stage))
 
 
 def _serving(spec: Spec) -> ResolvedStack:

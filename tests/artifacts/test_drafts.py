@@ -18,7 +18,7 @@ from runners.pipeline import ADAPTERS
 from runners.planning.machines import machine
 from runners.planning.serving import ANSWERS, plan_serving
 from runners.serving.compiled import compiled_id
-from runners.spec import BaseModelSpec, BucketSpec, DatasetSpec, ServeSpec, Spec, SpeculationSpec
+from runners.spec import BaseModelSpec, BucketSpec, DatasetSpec, ModelNames, ServeSpec, Spec, SpeculationSpec
 from runners.training.shape import QWEN2_14B
 
 EAGLE = SpeculationSpec(method="eagle3")
@@ -203,3 +203,10 @@ def test_a_stage_publishes_a_head_that_passed_and_leaves_out_one_that_did_not(
     assert json.loads((tmp_path / "head" / RECORD).read_text())["stage"] == "head"
     assert stages.head(spec, tmp_path, tmp_path / "merged") == entry, "done already"
     assert stages.head(spec.model_copy(update={"head": None}), tmp_path, tmp_path / "merged") is None
+    capsys.readouterr()
+    taken = spec.model_copy(update={"names": ModelNames(head="data-v1")})
+    assert stages.head(taken, tmp_path, tmp_path / "merged") is None, "a name that was taken meanwhile"
+    assert "no head is published" in (said := capsys.readouterr().err) and "data-v1 is taken" in said
+    monkeypatch.setattr(head, "train_head", lambda *_: 1 / 0)
+    assert stages.head(spec.model_copy(update={"head": HeadSpec(epochs=1)}), tmp_path, tmp_path / "merged") is None, "whatever fails"
+    assert "ZeroDivisionError" in capsys.readouterr().err
