@@ -108,6 +108,12 @@ class HeadSpec(Strict):
     bits: Literal[4, 16] = Field(4, description="4: its matrices are rounded as the model's are, where the gate finds that little is lost; else it stays in 16")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _can_pass(self) -> Self:
+        if self.min_tokens_a_step > self.steps + 1:
+            raise ValueError(f"min_tokens_a_step is {self.min_tokens_a_step:g}: a step yields at most steps + 1, {self.steps + 1} tokens")
+        return self
+
 
 class SubnetSpec(Strict):
     """A private range of the foundation's network."""

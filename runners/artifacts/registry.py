@@ -364,8 +364,11 @@ def resolve(spec: Spec) -> Spec:
     Raises UserError with the command that makes what is missing.
     """
     base, dataset = usable(spec.buckets, spec.base_model.name), usable(spec.buckets, spec.dataset.name)
+    kinds: dict[str, tuple[Kind, ...]] = {"base_model": ("base", "merged"), "dataset": ("dataset",)}
     for part, entry in (("base_model", base), ("dataset", dataset)):
         wanted = getattr(spec, part).id
+        if entry.kind not in kinds[part]:
+            raise UserError(f"{part}.name is {entry.name}, of kind {entry.kind}", f"one of kind {' or '.join(kinds[part])}", "elson models ls")
         if wanted and wanted != entry.id:
             raise UserError(f"{part}.id is pinned to {wanted}, and {entry.name} is {entry.id}", "the same id", f"change {part}.id or {part}.name in the spec")
     spec = identity.with_code(spec)

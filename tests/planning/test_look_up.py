@@ -79,3 +79,16 @@ def test_a_stage_that_publishes_nothing_needs_no_free_name(bucket: Path) -> None
 def test_two_stages_under_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="names has dd-v1 more than once"):
         parse({"names": {"dora": "dd-v1", "qdora": "qq-v1", "head": "dd-v1"}})
+
+
+@pytest.mark.parametrize("part", [{"base_model": {"name": name}} for name in ("head-a", "dora-a", "qdora-a", "corpus")] + [{"dataset": {"name": "base-14b"}}])
+def test_what_is_no_model_is_not_trained_on(part: dict[str, Any], bucket: Path) -> None:
+    ((key, value),) = part.items()
+    with pytest.raises(UserError, match=f"{key}.name is {value['name']}, of kind"):
+        training(**part)
+
+
+def test_a_gate_that_no_head_can_pass_is_refused() -> None:
+    assert parse({"head": {"steps": 2, "min_tokens_a_step": 3.0}}).head
+    with pytest.raises(UserError, match=r"a step yields at most steps \+ 1, 2 tokens"):
+        parse({"head": {"steps": 1, "min_tokens_a_step": 3.0}})
