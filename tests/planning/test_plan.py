@@ -127,6 +127,15 @@ def test_gates_take_at_most_15_percent_of_the_session(host: dict[str, Any]) -> N
         assert 0.03 < share <= 0.15, f"{share:.1%} of {seconds}"
 
 
+def test_an_adapter_goes_up_in_4_bytes_a_parameter_and_the_held_out_share_is_read() -> None:
+    seconds = {phase.name: phase.expected_s for phase in train_plan().phases}
+    # 552.7 M parameters in fp32 by 45 % of 25 Gbit/s.
+    assert seconds["train: publish"] == pytest.approx(552.7e6 * 4 * 8 / 25e9 / 0.45, rel=0.01)
+    # 8 % of the pairs, 122 of 1,521, in a forward alone: half the time that training takes.
+    a_pair = 200 / training.tokens_per_s(QWEN2_14B, TrainSpec(), H100_1, checkpointing=False)
+    assert seconds["train: first evaluation"] == pytest.approx(122 * a_pair / 2, rel=0.02)
+
+
 def test_a_record_says_phase_by_phase_where_the_plan_was_wrong() -> None:
     spec = session.with_plan(Spec(machine=MachineSpec(machine_type="a3-highgpu-1g")), QWEN2_14B, ASSUMED_CORPUS)
     assert spec.machine
