@@ -93,6 +93,28 @@ def wrong(error: ValidationError) -> str:
     return "; ".join(f"{key}: {why}" if key else why for key, why in found)
 
 
+class CompiledSpec(Strict):
+    """Compiled code of a server, published: its id, and the digest of its files."""
+
+    id: Id
+    manifest: str
+
+
+class PriceSpec(Strict):
+    """The dated price of a machine with its disk."""
+
+    usd_per_hour: float = Field(ge=0)
+    priced_at: str
+
+
+class PlannedSeconds(Strict):
+    """What the plan says of one phase, for the record to be held against."""
+
+    optimistic_s: float
+    expected_s: float
+    pessimistic_s: float
+
+
 class HeadSpec(Strict):
     """An EAGLE-3 head of the merged model, trained in the same session: https://arxiv.org/abs/2503.01840. ``head: {}`` in a spec trains one."""
 

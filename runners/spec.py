@@ -16,7 +16,24 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from runners import outside
 from runners.errors import UserError
-from runners.fields import Certificate, Fraction, GsUri, HeadSpec, HostName, Id, Name, ProxyRange, Range, ReplicaSpec, Strict, SubnetSpec, not_finite
+from runners.fields import (
+    Certificate,
+    CompiledSpec,
+    Fraction,
+    GsUri,
+    HeadSpec,
+    HostName,
+    Id,
+    Name,
+    PlannedSeconds,
+    PriceSpec,
+    ProxyRange,
+    Range,
+    ReplicaSpec,
+    Strict,
+    SubnetSpec,
+    not_finite,
+)
 from runners.outside import digest
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -168,13 +185,6 @@ class SpeculationSpec(Strict):
         return self
 
 
-class CompiledSpec(Strict):
-    """Compiled code of a server, published: its id, and the digest of its files."""
-
-    id: Id
-    manifest: str
-
-
 class ServeSpec(Strict):
     """vLLM behind a gateway."""
 
@@ -233,21 +243,6 @@ class EvaluateSpec(Strict):
         None, ge=0, description="base and tuned are asked the first so many cases of each category, too; left out, all of them; 0, none"
     )
     judge: JudgeSpec | None = None
-
-
-class PriceSpec(Strict):
-    """The dated price of a machine with its disk."""
-
-    usd_per_hour: float = Field(ge=0)
-    priced_at: str
-
-
-class PlannedSeconds(Strict):
-    """What the plan says of one phase, for the record to be held against."""
-
-    optimistic_s: float
-    expected_s: float
-    pessimistic_s: float
 
 
 class PlaceSpec(Strict):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from runners.fields import PriceSpec
 from runners.planning.machines import load_prices, machine
-from runners.spec import PriceSpec, Spec
+from runners.spec import Spec
 
 
 def with_price(spec: Spec) -> Spec:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from runners.fields import PlannedSeconds
 from runners.planning import serving, training
 from runners.planning.machines import H100, Machine, machine
 from runners.planning.parts import PlannedPhase
 from runners.planning.serving import ANSWERS
 from runners.planning.training import CorpusSize
-from runners.spec import MachineSpec, PlannedSeconds, Spec
+from runners.spec import MachineSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
 
 

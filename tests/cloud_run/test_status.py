@@ -12,8 +12,9 @@ from runners.cloud import executions, follow, jobs
 from runners.commands import places
 from runners.commands.cli import cli
 from runners.errors import UserError
+from runners.fields import PriceSpec
 from runners.identity import stage_id
-from runners.spec import BaseModelSpec, BucketSpec, CodeDigests, DatasetSpec, MachineSpec, PriceSpec, Spec
+from runners.spec import BaseModelSpec, BucketSpec, CodeDigests, DatasetSpec, MachineSpec, Spec
 from runners.vm.decide import Boot, Job
 from tests.infra.executions import RunPlatform, platform
 from tests.vm.test_jobs import Session

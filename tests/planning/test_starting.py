@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from runners.fields import CompiledSpec
 from runners.planning import stacks, starting
 from runners.planning.machines import machine
 from runners.planning.parts import PlannedPhase
-from runners.spec import CompiledSpec, MachineSpec, ServeSpec
+from runners.spec import MachineSpec, ServeSpec
 from runners.training.shape import QWEN2_14B, resident_bytes
 
 WEIGHTS_GB = resident_bytes(QWEN2_14B, "awq", 128) / 1e9

@@ -15,8 +15,9 @@ from runners.artifacts.record import RECORD
 from runners.cloud_run.driver import Driver
 from runners.commands.cli import cli
 from runners.errors import UserError
+from runners.fields import CompiledSpec
 from runners.serving import compiled, serve
-from runners.spec import BucketSpec, CompiledSpec, EnvironmentDigests, MachineSpec, ServeSpec, Spec
+from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, ServeSpec, Spec
 
 BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")
 JOB, CARD = "serve-0123456789abcdef", Driver((13, 0), 1, 8.9)

@@ -129,7 +129,7 @@ def adapted(folder: Path, dest: Path) -> Path:
 def test_a_70b_in_miniature_is_merged_and_held_to_its_gates_in_memory_that_does_not_hold_it(
     dataset: Path, make_spec: Callable[..., Spec], tmp_path: Path
 ) -> None:
-    """A 70B's proportions, 85 MiB in fp32, in less than 40 (measured: 24). The gates have the numbers of the whole models."""
+    """A 70B's proportions, 85 MiB in fp32, in less than 40. The gates have the numbers of the whole models."""
     shape = {"num_hidden_layers": 16, "hidden_size": 320, "intermediate_size": 1120, "num_attention_heads": 5, "num_key_value_heads": 1}
     for name, changes in (("small", {}), ("large", shape)):
         folder = make_tiny(tmp_path / name, **changes)
