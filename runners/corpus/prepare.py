@@ -9,11 +9,15 @@ import hashlib
 import json
 import operator
 import os
+import pickle
 import string
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,7 @@ from runners.corpus.pairs import DOMAINS, UNKNOWN, Pair, pair_of
 from runners.corpus.sources import Source
 from runners.corpus.turns import Rejected
 from runners.corpus.words import FIGURE, Sets, hashes, shingle_sets, word_sets
+from runners.errors import UserError
 from runners.processes import end_with
 
 BATCH_ROWS = 2_000
@@ -239,10 +244,10 @@ def _hits(pairs: list[Pair], benchmark: BenchmarkQuestions | None) -> list[Hit]:
 _settings: PrepareSettings
 
 
-def _start(settings: PrepareSettings, parent: int) -> None:
+def _start(settings: Path, parent: int) -> None:
     global _settings
     end_with(parent)
-    _settings = settings
+    _settings = pickle.loads(settings.read_bytes())  # noqa: S301  # the process that started this one wrote it, in a folder that only this user reads
 
 
 def _prepare(batch: Batch) -> Prepared:
@@ -250,7 +255,10 @@ def _prepare(batch: Batch) -> Prepared:
 
 
 def prepared(batches: Iterable[Batch], settings: PrepareSettings, processes: int) -> Iterator[Prepared]:
-    """Prepare batches in order; once there are many rows, on ``processes`` cores with few batches in memory."""
+    """Prepare batches in order; once there are many rows, on ``processes`` cores with few batches in memory.
+
+    Raises UserError when one of these processes ends before its work.
+    """
     rows, source = 0, iter(batches)
     for batch in source:
         yield prepare(batch, settings)
@@ -260,11 +268,19 @@ def prepared(batches: Iterable[Batch], settings: PrepareSettings, processes: int
     else:
         return
     # Started afresh rather than forked: the calling process may hold threads of the storage client.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start, initargs=(settings, os.getpid())) as pool:
-        waiting: list[Future[Prepared]] = []
-        for batch in source:
-            waiting.append(pool.submit(_prepare, batch))
-            if len(waiting) > 2 * processes:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+    with tempfile.TemporaryDirectory(prefix="elson-build-") as folder:
+        # A file, since Python hands arguments over in a pipe: into that of a process that has died, more than 64 KiB are written for ever.
+        file = Path(folder) / "settings"
+        file.write_bytes(pickle.dumps(settings))
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start, initargs=(file, os.getpid())) as pool:
+            try:
+                waiting: list[Future[Prepared]] = []
+                for batch in source:
+                    waiting.append(pool.submit(_prepare, batch))
+                    if len(waiting) > 2 * processes:
+                        yield waiting.pop(0).result()
+                for future in waiting:
+                    yield future.result()
+            except BrokenProcessPool:
+                problem = "a process that reads pairs for this build has died: something killed it, or the memory is full"
+                raise UserError(problem, f"{processes} processes that live until the build ends", "run the same command again with more memory free") from None

@@ -64,6 +64,32 @@ def test_no_worker_outlives_a_build_that_is_killed(tmp_path: Path) -> None:
     assert not [pid for pid in children if _lives(pid)]
 
 
+_DEAD_AT_START = """
+import itertools, multiprocessing, sys
+from runners.corpus import prepare
+from runners.errors import UserError
+multiprocessing.set_executable(sys.argv[1])
+SETTINGS = prepare.PrepareSettings(prepare.Checker(500, 20, 2000), None, True, frozenset(map(str, range(100_000))))
+batch = prepare.Batch(prepare.Source(name="s", kind="qa", path="x", licence="MIT"), 0, ())
+prepare._ALONE_ROWS = 0
+try:
+    list(prepare.prepared(itertools.repeat(batch, 50), SETTINGS, 2))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_build_whose_processes_die_at_their_start_says_so(tmp_path: Path) -> None:
+    (tmp_path / "dead.py").write_text(_DEAD_AT_START)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)}
+    dies = tmp_path / "dies"
+    dies.write_text(f'#!/bin/sh\ncase "$*" in *resource_tracker*) exec {sys.executable} "$@";; esac\nexit 1\n')
+    dies.chmod(0o755)
+    ended = subprocess.run([sys.executable, str(tmp_path / "dead.py"), str(dies)], capture_output=True, text=True, env=environment, timeout=60)
+    assert "a process that reads pairs for this build has died" in ended.stdout and not ended.stderr, ended
+    assert not list(tmp_path.glob("elson-build-*"))
+
+
 def _lives(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
