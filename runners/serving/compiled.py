@@ -28,8 +28,9 @@ _ARCHIVE = "cache.tar.gz"
 #: out about the model's class (else a process of its own imports torch and vLLM once more), named by a hash of that class's file; how much of the card the KV
 #: cache may have, by a hash of settings and card, which vLLM takes only where as much memory is free (else it captures CUDA graphs twice, once to measure).
 _PARTS = ("vllm/torch_compile_cache", "vllm/modelinfos", "vllm/startup_plan", "triton")
-#: Settings of a server that compiled code depends on.
-_SETTINGS = {"model_id", "model_manifest", "max_model_tokens", "max_sequences", "kv_cache_dtype", "dtype", "tensor_parallel", "speculation", "eager"}
+#: Settings that compiled code depends on, or the plan of the memory that is published with it: vLLM takes its figure, whatever the share of the card is now.
+_SETTINGS = {"model_id", "model_manifest", "max_model_tokens", "max_sequences", "gpu_memory_fraction", "kv_cache_dtype", "dtype", "tensor_parallel"}
+_SETTINGS |= {"speculation", "eager"}
 
 
 def compiled_id(spec: Spec) -> str:

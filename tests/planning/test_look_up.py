@@ -15,17 +15,10 @@ from runners.errors import UserError
 from runners.planning import stacks
 from runners.planning.parts import Plan
 from runners.spec import BucketSpec, parse
+from tests.infra.shapes import QWEN_14B
 
 BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")
 IMAGES = dict.fromkeys(("train", "quantize", "serve", "gateway"), "x@sha256:" + "0" * 64)
-CONFIG = {
-    "hidden_size": 5120,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 40,
-    "num_key_value_heads": 8,
-    "intermediate_size": 13824,
-    "vocab_size": 152064,
-}
 TRAINS = {"machine_type": "a3-highgpu-1g", "disk_gb": 300}
 
 
@@ -49,9 +42,9 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "data").mkdir()
         (folder / "data" / "train.jsonl").write_text("".join(json.dumps({"question": "q" * 100, "answer": "a" * 500}) + "\n" for _ in range(1400)))
         registry.publish(BUCKETS, folder / "data", name="corpus", stage_id=manifest_of(folder / "data").dataset_id, kind="dataset")
-        publish(folder, "base-14b", "base", CONFIG)
+        publish(folder, "base-14b", "base", QWEN_14B)
         publish(folder, "dora-a", "dora", parents={})
-        publish(folder, "qdora-a", "qdora", CONFIG, {"merged": "merged-a", "adapter": "dora-dora-a"})
+        publish(folder, "qdora-a", "qdora", QWEN_14B, {"merged": "merged-a", "adapter": "dora-dora-a"})
         publish(folder, "head-a", "eagle3", parents={"merged": "merged-a", "adapter": "dora-dora-a"})
         yield folder
 

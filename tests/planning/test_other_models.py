@@ -14,12 +14,11 @@ from runners.planning.parts import Plan
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import TrainSpec
 from runners.training.shape import QWEN2_14B, Shape
+from tests.infra.shapes import QWEN_14B
 from tests.planning.plans import refused, serve_plan, train_plan
 from tests.planning.test_sharing_out import B32, B70
 
 ROOM = {"disk_gb": 600, "deadline_minutes": 6000, "max_run_minutes": 6000}
-
-CONFIG = {"hidden_size": 5120, "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8, "intermediate_size": 13824, "vocab_size": 152064}
 
 
 def offline(stack: str, **changes: Any) -> Plan:
@@ -42,25 +41,25 @@ def test_the_default_models_shape_is_its_own(stack: str) -> None:
 
 
 def test_a_config_is_read() -> None:
-    assert Shape.of_config({**CONFIG, "num_local_experts": None, "num_experts": 1}) == QWEN2_14B
-    assert Shape.of_config({key: value for key, value in CONFIG.items() if key != "num_key_value_heads"}).kv_heads == 40
+    assert Shape.of_config({**QWEN_14B, "num_local_experts": None, "num_experts": 1}) == QWEN2_14B
+    assert Shape.of_config({key: value for key, value in QWEN_14B.items() if key != "num_key_value_heads"}).kv_heads == 40
 
 
 @pytest.mark.parametrize(
     "config, found",
     [
-        ([CONFIG], "x/config.json holds a list"),
+        ([QWEN_14B], "x/config.json holds a list"),
         ("text", "x/config.json holds a str"),
         ({}, "cannot be planned: hidden_size is missing, num_hidden_layers is missing"),
-        ({**CONFIG, "hidden_size": "5120"}, "cannot be planned: hidden_size is '5120'"),
-        ({**CONFIG, "num_hidden_layers": True}, "cannot be planned: num_hidden_layers is True"),
-        ({**CONFIG, "vocab_size": 0}, "cannot be planned: vocab_size is 0"),
-        ({**CONFIG, "num_attention_heads": 40.0}, "cannot be planned: num_attention_heads is 40.0"),
-        ({**CONFIG, "head_dim": "128"}, "cannot be planned: head_dim is '128'"),
-        ({"text_config": CONFIG}, "hidden_size is missing"),
-        ({**CONFIG, "num_local_experts": 8}, r"is of a mixture of experts \(num_local_experts is 8\)"),
-        ({**CONFIG, "num_experts": 128, "num_experts_per_tok": 8}, r"is of a mixture of experts \(num_experts is 128\)"),
-        ({**CONFIG, "n_routed_experts": 256}, r"is of a mixture of experts \(n_routed_experts is 256\)"),
+        ({**QWEN_14B, "hidden_size": "5120"}, "cannot be planned: hidden_size is '5120'"),
+        ({**QWEN_14B, "num_hidden_layers": True}, "cannot be planned: num_hidden_layers is True"),
+        ({**QWEN_14B, "vocab_size": 0}, "cannot be planned: vocab_size is 0"),
+        ({**QWEN_14B, "num_attention_heads": 40.0}, "cannot be planned: num_attention_heads is 40.0"),
+        ({**QWEN_14B, "head_dim": "128"}, "cannot be planned: head_dim is '128'"),
+        ({"text_config": QWEN_14B}, "hidden_size is missing"),
+        ({**QWEN_14B, "num_local_experts": 8}, r"is of a mixture of experts \(num_local_experts is 8\)"),
+        ({**QWEN_14B, "num_experts": 128, "num_experts_per_tok": 8}, r"is of a mixture of experts \(num_experts is 128\)"),
+        ({**QWEN_14B, "n_routed_experts": 256}, r"is of a mixture of experts \(n_routed_experts is 256\)"),
     ],
 )
 def test_what_is_no_dense_decoder_is_refused(config: Any, found: str) -> None:

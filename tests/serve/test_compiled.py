@@ -77,7 +77,15 @@ def test_code_is_kept_published_with_its_lineage_and_used_on_another_machine(kep
 
 
 @pytest.mark.parametrize(
-    "change", [{"model_manifest": "f" * 16}, {"max_sequences": 8}, {"kv_cache_dtype": "fp8"}, {"max_model_tokens": 2048}, {"eager": False}]
+    "change",
+    [
+        {"model_manifest": "f" * 16},
+        {"max_sequences": 8},
+        {"kv_cache_dtype": "fp8"},
+        {"max_model_tokens": 2048},
+        {"eager": False},
+        {"gpu_memory_fraction": 0.5},  # vLLM's plan of the memory is published too, and its hash does not know the share of the card
+    ],
 )
 def test_another_model_or_setting_has_another_id(change: dict) -> None:
     assert compiled.compiled_id(changed(**change)) != compiled.compiled_id(SPEC)
