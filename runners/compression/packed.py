@@ -5,7 +5,7 @@ What is measured is what was written: the files are read back, not the model in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +78,6 @@ class Plain:
         """One of them. Raises KeyError for a name that is not there."""
         stem = name.removesuffix(".weight")
         return read(self._tensors, stem, self._device).plain() if stem in self._stems else self._tensors[name].float()
-
-
-def dequantized(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of a folder as a plain fp32 weight."""
-    tensors = Tensors(folder)
-    packed = stems(tensors)
-    apart = {name for stem in packed for name in parts(tensors, stem)}
-    yield from ((f"{stem}.weight", read(tensors, stem).plain()) for stem in packed)
-    yield from ((name, tensors[name].float()) for name in sorted(tensors.file_of.keys() - apart))
 
 
 def from_gemm(words: torch.Tensor, zeros: torch.Tensor, scales: torch.Tensor) -> Packed:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from runners.compression import awq_autoawq, gates, packed, quantize
+from runners.compression.parity import Tensors
 from runners.errors import UserError
 from runners.spec import Spec
 from runners.training.examples import load_tokenizer, training_split
@@ -35,11 +36,17 @@ def test_passes_its_gates_and_beats_round_to_nearest(result: quantize.QuantizeRe
     assert result.metrics["quantized_mean_kl"] < 0.6 * result.metrics["round_to_nearest_mean_kl"]
 
 
+def plain_names(folder: Path) -> set[str]:
+    """What the tensors of a folder are called in a model that is not quantized."""
+    tensors = Tensors(folder)
+    stems = packed.stems(tensors)
+    return {f"{stem}.weight" for stem in stems} | (tensors.file_of.keys() - {name for stem in stems for name in packed.parts(tensors, stem)})
+
+
 def test_the_files_are_awq_gemm(result: quantize.QuantizeResult, merged: Path) -> None:
     config = json.loads((result.quantized / "config.json").read_text())["quantization_config"]
     assert config | {"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm", "zero_point": True} == config
-    plain = {name for name, _ in packed.dequantized(merged)}
-    assert {name for name, _ in packed.dequantized(result.quantized)} == plain
+    assert plain_names(result.quantized) == plain_names(merged)
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (result.quantized / name).read_bytes() == (merged / name).read_bytes()
     assert json.loads((result.quantized / "generation_config.json").read_text()).get("do_sample") is not True
@@ -52,7 +59,7 @@ def test_the_maintained_backend_passes_the_same_gates(spec: Spec, merged: Path, 
     assert all(gate.passed for gate in found.gates) and found.metrics["backend"] == "llmcompressor"
     config = json.loads((found.quantized / "config.json").read_text())["quantization_config"]
     assert config["quant_method"] == "compressed-tensors" and config["config_groups"]["group_0"]["weights"]["group_size"] == 64
-    assert {name for name, _ in packed.dequantized(found.quantized)} == {name for name, _ in packed.dequantized(merged)}
+    assert plain_names(found.quantized) == plain_names(merged)
 
 
 def test_what_transformers_own_layout_says_is_what_we_read_back(result: quantize.QuantizeResult) -> None:
@@ -64,7 +71,7 @@ def test_what_transformers_own_layout_says_is_what_we_read_back(result: quantize
     out, width = tensors[f"{stem}.scales"].shape[1], tensors[f"{stem}.qweight"].shape[0]
     layer = WQLinear_GEMM(4, 64, width, out, False, "cpu")
     layer.qweight, layer.qzeros, layer.scales = (tensors[f"{stem}.{part}"] for part in ("qweight", "qzeros", "scales"))
-    weight = dict(packed.dequantized(result.quantized))[f"{stem}.weight"]
+    weight = packed.Plain(result.quantized, "cpu").weight(f"{stem}.weight")
     x = torch.randn(3, width)
     assert torch.allclose(layer(x).float(), x.half().float() @ weight.T, rtol=2e-2, atol=2e-2)
 
