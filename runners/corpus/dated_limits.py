@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from runners.corpus.pairs import Pair
 from runners.corpus.words import plain, words
@@ -23,16 +24,26 @@ _SENTENCE_END = re.compile(r"[.!?;]\s+|\n")
 _AMOUNT = re.compile(r"\$[^\S\n]?(\d[\d,]*(?:\.\d+)?)[^\S\n]*(million|billion|[MBK]\b)?")
 _YEAR = re.compile(r"\b20\d\d\b")
 _SCALES = {"million": 1e6, "M": 1e6, "billion": 1e9, "B": 1e9, "K": 1e3}
+Source = Annotated[str, Field(min_length=1)]
 
 
 class Limit(Strict):
-    """A figure that changes by the year. ``names``: wordings, each of words all of which must stand near each other; ``values``: year -> figure."""
+    """A figure that changes by the year. ``names``: wordings, each of words all of which must stand near each other; ``values``: year -> figure.
+
+    ``source``: the page that has the figures of all years, or year -> document where each year's is another.
+    """
 
     id: str
     names: tuple[str, ...] = Field(min_length=1)
     not_names: tuple[str, ...] = ()
     values: dict[int, float] = Field(min_length=1)
-    source: str = Field(min_length=1)
+    source: Source | dict[int, Source]
+
+    @model_validator(mode="after")
+    def _each_year_has_its_source(self) -> Self:
+        if isinstance(self.source, dict) and (other := sorted(self.source.keys() ^ self.values.keys())):
+            raise ValueError(f"source and values of {self.id} differ in {', '.join(map(str, other))}: each year of values needs its source, and no other")
+        return self
 
 
 class DatedLimits(Strict):

@@ -16,6 +16,7 @@ from runners.corpus.pairs import Pair
 from runners.corpus.words import words
 from runners.errors import UserError
 
+PAGE = "https://example.org/limits"
 LIMITS = dated_limits.load(Path(__file__).parents[2] / "data" / "dated_limits.yaml")
 
 
@@ -112,7 +113,8 @@ def test_limits_are_held_against_the_dated_table(question: str, answer: str, ext
 def test_the_dated_table_is_consistent() -> None:
     assert len({limit.id for limit in LIMITS}) == len(LIMITS) >= 15
     for limit in LIMITS:
-        assert limit.source.startswith("https://") and len(limit.values) >= 4, limit.id
+        pages = [limit.source] if isinstance(limit.source, str) else limit.source.values()
+        assert all(page.startswith("https://") for page in pages) and len(limit.values) >= 4, limit.id
         years = sorted(limit.values)
         assert years == list(range(years[0], years[-1] + 1)), limit.id
         assert all(0.7 < limit.values[year + 1] / limit.values[year] < 1.3 for year in years[:-1]), limit.id
@@ -142,9 +144,19 @@ def test_card_numbers_are_told_by_their_check_digit(stem: int) -> None:
     assert not checks.has_personal_data(f"Charge {wrong} now")
 
 
-def test_a_limit_needs_its_source() -> None:
+@pytest.mark.parametrize("source", ["", {}, {2024: ""}, {2024: PAGE}, {2025: PAGE}, {2024: PAGE, 2025: PAGE, 2026: PAGE}])
+def test_a_limit_needs_the_source_of_each_of_its_years(source: object) -> None:
     with pytest.raises(ValueError, match="source"):
-        Limit(id="a", names=("x",), values={2024: 1.0}, source="")
+        Limit.model_validate({"id": "a", "names": ["x"], "values": {2024: 1.0, 2025: 2.0}, "source": source})
+
+
+def test_a_document_of_one_year_is_the_source_of_that_year() -> None:
+    """What the IRS publishes each autumn (and each May, for health savings accounts) has the next year's figures and no others: n-25-67 is 2026's."""
+    documents = [(limit.id, year, page) for limit in LIMITS if isinstance(limit.source, dict) for year, page in limit.source.items() if "irs-drop" in page]
+    assert len(documents) >= 50
+    for name, year, page in documents:
+        assert re.search(r"/(?:n|rp)-(\d\d)-\d+\.pdf$", page)[1] == f"{year - 2001:02}", (name, year, page)  # type: ignore[index]
+    assert not [limit.id for limit in LIMITS if isinstance(limit.source, str) and "irs-drop" in limit.source]
 
 
 @pytest.mark.parametrize("mark", ["<|im_end|>", "<|endoftext|>", "</s>", "[/INST]", "<<SYS>>", "<end_of_turn>", "</think>", "<|eot_id|>"])
