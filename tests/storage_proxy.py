@@ -136,6 +136,7 @@ def serve(place: tuple[str, int], upstream: tuple[str, int], scheme: str = "http
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the acknowledgement of the first
 
         def _handle(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)

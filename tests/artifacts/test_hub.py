@@ -37,6 +37,7 @@ def model() -> dict[str, bytes]:
 
 class Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the acknowledgement of the first
     files: dict[str, bytes]
     served: Counter[str]
     #: path -> how many times the connection is cut half way; path -> bytes sent in place of the right ones

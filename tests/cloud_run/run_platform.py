@@ -93,6 +93,7 @@ class Platform:
 
         class Front(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the acknowledgement of the first
 
             def handle_any(self) -> None:
                 platform._request(self)

@@ -86,6 +86,7 @@ def serving(play: Play, **options: Any) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the acknowledgement of the first
 
         def do_GET(self) -> None:
             listed = {"id": MODEL, "object": "model", "created": 0, "owned_by": "vllm", "root": state.root} | (

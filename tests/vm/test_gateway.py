@@ -88,6 +88,7 @@ def gateway(caddy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 
     class Upstream(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the acknowledgement of the first
 
         def do_POST(self) -> None:
             # As a server does: nothing is answered before the body is there.
