@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -91,6 +91,31 @@ def wrong(error: ValidationError) -> str:
     """Each bad key with what is wrong with it."""
     found = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors()]
     return "; ".join(f"{key}: {why}" if key else why for key, why in found)
+
+
+class SpeculationSpec(Strict):
+    """Several tokens a step: a draft proposes, the model checks. Greedy answers stay the same."""
+
+    #: What the planner alone reads: it makes no other server and no other compiled code.
+    FOR_THE_PLAN: ClassVar[set[str]] = {"accepted_tokens", "model_bytes"}
+
+    method: Literal["ngram", "draft", "eagle3"] = Field(
+        "ngram", description="ngram repeats the prompt; draft is a small model; eagle3 a head trained for the model"
+    )
+    draft_tokens: int = Field(4, ge=1, le=16, description="tokens proposed a step")
+    model: Name | None = Field(None, description="registry name of the draft or the head; eagle3, left out: the head that was trained on the model")
+    model_id: Id | None = Field(None, description="filled in when the spec is resolved")
+    model_manifest: str | None = Field(None, description="digest of its files; filled in when the spec is resolved")
+    model_bytes: int | None = Field(None, ge=1, description="size of its files; filled in when the spec is resolved")
+    accepted_tokens: float | None = Field(None, ge=1, description="tokens a step, as measured on your questions; the planner's assumption when left out")
+
+    @model_validator(mode="after")
+    def _has_its_model(self) -> Self:
+        if (self.method == "ngram" and self.model) or (self.method == "draft" and not self.model):
+            raise ValueError(f"method {self.method} {'takes no model' if self.model else 'needs the registry name of its model'}")
+        if self.accepted_tokens and self.accepted_tokens > self.draft_tokens + 1:
+            raise ValueError(f"accepted_tokens is {self.accepted_tokens:g}: a step yields at most draft_tokens + 1, {self.draft_tokens + 1} tokens")
+        return self
 
 
 class CompiledSpec(Strict):

@@ -7,8 +7,9 @@ from typing import Any
 from runners.artifacts import registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError
+from runners.fields import SpeculationSpec
 from runners.pipeline import ADAPTERS, QUANTIZED, Kind
-from runners.spec import BucketSpec, ServeSpec, SpeculationSpec
+from runners.spec import BucketSpec, ServeSpec
 
 #: What may draft, by method. A base model is held by its config.json: a head from elsewhere is published as one.
 _KINDS: dict[str, tuple[Kind, ...]] = {"draft": ("base", "merged", *QUANTIZED), "eagle3": ("eagle3", "base")}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runners.pipeline import Format
-from runners.planning import notices, serving, session, starting, training
+from runners.planning import serving, serving_notices, session, starting, training, training_notices
 from runners.planning.machines import MACHINES, Machine, Price, Prices, machine
 from runners.planning.parts import Money, Plan, machine_of
 from runners.planning.serving import Answers, TokensAStep
@@ -92,8 +92,8 @@ def _training_plan(
     saved = training.savings(shape, spec.train, corpus, host, checkpointing=checkpointing)
     plan = Plan(stack, "train", host, spec, disk, phases, money, corpus, steps, memory, training.card_gb(host), savings=saved, start_usd=start_usd)
     fewer = _with_fewest_cards(plan, wanted, prices, shape, corpus)
-    refusals = (*notices.training_refusals(plan, shape, whole_logits=whole_logits), *notices.cards_that_save_nothing(plan, fewer))
-    return replace(plan, refusals=refusals, warnings=tuple(notices.training_warnings(plan)))
+    refusals = (*training_notices.training_refusals(plan, shape, whole_logits=whole_logits), *training_notices.cards_that_save_nothing(plan, fewer))
+    return replace(plan, refusals=refusals, warnings=tuple(training_notices.training_warnings(plan)))
 
 
 def _with_fewest_cards(plan: Plan, wanted: MachineSpec, prices: Prices, shape: Shape, corpus: CorpusSize) -> Plan | None:
@@ -141,7 +141,7 @@ def _serving_plan(
         most += _BALANCER_USD_PER_HOUR * wanted.max_run_minutes / 60
     money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source, grown)
     plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers, start_usd=far_usd * copies * weights / 1e9)
-    refusals, warnings = notices.serving_refusals(plan, served, shape), notices.serving_warnings(plan, served, shape)
+    refusals, warnings = serving_notices.serving_refusals(plan, served, shape), serving_notices.serving_warnings(plan, served, shape)
     return replace(plan, refusals=tuple(refusals), warnings=tuple(warnings))
 
 

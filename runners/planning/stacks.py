@@ -21,6 +21,7 @@ from runners import log, outside
 from runners.artifacts import drafts, layout, registry, storage
 from runners.artifacts.registry import Entry
 from runners.errors import UserError, did_you_mean
+from runners.fields import SpeculationSpec
 from runners.identity import model_name, stage_id
 from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
@@ -31,7 +32,7 @@ from runners.planning.plan import make_plan
 from runners.planning.serving import ANSWERS, Answers, TokensAStep
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.serving import compiled
-from runners.spec import BucketSpec, FoundationSpec, Spec, SpeculationSpec, parse
+from runners.spec import BucketSpec, FoundationSpec, Spec, parse
 from runners.training.shape import QWEN2_14B, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"

@@ -19,9 +19,9 @@ from runners.artifacts import layout, storage
 from runners.artifacts.record import RECORD, Manifest, Stopwatch, account, packages
 from runners.cloud_run.driver import Driver
 from runners.errors import UserError
-from runners.fields import CompiledSpec
+from runners.fields import CompiledSpec, SpeculationSpec
 from runners.outside import digest
-from runners.spec import BucketSpec, Spec, SpeculationSpec
+from runners.spec import BucketSpec, Spec
 
 _ARCHIVE = "cache.tar.gz"
 #: Below the server's cache folder: compiled code, which vLLM names by a hash of its version, its settings, the environment and the model's code; what it found

@@ -32,12 +32,13 @@ from runners.artifacts.registry import Entry
 from runners.cloud_run import driver
 from runners.cloud_run.server import Health, Start, look_after
 from runners.errors import UserError
+from runners.fields import SpeculationSpec
 from runners.pipeline import ADAPTERS
 from runners.processes import QUIET_THREADS
 from runners.serving import compiled, loader
 from runners.serving.graphs import graph_sizes
 from runners.serving.phases import Phases
-from runners.spec import ServeSpec, Spec, SpeculationSpec
+from runners.spec import ServeSpec, Spec
 from runners.training import precision
 
 Device = Literal["cuda", "cpu"]

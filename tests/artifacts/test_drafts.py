@@ -13,12 +13,12 @@ from runners.artifacts import drafts, registry
 from runners.artifacts.record import RECORD, Gate
 from runners.compression import head
 from runners.errors import UserError
-from runners.fields import HeadSpec
+from runners.fields import HeadSpec, SpeculationSpec
 from runners.pipeline import ADAPTERS
 from runners.planning.machines import machine
 from runners.planning.serving import ANSWERS, plan_serving
 from runners.serving.compiled import compiled_id
-from runners.spec import BaseModelSpec, BucketSpec, DatasetSpec, ModelNames, ServeSpec, Spec, SpeculationSpec
+from runners.spec import BaseModelSpec, BucketSpec, DatasetSpec, ModelNames, ServeSpec, Spec
 from runners.training.shape import QWEN2_14B
 
 EAGLE = SpeculationSpec(method="eagle3")

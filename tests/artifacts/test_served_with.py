@@ -8,7 +8,8 @@ import pytest
 
 from runners.artifacts import served_with
 from runners.artifacts.served_with import ServedWith
-from runners.spec import ServeSpec, SpeculationSpec
+from runners.fields import SpeculationSpec
+from runners.spec import ServeSpec
 
 DRAFTING = (None, SpeculationSpec(), SpeculationSpec(method="eagle3", draft_tokens=16), SpeculationSpec(method="draft", model="small"))
 SPECS = [

@@ -12,7 +12,8 @@ from runners.evaluation.acceptance import Drafts, acceptance, read
 from runners.evaluation.cases import Benchmark
 from runners.evaluation.results import CaseResult, EvaluationResult
 from runners.evaluation.store import ANSWERS
-from runners.spec import Spec, SpeculationSpec
+from runners.fields import SpeculationSpec
+from runners.spec import Spec
 from tests.evaluation.stub_server import Play, perfect, serving
 from tests.evaluation.test_servers import run
 

@@ -13,7 +13,8 @@ from runners import environments
 from runners.evaluation.acceptance import Acceptance
 from runners.evaluation.assemble import Request
 from runners.evaluation.run import perform
-from runners.spec import EvaluateSpec, ServeSpec, Spec, SpeculationSpec
+from runners.fields import SpeculationSpec
+from runners.spec import EvaluateSpec, ServeSpec, Spec
 from runners.training.examples import messages
 from tests.job.real_server import ROOT, Server, serving
 

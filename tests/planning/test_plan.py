@@ -11,12 +11,12 @@ import pytest
 from runners import stages
 from runners.artifacts.record import Phase
 from runners.compression.head import _KEPT
-from runners.fields import HeadSpec
+from runners.fields import HeadSpec, SpeculationSpec
 from runners.planning import costs, session, tables, training
 from runners.planning.machines import H100, L4, MACHINES, T4, machine
 from runners.planning.serving import ANSWERS, Answers, head_bytes, plan_serving, tokens_a_step_needed
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
-from runners.spec import MachineSpec, ServeSpec, Spec, SpeculationSpec, TrainSpec
+from runners.spec import MachineSpec, ServeSpec, Spec, TrainSpec
 from runners.training.memory import flops_per_token
 from runners.training.shape import QWEN2_14B, bytes_read_per_token, resident_bytes
 from tests.planning.plans import PRICES, refused, serve_plan, train_plan

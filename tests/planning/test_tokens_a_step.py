@@ -17,11 +17,12 @@ from runners.errors import UserError
 from runners.evaluation.acceptance import Acceptance, Accepted
 from runners.evaluation.contamination import Contamination
 from runners.evaluation.results import EvaluationResult, Verdict
+from runners.fields import SpeculationSpec
 from runners.planning import stacks, tables
 from runners.planning.machines import MACHINES, machine
 from runners.planning.serving import ANSWERS, TokensAStep, plan_serving, tokens_a_step, tokens_a_step_needed
 from runners.serving.compiled import compiled_id
-from runners.spec import ServeSpec, Spec, SpeculationSpec, parse
+from runners.spec import ServeSpec, Spec, parse
 from runners.training.shape import QWEN2_14B
 from tests.planning.plans import serve_plan
 

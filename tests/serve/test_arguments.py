@@ -10,8 +10,9 @@ import pytest
 
 from runners.artifacts import served_with
 from runners.errors import UserError
+from runners.fields import SpeculationSpec
 from runners.serving import serve
-from runners.spec import ServeSpec, SpeculationSpec, parse
+from runners.spec import ServeSpec, parse
 
 
 def arguments(**options) -> list[str]:

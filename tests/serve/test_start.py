@@ -13,10 +13,11 @@ from runners import environments
 from runners.artifacts import arrival
 from runners.cloud_run.server import Start
 from runners.errors import UserError
+from runners.fields import SpeculationSpec
 from runners.serving import loader, serve
 from runners.serving.graphs import graph_sizes
 from runners.serving.phases import _SAID, Phases
-from runners.spec import ServeSpec, SpeculationSpec
+from runners.spec import ServeSpec
 from runners.vm import decide
 
 LINES = (
