@@ -21,6 +21,7 @@ from infra.run_plan import ServicePlan, TrainingPlan, plan_service, plan_trainin
 from runners.planning import places, stacks, tables
 from runners.planning.parts import Plan
 from runners.planning.stacks import ResolvedStack, Stack
+from runners.spec import Spec
 
 
 def build(stack: Stack) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _declare(stack: Stack, groups: tuple[GroupPlan, ...], foundation: Foundation
     if others:
         outputs["places"] = [f"{one.name}, {one.region}" for one in groups]
     if group.role == "serve":
-        outputs |= {"model": group.spec.serve.model, "model_id": group.spec.serve.model_id}
+        outputs |= _models(group.spec)
         reached = balancer or exposure
         outputs["address"] = reached.address if reached else "through IAP: see infra/README.md"
     return outputs
@@ -73,13 +74,18 @@ def _service(stack: Stack, service: ServicePlan, foundation: FoundationReference
     made = RunService(stack.name, service, foundation)
     return {
         "status": "asked for",
-        "model": service.spec.serve.model,
-        "model_id": service.spec.serve.model_id,
+        **_models(service.spec),
         "address": made.uri,
         "region": service.region,
         "spec": made.spec_uri,
         "call": f"gcloud run services proxy {service.name} --region {service.region} --port {service.port}",
     }
+
+
+def _models(spec: Spec) -> dict[str, Any]:
+    second = spec.serve.second
+    found = {"model": spec.serve.model, "model_id": spec.serve.model_id}
+    return found | ({"second_model": second.model, "second_model_id": second.model_id} if second else {})
 
 
 def _training(stack: Stack, training: TrainingPlan, foundation: FoundationReference) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from runners.planning.machines import Machine, machine
 from runners.planning.parts import machine_of
 from runners.planning.stacks import ResolvedStack
 from runners.spec import Spec
-from runners.vm.containers import REQUESTS_A_SEQUENCE
+from runners.vm import routes
 
 #: Beside vLLM in each instance: the only container that others reach.
 GATEWAY_CPU, GATEWAY_MEMORY = "1", "512Mi"
-#: vLLM and its watcher, on loopback, which the containers of an instance share.
-VLLM_PORT, READY_PORT = 8001, 8002
+#: The watcher of vLLM, on loopback, which the containers of an instance share; vLLM's own ports are those of a VM.
+READY_PORT = 8002
 WORK = "/tmp/elson"  # noqa: S108 - an instance of its own; its file system is memory
 KEYS_FOLDER = "/secrets/elson"
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,47}[a-z0-9])?")
@@ -83,11 +83,11 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
     host = machine(wanted.machine_type)
     if not _NAME.fullmatch(f"elson-{stack}"):
         raise UserError(f"elson-{stack} is no name for a service of Cloud Run", "at most 49 of a-z 0-9 -", "rename the stack file")
-    at_once = REQUESTS_A_SEQUENCE * spec.serve.max_sequences
+    serve = spec.serve.model_dump(mode="json")
+    at_once = sum(routes.requests(serve))
     gateway = {
         "ELSON_SITE": f":{spec.serve.port}",
-        "ELSON_UPSTREAM": f"127.0.0.1:{VLLM_PORT}",
-        "ELSON_MAX_IN_FLIGHT": str(at_once),
+        **routes.gateway(serve),
         "ELSON_HEALTH": "health_by_server",
         "ELSON_HEALTH_UPSTREAM": f"127.0.0.1:{READY_PORT}",
         "ELSON_KEYS": f"{KEYS_FOLDER}/keys",
@@ -96,7 +96,7 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
     }
     most = str(plan_bounds(wanted, spec.serve.replicas).minutes)  # read by the watchdog
     server = {"HOME": WORK, "ELSON_JOB": found.job_id, "ELSON_MAX_MINUTES": most, "ELSON_GATEWAY_KEYS": f"{KEYS_FOLDER}/keys"}
-    arguments = ("serve", "--spec", spec_uri(spec), "--work", WORK, "--port", str(VLLM_PORT), "--ready-port", str(READY_PORT))
+    arguments = ("serve", "--spec", spec_uri(spec), "--work", WORK, *routes.serve_ports(serve), "--ready-port", str(READY_PORT))
     return ServicePlan(
         name=f"elson-{stack}",
         region=wanted.region,

@@ -15,6 +15,9 @@ from runners.errors import UserError
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NAME = r"^[a-z0-9][a-z0-9.-]{1,80}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+#: What a request calls a model.
+SERVED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,120}$"
+ServedName = Annotated[str, StringConstraints(pattern=SERVED_NAME)]
 #: Ids of artifacts: they become parts of paths.
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._-]{0,120}$")]
 GsUri = Annotated[str, StringConstraints(pattern=r"^gs://[a-z0-9][a-z0-9._-]+(/[^/].*)?$")]
@@ -138,6 +141,18 @@ class PlannedSeconds(Strict):
     optimistic_s: float
     expected_s: float
     pessimistic_s: float
+
+
+class SecondModelSpec(Strict):
+    """A second model on the card of the first. What is not here is as for the first one; drafts and compiled code are that one's alone."""
+
+    model: Name = Field(description="a registry name, or 'production'")
+    model_id: Id | None = Field(None, description="filled in when the spec is resolved")
+    model_manifest: str | None = Field(None, description="digest of the model's files; filled in when the spec is resolved")
+    served_model_name: ServedName = Field(description="what a request calls it")
+    max_model_tokens: int | None = Field(None, ge=128, description="left out, as for the first model")
+    max_sequences: int | None = Field(None, ge=1, description="left out, as for the first model")
+    gpu_memory_fraction: Fraction = Field(0.0, description="its part of serve.gpu_memory_fraction; filled in when the spec is resolved")
 
 
 class HeadSpec(Strict):

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from runners import outside
 from runners.errors import UserError
@@ -30,6 +30,8 @@ from runners.fields import (
     ProxyRange,
     Range,
     ReplicaSpec,
+    SecondModelSpec,
+    ServedName,
     SpeculationSpec,
     Strict,
     SubnetSpec,
@@ -167,7 +169,8 @@ class ServeSpec(Strict):
     model: Name = Field("production", description="a registry name, or 'production'")
     model_id: Id | None = Field(None, description="filled in when the spec is resolved")
     model_manifest: str | None = Field(None, description="digest of the model's files; filled in when the spec is resolved")
-    served_model_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,120}$")] = "elson"
+    served_model_name: ServedName = "elson"
+    second: SecondModelSpec | None = Field(None, description="another model on the same card, behind the same address and key")
     port: int = Field(8000, ge=0, le=65535)
     max_model_tokens: int = Field(4096, ge=128)
     max_sequences: int = Field(32, ge=1)
@@ -187,6 +190,25 @@ class ServeSpec(Strict):
     domain: HostName | None = None
     replicas: ReplicaSpec = Field(ReplicaSpec(), description="servers on VMs; max above 1: a group that scales by itself, behind a load balancer")
     certificate: Certificate | None = Field(None, description="of the load balancer; with open_to_the_internet it has an external address")
+
+    @model_validator(mode="after")
+    def _two_are_different(self) -> ServeSpec:
+        if self.second and self.second.model == self.model:
+            raise ValueError(f"model and second.model are both {self.model}: name another model, or remove second")
+        if self.second and self.second.served_model_name == self.served_model_name:
+            raise ValueError(f"served_model_name is {self.served_model_name} for both models: a request chooses by it, so name another one")
+        return self
+
+    def models(self) -> tuple[ServeSpec, ...]:
+        """What each vLLM serves: one spec, or two without ``second``, each with its share of the card. Drafts and compiled code are the first one's."""
+        second = self.second
+        if second is None:
+            return (self,)
+        own = second.model_dump(include={"model", "model_id", "model_manifest", "served_model_name"})
+        own |= {"max_model_tokens": second.max_model_tokens or self.max_model_tokens, "max_sequences": second.max_sequences or self.max_sequences}
+        share = second.gpu_memory_fraction
+        first = self.model_copy(update={"second": None, "gpu_memory_fraction": round(self.gpu_memory_fraction - share, 3)})
+        return first, first.model_copy(update={**own, "gpu_memory_fraction": share, "speculation": None, "compiled": None})
 
 
 class JudgeSpec(Strict):
@@ -338,6 +360,8 @@ class Spec(Strict):
         several = self.serve.replicas.several
         if several and (on_run or self.machine is None or self.serve.domain or self.serve.allowed_cidrs):
             raise ValueError("serve.replicas.max is for VMs (Cloud Run has machine.max_instances); serve.domain and allowed_cidrs are for one: use certificate")
+        if self.serve.second and (several or self.machine is None or self.machine.role != "serve"):
+            raise ValueError("serve.second is for one server that is a stack: remove it, or set serve.replicas.max to 1; several servers have one model")
         if self.serve.certificate and not several:
             raise ValueError("serve.certificate is the load balancer's: set serve.replicas.max above 1, or use serve.domain")
         if self.serve.open_to_the_internet and not (self.serve.certificate if several else self.serve.domain) and not on_run:

@@ -250,7 +250,8 @@ def _image_there(stage: str, parts: re.Match[str], clients: Clients) -> Finding:
 def _models(stack: Stack) -> Iterator[Finding]:
     spec, buckets = stack.spec, stack.spec.buckets
     if stack.role == "serve":
-        yield _named("model to serve", lambda: registry.to_serve(buckets, spec.serve.model), "elson models promote NAME")
+        for what, one in zip(("model to serve", "second model to serve"), spec.serve.models(), strict=False):
+            yield _named(what, lambda name=one.model: registry.to_serve(buckets, name), "elson models promote NAME")  # type: ignore[misc]
     if stack.role != "train":
         return
     yield _named("dataset", lambda: registry.usable(buckets, spec.dataset.name), f"elson data build --publish  (as {spec.dataset.name})")

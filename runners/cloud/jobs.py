@@ -161,6 +161,13 @@ def cost(buckets: BucketSpec, job_id: str, state: dict[str, Any]) -> dict[str, A
     return {**found, "usd_per_hour": price.usd_per_hour, "priced_at": str(price.priced_at)}
 
 
+def models(buckets: BucketSpec, job_id: str, state: dict[str, Any]) -> dict[str, str]:
+    """What a server's models are called, with the registry id of each; empty for a training. Raises UserError when the state names another job's spec."""
+    if "spec_uri" not in state or role_of(job_id) != "serve":
+        return {}
+    return {one.served_model_name: one.model_id or one.model for one in _spec(buckets, job_id, state["spec_uri"]).serve.models()}
+
+
 def _same(buckets: BucketSpec, job_id: str, what: str, found: Any, expected: str) -> None:
     if found != expected:
         uri = f"{layout.job(buckets, job_id)}/state.json"

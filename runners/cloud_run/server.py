@@ -1,7 +1,9 @@
-"""vLLM as a child of this process, which
+"""vLLM, one for each model, as children of this process, which
 
+* starts the second one when the first is up: each measures the card's memory while it starts, and would count what the other takes meanwhile,
 * reads the phases of its start from what it logs, and ends it when its weights turn out not to be those that were published,
-* on SIGTERM lets the requests in flight finish, and then ends vLLM; Cloud Run kills after ten seconds.
+* on SIGTERM lets the requests in flight finish, and then ends vLLM; Cloud Run kills after ten seconds,
+* ends with all of them when one ends.
 
 Inside an instance of Cloud Run, where no agent looks after it (``health``), it also
 
@@ -18,8 +20,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import IO
 
@@ -72,12 +74,14 @@ class Health:
 
 @dataclass
 class Start:
-    """What is known of a start. ``tell`` writes a status and the phases down where `elson status` looks; ``engine_is_up`` is called once."""
+    """What is known of a start. ``tell`` writes a status and the phases down where `elson status` looks; ``engine_is_up`` is called once; ``is_last`` is
+    false for the first of two, whose phases the second one's say."""
 
     phases: Phases
     arrival: Arrival | None = None
     tell: Callable[[str, dict[str, float]], None] | None = None
     engine_is_up: Callable[[], None] | None = None
+    is_last: bool = True
 
     def follow(self, output: IO[bytes]) -> None:
         """Read the server's lines: phases are noted, warnings and errors passed on. The engine's last phase is said at once, for a VM's agent."""
@@ -87,93 +91,133 @@ class Start:
             if self.phases.line(line):
                 sys.stderr.write(line)
                 sys.stderr.flush()
-            if not said and (said := "warm up" in (found := self.phases.seconds())):
-                log.event(PHASES, phases=found)
+            if not said and (said := self.phases.is_up):
+                if self.is_last:
+                    log.event(PHASES, phases=self.phases.seconds())
                 if self.engine_is_up:
                     self.engine_is_up()
 
     def ready(self) -> None:
-        """The first completion came back."""
+        """The first completion came back, from every model."""
         found = self.phases.seconds(time.monotonic())
         log.event(READY, phases=found, seconds=round(sum(found.values()), 1))
         if self.tell:
             self.tell("ready", found)
 
 
-def look_after(
-    command: list[str],
-    environment: Mapping[str, str],
-    *,
-    health: Health | None,
-    port: int,
-    model: str,
-    key: str,
-    ready_timeout_s: float,
-    stopping: threading.Event,
-    start: Start | None = None,
-) -> int:
-    """Run the server until it ends, stops answering, or ``stopping`` is set; returns this process's exit code."""
-    start = start or Start(Phases())
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(bound(command), env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
-        reader = threading.Thread(target=start.follow, args=(child.stdout,), daemon=True)
-        reader.start()
+@dataclass
+class Engine:
+    """One vLLM: how it is started, and what is seen of it."""
+
+    command: list[str]
+    environment: Mapping[str, str]
+    port: int
+    model: str
+    start: Start = field(default_factory=lambda: Start(Phases()))
+    tokens: float = 0.0
+    child: subprocess.Popen[bytes] | None = None
+    reader: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Start it."""
+        if self.start.arrival:
+            self.start.arrival.start()
+        self.child = subprocess.Popen(bound(self.command), env=dict(self.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.reader = threading.Thread(target=self.start.follow, args=(self.child.stdout,), daemon=True)
+        self.reader.start()
+
+    def counters(self) -> dict[str, float] | None:
+        """vLLM's counters, or None when it does not answer, which it does when its engine is up."""
         try:
-            code = _watch(child, health, url, model, key, ready_timeout_s, stopping, start) if health else _wait(child, stopping, start)
-            if code is not None:
-                return code
-            if health:
-                health.ready = False
-            _drain(url, child)
-            if start.tell:
-                start.tell("idle", start.phases.seconds())
-            return 0
-        finally:
-            if health:
-                health.ready = False
-            _end(child)
-            reader.join(5)
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+                return counters(answer.read().decode())
+        except (OSError, ValueError):
+            return None
+
+    def completes(self, key: str) -> bool:
+        """Whether it makes tokens: for others, or one for us. A full queue would make a probe wait, so what others get is the better sign."""
+        found = self.counters()
+        busy = found is not None and found["tokens"] > self.tokens
+        self.tokens = found["tokens"] if found else self.tokens
+        return busy or _completes(self.port, self.model, key)
+
+    def is_idle(self) -> bool:
+        """Whether no request is in flight."""
+        found = self.counters()
+        return self.child is None or self.child.poll() is not None or found is None or found["in_flight"] == 0
+
+    def ended(self) -> int | None:
+        """The exit code when it is no more, or must not go on."""
+        problem = self.start.arrival.problem if self.start.arrival else None
+        if isinstance(problem, UserError):
+            log.error("the weights are refused, so this server ends", model=self.model, found=problem.found, expected=problem.expected, fix=problem.fix)
+            return problem.exit_code
+        if problem:
+            log.error("the weights cannot be had, so this server ends", model=self.model, problem=repr(problem)[:600])
+            return 1
+        if self.child and self.child.poll() is not None:
+            log.error("the server ended", model=self.model, code=self.child.returncode)
+            return self.child.returncode or 1
+        return None
 
 
-def _ended(child: subprocess.Popen[bytes], start: Start) -> int | None:
-    """The exit code when the server is no more, or must not go on."""
-    problem = start.arrival.problem if start.arrival else None
-    if isinstance(problem, UserError):
-        log.error("the weights are refused, so this server ends", found=problem.found, expected=problem.expected, fix=problem.fix)
-        return problem.exit_code
-    if problem:
-        log.error("the weights cannot be had, so this server ends", problem=repr(problem)[:600])
-        return 1
-    if child.poll() is not None:
-        log.error("the server ended", code=child.returncode)
-        return child.returncode or 1
-    return None
+def look_after(engines: Sequence[Engine], *, health: Health | None, key: str, ready_timeout_s: float, stopping: threading.Event) -> int:
+    """Run the servers until one ends or stops answering, or ``stopping`` is set; returns this process's exit code.
+
+    Args:
+        engines: in the order of their start.
+        health: says whether they are ready, where no agent does (Cloud Run); None on a VM.
+        key: what vLLM asks for.
+        ready_timeout_s: for all of them together.
+        stopping: set by SIGTERM.
+    """
+    start = engines[-1].start
+    try:
+        engines[0].begin()
+        code = _watch(engines, health, key, ready_timeout_s, stopping) if health else _wait(engines, stopping)
+        if code is not None:
+            return code
+        if health:
+            health.ready = False
+        _drain(engines)
+        if start.tell:
+            start.tell("idle", start.phases.seconds())
+        return 0
+    finally:
+        if health:
+            health.ready = False
+        _end(engines)
 
 
-def _wait(child: subprocess.Popen[bytes], stopping: threading.Event, start: Start) -> int | None:
-    """Until the server ends or is told to; somebody else asks whether it is ready."""
+def _ended(engines: Sequence[Engine]) -> int | None:
+    """The exit code of the first that is no more; begins the next one when those before it are up."""
+    code = next((code for engine in engines if (code := engine.ended()) is not None), None)
+    waiting = [engine for engine in engines if engine.child is None]
+    if code is None and waiting and engines[-len(waiting) - 1].counters() is not None:
+        waiting[0].begin()
+    return code
+
+
+def _wait(engines: Sequence[Engine], stopping: threading.Event) -> int | None:
+    """Until a server ends or they are told to; somebody else asks whether they are ready."""
     while not stopping.wait(_STARTING_S):
-        if (code := _ended(child, start)) is not None:
+        if (code := _ended(engines)) is not None:
             return code
     return None
 
 
-def _watch(
-    child: subprocess.Popen[bytes], health: Health, url: str, model: str, key: str, ready_timeout_s: float, stopping: threading.Event, start: Start
-) -> int | None:
-    begin, failures, tokens, was_ready = time.monotonic(), 0, 0.0, False
+def _watch(engines: Sequence[Engine], health: Health, key: str, ready_timeout_s: float, stopping: threading.Event) -> int | None:
+    begin, failures, was_ready = time.monotonic(), 0, False
     while not stopping.is_set():
-        if (code := _ended(child, start)) is not None:
+        if (code := _ended(engines)) is not None:
             return code
-        found = _counters(url)
-        # A full queue would make a probe wait; tokens that are being made are a better sign.
-        busy = found is not None and found["tokens"] > tokens
-        tokens = found["tokens"] if found else tokens
-        answered = busy or _completes(url, model, key)
+        # Each is asked, whatever another says: its tokens are counted from look to look.
+        said = [engine.child is not None and engine.completes(key) for engine in engines]
+        answered = all(said)
         failures = 0 if answered else failures + 1
         if answered and not was_ready:
             was_ready = True
-            start.ready()
+            engines[-1].start.ready()
         health.ready = was_ready and failures < _FAILURES and not stopping.is_set()
         if was_ready and failures >= _FAILURES:
             log.error("completions have stopped coming back: this instance ends", failures=failures)
@@ -185,40 +229,37 @@ def _watch(
     return None
 
 
-def _drain(url: str, child: subprocess.Popen[bytes]) -> None:
+def _drain(engines: Sequence[Engine]) -> None:
     """Wait until no request is in flight, as long as the platform allows."""
     begin = time.monotonic()
-    while child.poll() is None and time.monotonic() - begin < DRAIN_S:
-        found = _counters(url)
-        if found is None or found["in_flight"] == 0:
-            break
+    while time.monotonic() - begin < DRAIN_S and not all(engine.is_idle() for engine in engines):
         time.sleep(_DRAINING_S)
     log.event("drained", seconds=round(time.monotonic() - begin, 2))
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.terminate()
-    try:
-        child.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
+def _end(engines: Sequence[Engine]) -> None:
+    """End them all at once, by force after a moment."""
+    begun = [engine.child for engine in engines if engine.child]
+    for child in begun:
+        child.terminate()
+    end_s = time.monotonic() + _END_S
+    for child in begun:
+        try:
+            child.wait(max(0.0, end_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    for engine in engines:
+        if engine.reader:
+            engine.reader.join(5)
 
 
-def _completes(url: str, model: str, key: str) -> bool:
+def _completes(port: int, model: str, key: str) -> bool:
     """Whether the server completes one token."""
     body = json.dumps({"model": model, "prompt": "1 + 1 =", "max_tokens": 1, "temperature": 0}).encode()
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/completions", body, headers), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", body, headers), timeout=30) as answer:
             return bool(json.load(answer).get("choices"))
     except (OSError, ValueError):
         return False
-
-
-def _counters(url: str) -> dict[str, float] | None:
-    """vLLM's counters, or None when it does not answer."""
-    try:
-        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
-            return counters(answer.read().decode())
-    except (OSError, ValueError):
-        return None

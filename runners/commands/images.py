@@ -98,7 +98,7 @@ def build(stages: tuple[str, ...], project: str, region: str, dry_run: bool, as_
 @click.option("-s", "--stack", required=True, shell_complete=completion.stacks, help="The stack whose containers are baked in.")
 @_PROJECT
 @click.option("--zone", default="us-central1-a", show_default=True, help="Where the small VM runs meanwhile.")
-@click.option("--weights", is_flag=True, help="A server's model and compiled code too. Slower than the bucket unless it is far away: see the plan.")
+@click.option("--weights", is_flag=True, help="A server's (first) model and compiled code too. Slower than the bucket unless it is far away: see the plan.")
 @DRY_RUN
 @AS_JSON
 def bake(stack: str, project: str, zone: str, weights: bool, dry_run: bool, as_json: bool) -> None:

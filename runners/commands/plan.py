@@ -119,7 +119,7 @@ def refuse_another_model(run: Path, plans: list[Plan]) -> None:
 
     asked = read(run).model.get("id")
     for made in plans:
-        planned = made.spec.serve.model_id if made.serving else None
+        planned = made.spec.serve.model_id if made.serving else None  # the first of two: speculation is its own
         if asked and planned and asked != planned:
             raise UserError(f"{run} asked {asked}, and {made.stack} serves {planned}", "a run on that model", "elson evaluate it, or leave --evaluation out")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def status(place: Place, job: str | None, log_lines: int, as_json: bool) -> None
                 _say(f"{row['job_id']:32} {row['role']:6} {row['status']:10} attempt {row['attempts']}  {when}  {row.get('reason', '')}")
             return
         found = jobs.state(buckets, job)
-        found["cost"] = {} if place.home else _cost(buckets, job, found)
+        found["cost"] = {} if place.home else _of_spec(jobs.cost, buckets, job, found)
+        found["models"] = {} if place.home else _of_spec(jobs.models, buckets, job, found)
         found["vm"] = {} if place.home else _machine(buckets, job, found, place.project)
         lines = jobs.last_log(buckets, job, log_lines) if log_lines else []
     if as_json:
@@ -111,9 +113,9 @@ def _machine(buckets: BucketSpec, job: str, found: dict[str, Any], project: str)
         return {"problem": f"not asked: {error.found}"}
 
 
-def _cost(buckets: BucketSpec, job: str, found: dict[str, Any]) -> dict[str, Any]:
+def _of_spec(look: Callable[[BucketSpec, str, dict[str, Any]], dict[str, Any]], buckets: BucketSpec, job: str, found: dict[str, Any]) -> dict[str, Any]:
     try:
-        return jobs.cost(buckets, job, found)
+        return look(buckets, job, found)
     except (UserError, ValueError):
         return {}  # a spec that is not there, or not the job's: the line of the machine says it
 
@@ -127,6 +129,8 @@ def _show(found: dict[str, Any]) -> None:
     _say(f"job       {found['job_id']} ({found['role']})")
     _say(f"status    {found['status']}{': ' + found['reason'] if found.get('reason') else ''}")
     _say(f"stage     {found.get('stage') or '-'}")
+    if models := found.get("models"):
+        _say(f"serves    {', '.join(f'{name} ({identity})' for name, identity in models.items())}")
     _say(f"attempts  {found['attempts']} of {found.get('max_attempts', '?')}")
     if found.get("minutes_left") is not None:
         machine = "task" if "run_job" in found.get("machine", {}) else "VM"

@@ -94,6 +94,7 @@ class Plan:
     memory_limit_gb: float | None = None
     savings: tuple[Saving, ...] = ()
     serving: ServingPlan | None = None
+    second: ServingPlan | None = None
     answers: Answers = field(default_factory=Answers)
     start_usd: float = 0.0
     places: tuple[PlannedPlace, ...] = ()

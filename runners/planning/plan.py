@@ -11,7 +11,7 @@ from runners.pipeline import Format
 from runners.planning import serving, serving_notices, session, starting, training, training_notices
 from runners.planning.machines import MACHINES, Machine, Price, Prices, machine
 from runners.planning.parts import Money, Plan, machine_of
-from runners.planning.serving import Answers, TokensAStep
+from runners.planning.serving import Answers, ModelToServe, TokensAStep
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.spec import FoundationSpec, MachineSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape, resident_bytes
@@ -38,10 +38,12 @@ def make_plan(
     whole_logits: bool = False,
     bucket_region: str = FoundationSpec().region,
     measured: TokensAStep | None = None,
+    second: ModelToServe | None = None,
 ) -> Plan:
     """The plan of a stack with a machine. ``format`` is the served model's; ``whole_logits`` plans for a loss that keeps them (stock trainers).
 
-    ``bucket_region`` is where the models are; bytes from another region are billed. ``measured`` is what an evaluation says of speculative decoding.
+    ``bucket_region`` is where the models are; bytes from another region are billed. ``measured`` is what an evaluation says of speculative decoding,
+    ``second`` what is known of the second model, where ``serve.second`` names one.
 
     Raises UserError for a machine or a price that is not in the catalogue.
     """
@@ -49,7 +51,8 @@ def make_plan(
     far_usd = 0.0 if bucket_region.lower() == wanted.region else prices.transfer_usd_per_gb
     if wanted.role == "train":
         return _training_plan(stack, spec, wanted, prices, shape, corpus, whole_logits, far_usd)
-    return _serving_plan(stack, spec, wanted, prices, shape, answers or Answers(), format, model_copies, far_usd, measured)
+    models = (ModelToServe(shape, format, model_copies), *([second or ModelToServe(format=format)] if spec.serve.second else []))
+    return _serving_plan(stack, spec, wanted, prices, models, answers or Answers(), far_usd, measured)
 
 
 def _training_plan(
@@ -114,22 +117,29 @@ def _serving_plan(
     spec: Spec,
     wanted: MachineSpec,
     prices: Prices,
-    shape: Shape,
+    models: tuple[ModelToServe, ...],
     answers: Answers,
-    format: Format,
-    copies: int,
     far_usd: float,
     measured: TokensAStep | None,
 ) -> Plan:
-    host = machine(wanted.machine_type)
-    served = serving.plan_serving(shape, format, host, spec.serve, answers, spec.quantize.group_size, measured)
-    weights = resident_bytes(shape, format, spec.quantize.group_size)
-    model = ("model" if copies == 1 else "base model and merged model", copies * weights / 1e9)
+    host, group_size, shape = machine(wanted.machine_type), spec.quantize.group_size, models[0].shape
+    spec = spec.model_copy(update={"serve": serving.with_share(spec.serve, models, host, group_size)})
+    specs = spec.serve.models()
+    served, *others = (
+        serving.plan_serving(one.shape, one.format, host, its, answers, group_size, None if number else measured)
+        for number, (one, its) in enumerate(zip(models, specs, strict=True))
+    )
+    sizes = [resident_bytes(one.shape, one.format, group_size) / 1e9 for one in models]
+    held = tuple(_held(one, size, number) for number, (one, size) in enumerate(zip(models, sizes, strict=True)))
+    copied = sum(size for _, size in held)
     drafts = spec.serve.speculation.model_bytes if spec.serve.speculation else None
-    models = (model, ("draft", drafts / 1e9)) if drafts else (model,)
+    kept = (*held, ("draft", drafts / 1e9)) if drafts else held
     images = ("container images (serve, gateway)", _IMAGE_GB + 1 + _LAYERS_GB)
-    disk = (*models, ("vLLM and the gateway", _SERVER_GB)) if host.is_run else (("system, driver", _SYSTEM_GB), images, *models, ("logs", _LOGS_GB))
-    phases = starting.phases(spec.serve, wanted, host, copies * weights / 1e9, compiled=spec.serve.compiled is not None, merges=copies > 1)
+    programs = ("vLLM and the gateway" if len(models) == 1 else "two of vLLM and the gateway", len(models) * _SERVER_GB)
+    disk = (*kept, programs) if host.is_run else (("system, driver", _SYSTEM_GB), images, *kept, ("logs", _LOGS_GB))
+    phases = starting.all_phases(
+        specs, wanted, host, [size for _, size in held], compiled=spec.serve.compiled is not None, merges=[one.copies > 1 for one in models]
+    )
     price = _price(prices, host, wanted)
     hourly = _hourly(prices, host, wanted, nat=not spec.serve.allowed_cidrs)
     # On Cloud Run: all that may be started, asked without a pause until the watchdog deletes the service.
@@ -139,10 +149,17 @@ def _serving_plan(
     if replicas.several:
         hourly, grown = (count * hourly + _BALANCER_USD_PER_HOUR for count in (replicas.min, replicas.max))
         most += _BALANCER_USD_PER_HOUR * wanted.max_run_minutes / 60
-    money = Money(hourly, hourly, most, weights / 1e9 * prices.storage_usd_per_gb_month, prices.as_of, prices.source, grown)
-    plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, answers=answers, start_usd=far_usd * copies * weights / 1e9)
-    refusals, warnings = serving_notices.serving_refusals(plan, served, shape), serving_notices.serving_warnings(plan, served, shape)
+    money = Money(hourly, hourly, most, sum(sizes) * prices.storage_usd_per_gb_month, prices.as_of, prices.source, grown)
+    plan = Plan(stack, "serve", host, spec, disk, phases, money, serving=served, second=next(iter(others), None), answers=answers, start_usd=far_usd * copied)
+    refusals = (*serving_notices.serving_refusals(plan, served, shape), *serving_notices.second_refusals(plan, models))
+    warnings = (*serving_notices.serving_warnings(plan, served, shape), *serving_notices.second_warnings(plan))
     return replace(plan, refusals=tuple(refusals), warnings=tuple(warnings))
+
+
+def _held(model: ModelToServe, gb: float, number: int) -> tuple[str, float]:
+    """What a model takes of the disk, with its name there."""
+    name = "model" if model.copies == 1 else "base model and merged model"
+    return (f"second {name}" if number else name, model.copies * gb)
 
 
 def _price(prices: Prices, host: Machine, wanted: MachineSpec) -> Price:

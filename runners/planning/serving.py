@@ -8,7 +8,7 @@ from runners.fields import HeadSpec
 from runners.pipeline import Format
 from runners.planning.machines import MACHINES, Machine
 from runners.spec import ServeSpec
-from runners.training.shape import GIB, Shape, bytes_read_per_token, linear_bytes_per_parameter, resident_bytes
+from runners.training.shape import GIB, QWEN2_14B, Shape, bytes_read_per_token, linear_bytes_per_parameter, resident_bytes
 
 #: Activations, CUDA graphs and the runtime on each card; not measured here.
 OVERHEAD_GIB = 1.6
@@ -47,6 +47,15 @@ class TokensAStep:
     fewest: float
     most: float
     source: str
+
+
+@dataclass(frozen=True)
+class ModelToServe:
+    """What is known of a model before it is served. ``copies`` is 2 where the server merges an adapter by itself."""
+
+    shape: Shape = QWEN2_14B
+    format: Format = "awq"
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,25 @@ def plan_serving(
         fastest_ms=fastest * answers.answer_tokens + prefill,
         slowest_ms=slowest * answers.answer_tokens + prefill,
     )
+
+
+def with_share(spec: ServeSpec, models: tuple[ModelToServe, ...], machine: Machine, group_size: int = 128) -> ServeSpec:
+    """The spec with the second model's part of ``gpu_memory_fraction``, where it has a second.
+
+    What weights and overhead leave is divided so that both caches hold as many of their longest requests: two models that fit a card in any way fit so.
+    """
+    if spec.second is None:
+        return spec
+    specs, card_gib = spec.models(), machine.accelerator.memory_gib
+    held = [
+        resident_bytes(model.shape, model.format, group_size) / GIB / one.tensor_parallel + _draft_gib(model.shape, one) + OVERHEAD_GIB
+        for model, one in zip(models, specs, strict=True)
+    ]
+    longest = [cache_bytes_per_token(model.shape, one) * one.max_model_tokens for model, one in zip(models, specs, strict=True)]
+    second_gib = held[1] + max(0.0, card_gib * spec.gpu_memory_fraction - sum(held)) * longest[1] / sum(longest)
+    # Too large a model is refused by its own figures, not by a share above the whole.
+    share = round(min(second_gib / card_gib, spec.gpu_memory_fraction), 3)
+    return spec.model_copy(update={"second": spec.second.model_copy(update={"gpu_memory_fraction": share})})
 
 
 def tokens_a_step(spec: ServeSpec) -> TokensAStep | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runners.planning import serving, starting
-from runners.planning.machines import MACHINES
+from runners.planning.machines import MACHINES, Machine
 from runners.planning.notices import dotted, machine_refusals, machine_warnings
 from runners.planning.parts import Notice, Plan
-from runners.planning.serving import ServingPlan
+from runners.planning.serving import ANSWERS, ModelToServe, ServingPlan
+from runners.spec import ServeSpec
 from runners.training.shape import GIB, Shape, resident_bytes
 
 #: Of several servers: each tells once a minute that it was used, and looks once a minute for the others.
@@ -59,8 +60,51 @@ def serving_refusals(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
         )
     if spec.kv_cache_dtype == "fp8" and not card.has_fp8_cache:
         yield Notice(f"{card.name} has no fp8 cache (capability {dotted(host)})", "kv_cache_dtype auto, or capability 8.9", "serve.kv_cache_dtype: auto")
-    if served.cache_tokens < spec.max_model_tokens:
+    if served.cache_tokens < spec.max_model_tokens and not spec.second:
         yield _no_room(served, shape, plan)
+
+
+def second_refusals(plan: Plan, models: tuple[ModelToServe, ...]) -> Iterator[Notice]:
+    """What keeps two models from one card."""
+    if plan.serving is None or plan.second is None:
+        return
+    spec, host = plan.spec.serve, plan.machine
+    card, (one, two), names = host.accelerator, spec.models(), f"{spec.served_model_name} and {spec.second.served_model_name if spec.second else ''}"
+    if models[1].shape.heads % spec.tensor_parallel or models[1].shape.kv_heads % spec.tensor_parallel:
+        yield Notice(
+            f"the second model has {models[1].shape.heads} heads, for {spec.tensor_parallel} cards", "a divisor of the heads", "a stack for each model"
+        )
+    if plan.serving.cache_tokens >= one.max_model_tokens and plan.second.cache_tokens >= two.max_model_tokens:
+        return
+    held = [f"{its.weights_gib:.1f} GiB of {its.format} weights" for its in (plan.serving, plan.second)]
+    able = [other.name for other in MACHINES.values() if other.count == spec.tensor_parallel and other.is_run == host.is_run and _both_fit(other, spec, models)]
+    yield Notice(
+        f"{names} do not fit {spec.tensor_parallel} x {card.name} together: {' and '.join(held)}, and {plan.serving.overhead_gib:.1f} GiB of overhead each, "
+        f"of {card.memory_gib * spec.gpu_memory_fraction:.1f} GiB usable a card, leave caches of {plan.serving.cache_tokens:,} and "
+        f"{plan.second.cache_tokens:,} tokens",
+        f"room for one longest request of each: {one.max_model_tokens:,} and {two.max_model_tokens:,} tokens",
+        f"machine.machine_type: {' or '.join(able[:3])}; or smaller models (4 bits)" if able else "smaller models (4 bits), or a stack for each model",
+    )
+
+
+def _both_fit(host: Machine, spec: ServeSpec, models: tuple[ModelToServe, ...]) -> bool:
+    """Whether two models fit another machine's cards."""
+    first, second = models
+    there = serving.with_share(spec, (first, second), host)
+    plans = ((serving.plan_serving(model.shape, model.format, host, its, ANSWERS), its) for model, its in zip(models, there.models(), strict=True))
+    return host.accelerator.has_bf16 and all(its.cache_tokens >= one.max_model_tokens for its, one in plans)
+
+
+def second_warnings(plan: Plan) -> Iterator[Notice]:
+    """What two models do to each other."""
+    if plan.serving is None or plan.second is None or plan.serving.cache_tokens == 0:
+        return
+    slower = plan.serving.expected_ms / 1000 * (1 + plan.second.expected_step_ms / plan.serving.expected_step_ms)
+    yield Notice(
+        f"two models share one card: while both are asked, an answer takes up to {slower:.1f} s instead of {plan.serving.expected_ms / 1000:.1f} s",
+        "measured together, or alone: one asked after the other is as fast as alone",
+        "for latency under load, a stack for each model",
+    )
 
 
 def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[Notice]:

@@ -25,14 +25,14 @@ from runners.fields import SpeculationSpec
 from runners.identity import model_name, stage_id
 from runners.outside import digest
 from runners.pipeline import ADAPTERS, Format, images_of
-from runners.planning import costs, notices, places, session
+from runners.planning import costs, notices, places, serving, session
 from runners.planning.machines import Prices, load_prices, machine
 from runners.planning.parts import Plan, machine_of
 from runners.planning.plan import make_plan
-from runners.planning.serving import ANSWERS, Answers, TokensAStep
+from runners.planning.serving import ANSWERS, Answers, ModelToServe, TokensAStep
 from runners.planning.training import ASSUMED_CORPUS, CorpusSize
 from runners.serving import compiled
-from runners.spec import BucketSpec, FoundationSpec, Spec, parse
+from runners.spec import BucketSpec, FoundationSpec, ServeSpec, Spec, parse
 from runners.training.shape import QWEN2_14B, Shape
 
 FOLDER = Path(__file__).resolve().parents[2] / "infra" / "stacks"
@@ -64,7 +64,7 @@ class ResolvedStack:
 
     ``model_copies`` is 2 where the server merges an adapter by itself; ``done`` is the artifact if it is there; ``over`` why the job ended without one;
     ``elsewhere`` what machine of another kind is at work on it; ``retries`` how often `elson retry` let it begin again; ``bucket_region`` where the
-    models are."""
+    models are; ``second`` is what is known of the second model."""
 
     spec: Spec
     job_id: str
@@ -78,6 +78,7 @@ class ResolvedStack:
     elsewhere: str = ""
     retries: int = 0
     bucket_region: str = ""
+    second: ModelToServe | None = None
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -202,6 +203,7 @@ def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False, mea
             bucket_region=found.bucket_region,
             whole_logits=whole_logits,
             measured=measured,
+            second=found.second,
         )
 
     plan = make(found.spec, load_prices(machine_of(stack, found.spec).region))
@@ -241,28 +243,41 @@ def _published(spec: Spec, stage: str) -> Entry | None:
 
 def _serving(spec: Spec) -> ResolvedStack:
     _images_are_built(spec, "serve")
-    entry = registry.to_serve(spec.buckets, spec.serve.model)
-    registry.refuse_unproven_cache(spec.buckets, spec.serve)
-    shaped_as, merges = entry, False
-    if entry.kind in ADAPTERS:
-        if merged := _merged_of(spec.buckets, entry):
-            entry = shaped_as = merged
-        else:
-            # vLLM refuses DoRA adapters (vllm#10849): the server merges this one into its base, on its own disk, before vLLM starts.
-            shaped_as, merges = registry.base_of(spec.buckets, entry), True
-    serve = drafts.with_model(spec.serve, spec.buckets, entry)
-    resolved = spec.model_copy(update={"serve": serve})
+    entry, model = _served(spec.buckets, spec.serve)
+    serve, second = drafts.with_model(spec.serve, spec.buckets, entry), None
+    if spec.serve.second:
+        other, second = _served(spec.buckets, spec.serve.models()[1])
+        if other.id == entry.id:
+            raise UserError(f"serve.model and serve.second.model are both {entry.name} ({entry.id})", "two models", "name another one, or remove serve.second")
+        serve = serve.model_copy(update={"second": spec.serve.second.model_copy(update=registry.pinned(other))})
+    host = machine(machine_of(spec.profile, spec).machine_type)
+    shared = serving.with_share(serve, (model, second), host, spec.quantize.group_size) if second else serve
+    resolved = spec.model_copy(update={"serve": shared})
     if (there := compiled.published(resolved)) != serve.compiled:
-        resolved = resolved.model_copy(update={"serve": serve.model_copy(update={"compiled": there})})
+        resolved = resolved.model_copy(update={"serve": shared.model_copy(update={"compiled": there})})
     # The profile is the stack's name: two stacks with equal settings are two servers, each with its own state.
     # How many servers, and what is before them, makes no other server. Of several the job is the stack's, whatever it serves: what changes is rolled out.
     settings = serve.model_dump(mode="json", exclude={"compiled": True, "speculation": SpeculationSpec.FOR_THE_PLAN, "replicas": True, "certificate": True})
     inputs = [entry.id, spec.profile, settings, spec.environments.serve, spec.environments.gateway]
     # A group stays in its zones, so another place is another group, which is made before the old one goes.
     inputs = [spec.profile, "replicas", *_place(spec)] if serve.replicas.several else inputs
-    job_id, shape = f"serve-{digest(inputs)}", _shape(spec.buckets, registry.folder_of(spec.buckets, shaped_as))
-    over = _over(spec.buckets, job_id)
-    return ResolvedStack(resolved, job_id, registry.format_of(shaped_as), shape, model_copies=2 if merges else 1, over=over)
+    job_id = f"serve-{digest(inputs)}"
+    return ResolvedStack(resolved, job_id, model.format, model.shape, model_copies=model.copies, over=_over(spec.buckets, job_id), second=second)
+
+
+def _served(buckets: BucketSpec, serve: ServeSpec) -> tuple[Entry, ModelToServe]:
+    """What a model's name stands for, as it is loaded."""
+    entry = registry.to_serve(buckets, serve.model)
+    registry.refuse_unproven_cache(buckets, serve)
+    shaped_as, merges = entry, False
+    if entry.kind in ADAPTERS:
+        if merged := _merged_of(buckets, entry):
+            entry = shaped_as = merged
+        else:
+            # vLLM refuses DoRA adapters (vllm#10849): the server merges this one into its base, on its own disk, before vLLM starts.
+            shaped_as, merges = registry.base_of(buckets, entry), True
+    shape = _shape(buckets, registry.folder_of(buckets, shaped_as))
+    return entry, ModelToServe(shape, registry.format_of(shaped_as), 2 if merges else 1)
 
 
 def _place(spec: Spec) -> tuple[str, ...]:

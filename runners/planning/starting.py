@@ -59,6 +59,19 @@ def phases(spec: ServeSpec, wanted: MachineSpec, host: Machine, weights_gb: floa
     )
 
 
+def all_phases(
+    specs: tuple[ServeSpec, ...], wanted: MachineSpec, host: Machine, weights_gb: list[float], *, compiled: bool, merges: list[bool]
+) -> tuple[PlannedPhase, ...]:
+    """The same of one model or of two: the second one starts when the first is up, its weights come from the bucket, and nothing of it is compiled before."""
+    first = phases(specs[0], wanted, host, weights_gb[0], compiled=compiled, merges=merges[0])
+    if len(specs) == 1:
+        return first
+    without_first = wanted.model_copy(update={"baked_model": None})
+    own = phases(specs[1], without_first, host, weights_gb[1], compiled=False, merges=merges[1])[len(_image_here(wanted, host)) : -1]
+    best, expected, worst = (sum(values) for values in zip(*((one.optimistic_s, one.expected_s, one.pessimistic_s) for one in own), strict=True))
+    return (*first[:-1], PlannedPhase("second model", best, expected, worst, "the same, with the image here and nothing compiled"), first[-1])
+
+
 def weights_are_baked(spec: ServeSpec, wanted: MachineSpec) -> bool:
     """Whether the boot image holds the weights of the model that is served; those of another one are of no use."""
     return wanted.baked_model is not None and spec.model_manifest in (None, wanted.baked_model)

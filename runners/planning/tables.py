@@ -32,6 +32,7 @@ def summary(plan: Plan) -> list[str]:
             f"{served.expected_tokens_per_s:.0f} tokens/s, an answer in about {served.expected_ms / 1000:.1f} s; "
             f"${plan.money.usd_per_hour * 24:.2f} a day if it never idles"
         )
+        lines += [f"{name}: {_second(other)}" for name, other in _two(plan)[1:]]
     return [*lines, *_place_lines(plan)]
 
 
@@ -63,9 +64,11 @@ def brief(plan: Plan) -> list[str]:
         lines.append(f"memory   {card}; {disk} {room}")
     if plan.serving:
         served = plan.serving
-        lines.append(f"memory   {served.weights_gib:.1f} GiB of weights a card, cache for {served.cache_tokens:,} tokens")
+        of = f" of {plan.spec.serve.served_model_name}" if plan.second else ""
+        lines.append(f"memory   {served.weights_gib:.1f} GiB of weights{of} a card, cache for {served.cache_tokens:,} tokens")
         drafts = f"; {_tokens_a_step(plan, served.tokens_a_step)}" if served.tokens_a_step else ""
         lines.append(f"latency  {served.expected_ms / 1000:.1f} s for {plan.answers.answer_tokens} tokens, never under {served.floor_ms / 1000:.2f} s{drafts}")
+    lines += [f"second   {name}: {_second(other)}" for name, other in _two(plan)[1:]]
     if plan.places:
         usable = [place for place in plan.places if not place.left_out]
         last = f"; the dearest costs ${max(place.usd_at_most for place in usable):.2f} at most" if len(usable) > 1 else ""
@@ -94,13 +97,9 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
         tables.append(("Memory of the card, training", ("part", "GB"), rows))
     if plan.serving:
         served = plan.serving
-        parts: list[Row] = [
-            (f"weights ({served.format}, {served.dtype})", f"{served.weights_gib:.2f}"),
-            ("overhead", f"{served.overhead_gib:.2f}"),
-            (f"cache, {served.cache_tokens:,} tokens", f"{served.cache_gib:.2f}"),
-            ("usable", f"{served.usable_gib:.2f}"),
-        ]
-        tables.append(("Memory of the card, serving" if served.cards == 1 else f"Memory of each of {served.cards} cards, serving", ("part", "GiB"), parts))
+        tables.append(
+            ("Memory of the card, serving" if served.cards == 1 else f"Memory of each of {served.cards} cards, serving", ("part", "GiB"), _memory_rows(plan))
+        )
         tables.append(
             (
                 f"Latency of one answer ({plan.answers.prompt_tokens} tokens in, {plan.answers.answer_tokens} out, one stream)",
@@ -127,6 +126,30 @@ def sections(plan: Plan) -> list[tuple[str, Row, list[Row]]]:
         tables.append(("Places, as they are asked", ("place", "patience, min", "USD an hour", "the job, USD", "at most, USD", "time"), place_rows(plan)))
     tables.append((f"Money, prices of {plan.money.priced_at} ({plan.money.source})", ("what", "USD"), money_rows(plan)))
     return tables
+
+
+def _two(plan: Plan) -> list[tuple[str, ServingPlan]]:
+    """(served name, plan) of each model."""
+    return [(spec.served_model_name, its) for spec, its in zip(plan.spec.serve.models(), (plan.serving, plan.second), strict=False) if its]
+
+
+def _second(served: ServingPlan) -> str:
+    size, cache = f"{served.format} weights {served.weights_gib:.1f} GiB a card", f"cache for {served.cache_tokens:,} tokens"
+    return f"{size}, {cache}, an answer in about {served.expected_ms / 1000:.1f} s while the other is not asked"
+
+
+def _memory_rows(plan: Plan) -> list[Row]:
+    """What each model takes of a card."""
+    rows: list[Row] = []
+    for name, served in _two(plan):
+        of = f"{name}: " if plan.second else ""
+        rows += [
+            (f"{of}weights ({served.format}, {served.dtype})", f"{served.weights_gib:.2f}"),
+            (f"{of}overhead", f"{served.overhead_gib:.2f}"),
+            (f"{of}cache, {served.cache_tokens:,} tokens", f"{served.cache_gib:.2f}"),
+            (f"{of}usable", f"{served.usable_gib:.2f}"),
+        ]
+    return rows
 
 
 def _speculation_rows(plan: Plan, served: ServingPlan) -> list[Row]:
@@ -236,6 +259,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "corpus": asdict(plan.corpus) if plan.corpus else None,
         "training_memory": {**asdict(plan.memory), "total_gb": plan.memory.total_gb, "limit_gb": plan.memory_limit_gb} if plan.memory else None,
         "serving": asdict(plan.serving) if plan.serving else None,
+        "second": asdict(plan.second) if plan.second else None,
         "disk_gb": {"needed": plan.disk_needed_gb, "parts": dict(plan.disk)},
         "phases": [asdict(phase) for phase in plan.phases],
         "savings": [asdict(saving) for saving in plan.savings],

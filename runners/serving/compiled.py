@@ -34,9 +34,9 @@ _SETTINGS |= {"speculation", "eager"}
 
 
 def compiled_id(spec: Spec) -> str:
-    """Id of the compiled code of a resolved spec."""
+    """Id of the compiled code of a resolved spec; of two models, of the first one's."""
     card = spec.machine.machine_type if spec.machine else "none"
-    settings = spec.serve.model_dump(mode="json", include=_SETTINGS, exclude={"speculation": SpeculationSpec.FOR_THE_PLAN})
+    settings = spec.serve.models()[0].model_dump(mode="json", include=_SETTINGS, exclude={"speculation": SpeculationSpec.FOR_THE_PLAN})
     return f"compiled-{digest([settings, spec.environments.serve, card])}"
 
 

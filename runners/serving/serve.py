@@ -21,6 +21,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +32,7 @@ from runners.artifacts.arrival import Arrival
 from runners.artifacts.record import now
 from runners.artifacts.registry import Entry
 from runners.cloud_run import driver
-from runners.cloud_run.server import Health, Start, look_after
+from runners.cloud_run.server import Engine, Health, Start, look_after
 from runners.errors import UserError
 from runners.fields import SpeculationSpec
 from runners.pipeline import ADAPTERS
@@ -38,7 +40,7 @@ from runners.processes import QUIET_THREADS
 from runners.serving import compiled, loader
 from runners.serving.graphs import graph_sizes
 from runners.serving.phases import Phases
-from runners.spec import ServeSpec, Spec
+from runners.spec import ServeSpec, Spec, spec_digest
 from runners.training import precision
 
 Device = Literal["cuda", "cpu"]
@@ -121,7 +123,10 @@ def fetch_model(spec: Spec, base: Path | None, work: Path) -> tuple[Path, Entry]
 
 
 def bring(spec: Spec, work: Path) -> None:
-    """Bring what a server of this spec reads here, verified, and start nothing: a boot image with weights is made so. Every start checks it again."""
+    """Bring what a server of this spec reads here, verified, and start nothing: a boot image with weights is made so. Every start checks it again.
+
+    Of two models, what the first one reads: the second one's weights come from the bucket, as its plan says.
+    """
     entry = _planned_entry(spec)
     fetch.download(spec.buckets, entry, work / "models" / entry.name)
     if entry.kind in ADAPTERS:
@@ -204,16 +209,33 @@ def read_key() -> str:
     return key
 
 
-def execute(spec: Spec, work: Path, port: int, ready_port: int | None = None) -> None:
-    """Become the parent of a server that starts while its weights arrive; does not return. Raises UserError when the port is taken.
+def execute(spec: Spec, work: Path, ports: Sequence[int], ready_port: int | None = None) -> None:
+    """Become the parent of a server for each model, which start while their weights arrive; does not return. Raises UserError when a port is taken.
 
     Args:
-        ready_port: where ``/health`` is answered (Cloud Run); without it somebody else asks the server whether it is ready (a VM's agent).
+        ports: vLLM's, one for each model.
+        ready_port: where ``/health`` is answered (Cloud Run); without it somebody else asks the servers whether they are ready (a VM's agent).
     """
-    key = read_key()
-    _need_free_port(port)
+    key, models = read_key(), spec.serve.models()
+    if len(ports) < len(models):
+        raise UserError(f"{len(models)} models are to be served, on {len(ports)} port", "a port for each", "--port N --second-port M")
+    for port in ports:
+        _need_free_port(port)
     health, stopping = Health(ready_port) if ready_port else None, threading.Event()
-    begin = time.monotonic()
+    begin, engines = time.monotonic(), list[Engine]()
+    tell = functools.partial(_tell, spec) if health else None
+    for number, (model, port) in enumerate(zip(models, ports, strict=False)):
+        is_last = number == len(models) - 1
+        phases = Phases(begin, engines[-1].start.phases if engines else None)
+        one, folder = spec.model_copy(update={"serve": model}), work / "second" if number else work
+        engines.append(_engine(one, folder, port, key, Start(phases, tell=tell if is_last else None, is_last=is_last), keeps=not number))
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    left_s = spec.serve.ready_timeout_s - (time.monotonic() - begin)
+    sys.exit(look_after(engines, health=health, key=key, ready_timeout_s=left_s, stopping=stopping))
+
+
+def _engine(spec: Spec, work: Path, port: int, key: str, start: Start, *, keeps: bool) -> Engine:
+    """The server of one model, which is not started yet. ``keeps``: what it compiles may be left for later starts."""
     folder, entry, arrival = begin_model(spec, work)
     draft, card = fetch_draft(spec, work), driver.installed()
     is_compiled, job = compiled.fetch(spec, work, card), os.environ.get("ELSON_JOB", "")
@@ -231,15 +253,10 @@ def execute(spec: Spec, work: Path, port: int, ready_port: int | None = None) ->
     command = [str(Path(sys.executable).parent / "vllm"), *arguments]
     environment = vllm_environment(key, device=where, work=work) | driver.environment(card, driver.wheels_cuda(), os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(loader.install(work / "plugins")), str(ROOT), os.environ.get("PYTHONPATH")]))
-    log.event("serving", model=entry.name, id=entry.id, device=where, port=port, cuda=".".join(map(str, card.cuda)) if card else "none")
-    if arrival:
-        arrival.start()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    keep = None if is_compiled or not job.startswith("serve-") else functools.partial(compiled.keep_in_background, spec, work, card, job)
-    start = Start(Phases(began=begin), arrival, functools.partial(_tell, spec) if health else None, keep)
-    left_s = spec.serve.ready_timeout_s - (time.monotonic() - begin)
-    name = spec.serve.served_model_name
-    sys.exit(look_after(command, environment, health=health, port=port, model=name, key=key, ready_timeout_s=left_s, stopping=stopping, start=start))
+    name, cuda = spec.serve.served_model_name, ".".join(map(str, card.cuda)) if card else "none"
+    log.event("serving", model=entry.name, id=entry.id, name=name, device=where, port=port, cuda=cuda)
+    keep = None if is_compiled or not keeps or not job.startswith("serve-") else functools.partial(compiled.keep_in_background, spec, work, card, job)
+    return Engine(command, environment, port, name, replace(start, arrival=arrival, engine_is_up=keep))
 
 
 def _tell(spec: Spec, status: str, phases: dict[str, float]) -> None:
@@ -248,6 +265,7 @@ def _tell(spec: Spec, status: str, phases: dict[str, float]) -> None:
     if not job.startswith("serve-"):
         return
     state = {"job_id": job, "role": "serve", "status": status, "attempts": 0, "updated_at": now(), "phases": phases, "version": 1}
+    state["spec_uri"] = layout.spec(spec.buckets, spec_digest(spec))
     try:
         storage.update_json(f"{layout.job(spec.buckets, job)}/state.json", lambda old: {**(old or {}), **state})
     except UserError as error:

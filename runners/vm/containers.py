@@ -13,17 +13,13 @@ from typing import Any
 from runners import log, outside
 from runners.errors import UserError
 from runners.pipeline import image_of
+from runners.vm import routes
 from runners.vm.facts import Facts
 
 RUN = Path("/run/elson")
 WORK = Path("/var/lib/elson/work")
 #: The user every image runs as.
 CONTAINER_USER = 10001
-#: vLLM's port, on loopback; the gateway's is the spec's.
-VLLM_PORT = 8001
-#: Requests that the gateway lets in for each that vLLM runs; the rest wait in vLLM's queue. A place that is free is taken in the next step, without a client's
-#: round trip; the queue is what a group's autoscaler goes by, and would always be empty at 1; and what waits has at most about one answer before it.
-REQUESTS_A_SEQUENCE = 2
 #: Where the gateway tells the health checkers whether completions come back (images/gateway/Caddyfile).
 HEALTH_PORT = 8081
 #: Seconds a training gets to write its checkpoint: what a preemption notice of 120 s leaves after noticing and uploading. The others have nothing to save:
@@ -61,8 +57,7 @@ def run_arguments(stage: str, facts: Facts, spec: dict[str, Any]) -> list[str]:
         if serve["domain"] and not outside.is_host_name(serve["domain"]):
             raise UserError(f"serve.domain is {serve['domain'][:100]!r}", "a host name like api.example.org", "run `pulumi up` on this stack again")
         site = serve["domain"] or f":{int(serve['port'])}"
-        most = str(REQUESTS_A_SEQUENCE * serve["max_sequences"])
-        environment = {"ELSON_SITE": site, "ELSON_UPSTREAM": f"127.0.0.1:{VLLM_PORT}", "ELSON_MAX_IN_FLIGHT": most}
+        environment = {"ELSON_SITE": site, **routes.gateway(serve)}
         mounts = [f"{RUN / 'secrets'}:/run/secrets/elson:ro", f"{RUN / 'health'}:/run/health:ro", "/var/lib/elson/gateway:/data"]
         return [*common, "--read-only", *_each("--env", environment), *_volumes(mounts), facts.images[stage]]
     environment = {"HOME": "/scratch", "ELSON_JOB": facts.job_id}
@@ -70,7 +65,7 @@ def run_arguments(stage: str, facts: Facts, spec: dict[str, Any]) -> list[str]:
     machine = ["--device", "nvidia.com/gpu=all", "--ipc", "host", "--ulimit", "memlock=-1"]
     command = [stage, "--spec", facts.spec_uri, "--work", "/scratch"]
     if stage == "serve":
-        command += ["--port", str(VLLM_PORT)]
+        command += routes.serve_ports(spec["serve"])
         environment["ELSON_API_KEY_FILE"] = "/run/secrets/elson/key"
         mounts.append(f"{RUN / 'vllm'}:/run/secrets/elson:ro")
     return [*common, *machine, *_each("--env", environment), *_volumes(mounts), facts.images[image_of(stage)], *command]

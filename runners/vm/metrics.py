@@ -20,3 +20,9 @@ def counters(text: str) -> dict[str, float]:
                 totals[name] += float(line.rsplit(" ", 1)[1])
     tokens, answered, running, waiting, kv_use = totals.values()
     return {"tokens": tokens, "answered": answered, "in_flight": running + waiting, "waiting": waiting, "kv_use": kv_use}
+
+
+def together(found: list[dict[str, float] | None]) -> dict[str, float] | None:
+    """The sums over the servers of one machine; None while one of them does not answer, whose part of a sum would look like a restart."""
+    seen = [one for one in found if one is not None]
+    return {name: sum(one[name] for one in seen) for name in seen[0]} if len(seen) == len(found) and seen else None

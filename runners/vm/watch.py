@@ -1,24 +1,25 @@
 """A server's readiness and idleness. Ready means that a completion came back and the gateway is up; idle, that nobody but this watcher asked for one.
 
 The idle time is kept in the job's state: a server that boots again and again, and is ready each time, idles out all the same. Several servers of a group
-share that state, and each publishes its queue and cache for their autoscaler: a use of any of them keeps all.
+share that state, and each publishes its queue and cache for their autoscaler: a use of any of them keeps all. Of two models, both have to answer, and a use
+of either counts.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from runners import log
-from runners.vm import decide, state
+from runners.vm import decide, routes, state
 from runners.vm.cloud import CloudError, call, guest_attribute
-from runners.vm.containers import HEALTH_PORT, RUN, VLLM_PORT
+from runners.vm.containers import HEALTH_PORT, RUN
 from runners.vm.decide import Activity, Decision
-from runners.vm.metrics import KV_USE_METRIC, WAITING_METRIC, counters
+from runners.vm.metrics import KV_USE_METRIC, WAITING_METRIC, counters, together
 from runners.vm.state import Context
 
-_SERVER = f"http://127.0.0.1:{VLLM_PORT}"
 _READY = RUN / "health" / "ready"
 _STARTING_S, _STEADY_S = 2.0, 10.0
 #: Completions that may fail in a row before /health says so (and the group's health check makes another VM).
@@ -32,15 +33,11 @@ def watch() -> int:
     serve: dict[str, Any] = context.spec["serve"]
     key = (RUN / "vllm" / "key").read_text()
     _READY.unlink(missing_ok=True)
-    begin, failures, probes, ready_at, told_at, uses = time.monotonic(), 0, 0, None, -_TELL_S, None
-    activity, tokens, phases = Activity(0, 0, begin), 0.0, dict[str, float]()
+    begin, failures, ready_at, told_at, uses = time.monotonic(), 0, None, -_TELL_S, None
+    activity, phases, engines = Activity(0, 0, begin), dict[str, float](), [WatchedEngine(port, name) for port, name in routes.engines(serve)]
     while True:
-        found = read_counters()
-        # Tokens that are being made are a better sign than a probe, which would wait its turn behind a full queue and call a busy server dead.
-        busy = found is not None and found["tokens"] > tokens
-        tokens = found["tokens"] if found else tokens
-        completed = busy or probe(serve["served_model_name"], key)
-        probes += completed and not busy
+        said = [engine.completes(key) for engine in engines]
+        completed = all(said)
         answered = completed and gateway_answers()
         failures = 0 if answered else failures + 1
         if answered and ready_at is None:
@@ -56,9 +53,8 @@ def watch() -> int:
         if ready_at is None and time.monotonic() - begin > serve["ready_timeout_s"]:
             log.error("the server did not become ready", seconds=serve["ready_timeout_s"], completions=completed, gateway=gateway_answers())
             return 1
-        if found := read_counters():
-            tokens = found["tokens"]
-            activity = decide.observe(activity, found["answered"], found["in_flight"], probes, time.monotonic())
+        if found := together([engine.read() for engine in engines]):
+            activity = decide.observe(activity, found["answered"], found["in_flight"], sum(engine.probes for engine in engines), time.monotonic())
         idle_s = decide.idle_for_s(activity, time.monotonic())
         if ready_at is not None and time.monotonic() - told_at >= _TELL_S:
             used = uses is not None and activity.last_used_s > told_at
@@ -92,22 +88,50 @@ def _idled_before_s() -> float:
     return decide.Job.from_json(json.loads((RUN / "job.json").read_text())).idle_s
 
 
-def probe(model: str, key: str) -> bool:
+@dataclass
+class WatchedEngine:
+    """One vLLM, as it was seen last: tokens that it has made, and how many of its answers were to this watcher."""
+
+    port: int
+    model: str
+    tokens: float = 0.0
+    probes: int = 0
+
+    def read(self) -> dict[str, float] | None:
+        """Its counters now."""
+        if found := read_counters(self.port):
+            self.tokens = found["tokens"]
+        return found
+
+    def completes(self, key: str) -> bool:
+        """Whether it makes tokens, for others or one for us.
+
+        Tokens that are being made are a better sign than a probe, which would wait its turn behind a full queue and call a busy server dead.
+        """
+        before = self.tokens
+        found = self.read()
+        if found is not None and found["tokens"] > before:
+            return True
+        completed = probe(self.port, self.model, key)
+        self.probes += completed
+        return completed
+
+
+def probe(port: int, model: str, key: str) -> bool:
     """Whether the server completes one token."""
     body = json.dumps({"model": model, "prompt": "1 + 1 =", "max_tokens": 1, "temperature": 0}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     try:
-        answer = json.loads(
-            call("POST", f"{_SERVER}/v1/completions", body, {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}, tries=1, timeout_s=30)[0]
-        )
+        answer = json.loads(call("POST", f"http://127.0.0.1:{port}/v1/completions", body, headers, tries=1, timeout_s=30)[0])
     except (CloudError, ValueError):
         return False
     return bool(answer.get("choices"))
 
 
-def read_counters() -> dict[str, float] | None:
+def read_counters(port: int) -> dict[str, float] | None:
     """Tokens made, requests answered and requests in flight, from vLLM's metrics; None when it does not answer."""
     try:
-        return counters(call("GET", f"{_SERVER}/metrics", tries=1, timeout_s=10)[0].decode())
+        return counters(call("GET", f"http://127.0.0.1:{port}/metrics", tries=1, timeout_s=10)[0].decode())
     except CloudError:
         return None
 

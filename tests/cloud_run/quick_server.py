@@ -1,7 +1,7 @@
 """The watcher of runners/cloud_run/server.py around a small server with vLLM's paths: for tests of the watcher, the gateway and the platform, not of vLLM.
 
 As a container's command:  quick_server.py serve --spec URI --work DIR --port N --ready-port N
-As the child:              quick_server.py vllm PORT
+As the child:              quick_server.py vllm PORT MODEL; as vLLM does, it refuses a request for another model
 QUICK_START_S: seconds until it answers. Prompts with "break" make every later completion fail; those with "slow" take QUICK_STREAM_S, a piece every 0.1 s.
 """
 
@@ -16,7 +16,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-def child(port: int) -> None:
+def child(port: int, model: str) -> None:
     time.sleep(float(os.environ.get("QUICK_START_S", "0.5")))
     seen = {"broken": False, "tokens": 0, "answered": 0, "running": 0}
 
@@ -27,12 +27,15 @@ def child(port: int) -> None:
         def do_GET(self) -> None:
             text = f"vllm:generation_tokens_total {seen['tokens']}\nvllm:request_success_total {seen['answered']}\n"
             text += f"vllm:num_requests_running {seen['running']}\nvllm:num_requests_waiting 0\n"
-            self.answer(200, text.encode() if self.path == "/metrics" else b'{"data": [{"id": "elson"}]}')
+            self.answer(200, text.encode() if self.path == "/metrics" else json.dumps({"data": [{"id": model}]}).encode())
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers["Authorization"] != f"Bearer {os.environ['VLLM_API_KEY']}":
                 self.answer(401, b"{}")
+                return
+            if json.loads(body).get("model") not in (None, model):
+                self.answer(404, b'{"error": {"message": "The model does not exist."}}')
                 return
             if seen["broken"]:
                 self.answer(500, b"{}")
@@ -42,7 +45,7 @@ def child(port: int) -> None:
             if not slow and not json.loads(body).get("stream"):
                 seen["tokens"] += 1
                 seen["answered"] += 1
-                self.answer(200, json.dumps({"choices": [{"message": {"content": "ready"}, "finish_reason": "stop"}]}).encode())
+                self.answer(200, json.dumps({"model": model, "choices": [{"message": {"content": "ready"}, "finish_reason": "stop"}]}).encode())
                 return
             seen["running"] += 1
             self.send_response(200)
@@ -72,21 +75,22 @@ def child(port: int) -> None:
 
 
 def container(arguments: list[str]) -> int:
-    from runners.cloud_run.server import Health, look_after
+    from runners.cloud_run.server import Engine, Health, look_after
     from runners.serving import serve
 
-    port, ready = (int(arguments[arguments.index(name) + 1]) for name in ("--port", "--ready-port"))
+    named = {name: int(arguments[arguments.index(name) + 1]) for name in ("--port", "--second-port", "--ready-port") if name in arguments}
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     key = serve.read_key()
     values = {**os.environ, "VLLM_API_KEY": key}
     limit = float(os.environ.get("QUICK_READY_TIMEOUT_S", "30"))
-    command = [sys.executable, __file__, "vllm", str(port)]
-    return look_after(command, values, health=Health(ready), port=port, model="elson", key=key, ready_timeout_s=limit, stopping=stopping)
+    models = [(named["--port"], "elson"), *([(named["--second-port"], "second")] if "--second-port" in named else [])]
+    engines = [Engine([sys.executable, __file__, "vllm", str(port), model], values, port, model) for port, model in models]
+    return look_after(engines, health=Health(named["--ready-port"]), key=key, ready_timeout_s=limit, stopping=stopping)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "vllm":
-        child(int(sys.argv[2]))
+        child(int(sys.argv[2]), sys.argv[3])
     else:
         sys.exit(container(sys.argv[2:]))

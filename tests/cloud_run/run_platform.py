@@ -81,7 +81,7 @@ class Platform:
 
     def __init__(self, plan: ServicePlan, folder: Path, entry: dict[str, list[str]], keys: str, environment: dict[str, str], *, probe_s: float = 0.2) -> None:
         self.plan, self.folder, self.entry, self.environment, self.probe_s = plan, folder, entry, environment, probe_s
-        self.container_port, self.upstream_port, self.ready_port, self.port = free_ports(4)
+        self.container_port, self.upstream_port, self.ready_port, self.port, self.second_port = free_ports(5)
         self.instances: list[Instance] = []
         #: So many requests are told that no instance is there yet, as the platform does when its queue is full.
         self.no_instance_yet = 0
@@ -155,9 +155,10 @@ class Platform:
     def _here(self, value: str, work: Path) -> str:
         """Folders and ports of the plan, which an instance has to itself, as this machine's."""
         value = value.replace(WORK, str(work)).replace(KEYS_FOLDER, str(self.folder / "secret"))
-        for there, here in (("127.0.0.1:8001", f"127.0.0.1:{self.upstream_port}"), ("127.0.0.1:8002", f"127.0.0.1:{self.ready_port}")):
-            value = value.replace(there, here)
-        return {"8001": str(self.upstream_port), "8002": str(self.ready_port)}.get(value, value)
+        ports = {"8001": self.upstream_port, "8002": self.ready_port, "8003": self.second_port}
+        for there, here in ports.items():
+            value = value.replace(f"127.0.0.1:{there}", f"127.0.0.1:{here}")
+        return str(ports.get(value, value))
 
     def _probe(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The service with the real vLLM (CPU) on the tiny model, from the emulated bucket: asleep, woken, asked, drained in the middle of an answer."""
+"""The service with two real vLLMs (CPU) on tiny models, from the emulated bucket: asleep, woken, asked, drained in the middle of two answers."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ import io
 import json
 import shutil
 import tarfile
-import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runners import stages
 from runners.artifacts import local_bucket
+from runners.cloud import jobs
+from runners.fields import SecondModelSpec
 from runners.spec import MachineSpec
 from tests.benchmarks import serving_soak
 from tests.cloud_run.conftest import KEY, planned, server_entry
 from tests.cloud_run.run_platform import TOKEN, Platform, ask
-from tests.vm.simulation import seed
+from tests.vm.simulation import golden, seed
 
+JOB = "serve-0123456789abcdef"
 HEADERS = {"X_Serverless_Authorization": f"Bearer {TOKEN}", "Authorization": f"Bearer {KEY}"}
 
 
 def kept_members(url: str) -> list[str]:
     """Members of the archive that the server leaves with its job, once it is complete."""
-    folder = f"{url}/storage/v1/b/scratch/o/jobs%2Fserve-0123456789abcdef%2Fcompiled%2F"
+    folder = f"{url}/storage/v1/b/scratch/o/jobs%2F{JOB}%2Fcompiled%2F"
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with contextlib.suppress(urllib.error.HTTPError):
@@ -41,13 +44,15 @@ def kept_members(url: str) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[str], clean_environment: dict[str, str], tmp_path: Path) -> None:
+def test_two_of_vllm_sleep_wake_answer_by_name_and_finish_their_streams(gateway_entry: list[str], clean_environment: dict[str, str], tmp_path: Path) -> None:
     shutil.copytree(seed.files(), tmp_path / "home" / "bucket")
     machine = MachineSpec(role="serve", machine_type="run-l4-8", provisioning_model="RUN", region="us-east4")
     tiny = seed.resolved(machine)
-    serve = tiny.serve.model_copy(update={"model": tiny.base_model.name, "port": 8000, "max_sequences": 2, "ready_timeout_s": 600})
+    other = SecondModelSpec(model="another-tiny", served_model_name="another/tiny", max_model_tokens=256)
+    serve = tiny.serve.model_copy(update={"model": tiny.base_model.name, "port": 8000, "max_sequences": 2, "ready_timeout_s": 600, "second": other})
     spec = tiny.model_copy(update={"serve": serve})
     with local_bucket.running(tmp_path / "home", spec.buckets) as url:
+        stages.publish_base(spec.buckets, another(tmp_path / "another"), other.model)
         plan = planned(spec)
         stages.save_spec(plan.spec)
         environment = {**clean_environment, "STORAGE_EMULATOR_HOST": url, "OMP_NUM_THREADS": "1"}
@@ -58,11 +63,19 @@ def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[
             instance = platform.instances[0]
             assert status == 200 and json.loads(body)["choices"][0]["finish_reason"], instance.said("serve")[-3000:]
             assert "a completion came back" in instance.said("serve")
-            state = json.loads(urllib.request.urlopen(f"{url}/storage/v1/b/scratch/o/jobs%2Fserve-0123456789abcdef%2Fstate.json?alt=media", timeout=30).read())
-            assert state["status"] == "ready" and state["phases"].keys() == {"program", "weights", "warm up", "first completion"}
+            state = json.loads(urllib.request.urlopen(f"{url}/storage/v1/b/scratch/o/jobs%2F{JOB}%2Fstate.json?alt=media", timeout=30).read())
+            assert state["status"] == "ready" and state["phases"].keys() == {"program", "weights", "warm up", "second model", "first completion"}
+            assert jobs.models(spec.buckets, JOB, state) == {"elson": serve.model, "another/tiny": "another-tiny"}
             # What vLLM found out about the model's class is kept for the next start, which then needs no process to import it.
             assert any(member.startswith("vllm/modelinfos/") for member in kept_members(url)), instance.said("serve")[-3000:]
-            assert ask(platform.url, "/v1/models", **HEADERS)[0] == 200
+            status, _, body = ask(platform.url, "/v1/models", **HEADERS)
+            assert status == 200 and [one["id"] for one in json.loads(body)["data"]] == ["elson", "another/tiny"]
+            for name, tokens in (("elson", 1024), ("another/tiny", 256)):
+                status, _, body = ask(platform.url, body={**chat, "model": name}, **HEADERS)
+                assert status == 200 and json.loads(body)["model"] == name
+                status, _, body = ask(platform.url, body={**chat, "model": name, "max_tokens": 4000}, **HEADERS)
+                assert status == 400 and str(tokens) in body.decode(), "each has its own settings"
+            assert ask(platform.url, body={**chat, "model": "no-such"}, **HEADERS)[0] == 404
             for path in ("/metrics", "/invocations", "/tokenize", "/server_info"):
                 assert ask(platform.url, path, **HEADERS)[0] == 404
 
@@ -80,16 +93,23 @@ def test_vllm_sleeps_wakes_answers_and_finishes_its_streams(gateway_entry: list[
             (refusal,) = over.refused
             assert refusal.startswith('429 Retry-After 2 {"error": {"message": "Too many requests at once"'), refusal
 
-            got: list[bytes] = []
             long = {**chat, "max_tokens": 150, "stream": True, "ignore_eos": True}
-            asking = threading.Thread(target=lambda: got.append(ask(platform.url, body=long, **HEADERS)[2]))
-            asking.start()
-            time.sleep(0.5)
-            took = instance.stop()
-            asking.join(30)
-            pieces = [json.loads(line[6:]) for line in got[0].decode().splitlines() if line.startswith("data: {")]
-            assert got[0].rstrip().endswith(b"data: [DONE]"), got[0][-500:]
-            assert pieces[-1]["choices"][0]["finish_reason"] == "length" and took < 11
-            assert not instance.killed
+            with ThreadPoolExecutor(2) as pool:
+                asking = [pool.submit(ask, platform.url, body={**long, "model": name}, **HEADERS) for name in ("elson", "another/tiny")]
+                time.sleep(0.5)
+                took = instance.stop()
+                for one in asking:
+                    said = one.result(30)[2]
+                    pieces = [json.loads(line[6:]) for line in said.decode().splitlines() if line.startswith("data: {")]
+                    assert said.rstrip().endswith(b"data: [DONE]"), said[-500:]
+                    assert pieces[-1]["choices"][0]["finish_reason"] == "length"
+            assert took < 11 and not instance.killed
         finally:
             platform.close()
+
+
+def another(folder: Path) -> Path:
+    """The seed's tiny model as another one: other files, another digest."""
+    shutil.copytree(golden.STATE / "seed" / "base", folder)
+    (folder / "README.md").write_text("another")
+    return folder

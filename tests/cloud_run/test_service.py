@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +26,7 @@ from tests.cloud_run.run_platform import TOKEN, Platform, ask
 CALLER = {"X_Serverless_Authorization": f"Bearer {TOKEN}"}
 USER = {"Authorization": f"Bearer {KEY}"}
 CHAT = {"model": "elson", "messages": [{"role": "user", "content": "What is a bond?"}], "max_tokens": 8}
+HEADERS = {**CALLER, **USER}
 Start = Callable[..., Platform]
 
 
@@ -102,10 +106,15 @@ def test_an_idle_instance_ends_at_once_and_a_long_stream_is_cut_in_time(start: S
     assert long.instances[0].containers["serve"].returncode == 0, "the server ended by itself before it was killed"
 
 
-def test_a_server_whose_completions_stop_is_replaced(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def looks_often() -> list[str]:
+    """The stand-in's command, whose watcher looks five times a second."""
     faster = "import runners.cloud_run.server as server; server._STEADY_S = 0.2"
     program = f"{faster}; import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    platform = start(server=[sys.executable, "-c", program, *stand_in_server()[1:]])
+    return [sys.executable, "-c", program, *stand_in_server()[1:]]
+
+
+def test_a_server_whose_completions_stop_is_replaced(start: Start) -> None:
+    platform = start(server=looks_often())
     assert ask(platform.url, body={**CHAT, "messages": "break"}, **CALLER, **USER)[0] == 200
     end = time.monotonic() + 20
     while platform.instances[0].alive and time.monotonic() < end:
@@ -169,3 +178,68 @@ def test_the_openai_client_waits_for_the_start_and_streams(start: Start) -> None
     assert len([piece for piece in pieces if piece.choices]) == 5
     platform.no_instance_yet = 1
     assert client.with_options(max_retries=2).models.list().data, "its own retries get past a 429"
+
+
+SECOND = {"model": "base-q4", "served_model_name": "second", "max_sequences": 4}
+
+
+def answered_by(platform: Platform, text: str) -> Any:
+    """Which model answers a body; the status where none does."""
+    request = urllib.request.Request(f"{platform.url}/v1/chat/completions", text.encode(), {name.replace("_", "-"): value for name, value in HEADERS.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["model"]
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_of_two_models_the_bodys_own_model_decides(start: Start) -> None:
+    plan = planned(serve={"second": SECOND})
+    assert plan.requests_at_once == 2 * 32 + 2 * 4
+    platform = start(plan)
+    hidden = json.dumps({"messages": [{"role": "user", "content": '{"model": "second"}'}], "metadata": {"model": "second"}, "model": "elson"})
+    for text, who in (
+        ('{"model": "elson"}', "elson"),
+        ('{"model": "second"}', "second"),
+        ('{"messages": [{"content": "x"}],\n "model" : "second"}', "second"),
+        (json.dumps({"messages": "x" * 900_000, "tools": [{"a": {"b": [{"c": {}}]}}], "model": "second"}), "second"),
+        (hidden, "elson"),
+        ("{}", "elson"),
+        ('{"model": "third"}', 404),
+        ('{"model": "sec\\u006fnd"}', 404),
+    ):
+        assert answered_by(platform, text) == who, text[:200]
+    listed = json.loads(ask(platform.url, "/v1/models", **CALLER, **USER)[2])["data"]
+    assert [(one["id"], one["root"]) for one in listed] == [("elson", "production"), ("second", "base-q4")]
+    assert ask(platform.url, "/v1/models", **CALLER)[0] == 401 and ask(platform.url, body={"model": "second"}, **CALLER)[0] == 401
+    said = platform.instances[0].said("serve")
+    assert said.count("a completion came back") == 1, "ready is said once, of both"
+
+
+def test_two_models_are_ready_together_and_both_finish_their_streams(start: Start) -> None:
+    platform = start(planned(serve={"second": SECOND}), QUICK_START_S="1.5", QUICK_STREAM_S="3")
+    assert answered_by(platform, '{"model": "elson"}') == "elson"
+    instance = platform.instances[0]
+    assert instance.ready_after_s is not None and instance.ready_after_s > 3, "the second one starts when the first is up"
+    with ThreadPoolExecutor(2) as pool:
+        streams = [pool.submit(ask, platform.url, body={"model": name, "messages": "slow", "stream": True}, **HEADERS) for name in ("elson", "second")]
+        time.sleep(1)
+        took = instance.stop()
+        for stream in streams:
+            status, _, body = stream.result(10)
+            assert status == 200 and body.endswith(b"data: [DONE]\n\n") and body.count(b"data: ") == 31
+    assert took < GRACE_S and not instance.killed
+
+
+@pytest.mark.parametrize("name", ["elson", "second"])
+def test_one_of_two_models_that_dies_ends_the_instance(start: Start, name: str) -> None:
+    platform = start(planned(serve={"second": SECOND}), server=looks_often())
+    assert answered_by(platform, json.dumps({"model": name})) == name
+    server = platform.instances[0].containers["serve"]
+    its = subprocess.run(["pgrep", "--session", str(server.pid), "--full", f"quick_server.py vllm [0-9]+ {name}$"], capture_output=True, text=True, check=True)
+    os.kill(int(its.stdout.split()[0]), signal.SIGKILL)
+    assert server.wait(20) != 0 and f'"{name}"' in platform.instances[0].said("serve").splitlines()[-1]
+    left = subprocess.run(["pgrep", "--session", str(server.pid)], capture_output=True, text=True, check=False)
+    assert not left.stdout, "nothing of either is left"
+    platform.instances[0].stop()
+    assert answered_by(platform, json.dumps({"model": name})) == name and len(platform.instances) == 2

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from runners.artifacts import local_bucket, registry
+from runners.artifacts import layout, local_bucket, registry, storage
 from runners.artifacts.record import RECORD, manifest_of
 from runners.errors import UserError
 from runners.planning import stacks
 from runners.planning.parts import Plan
-from runners.spec import BucketSpec, parse
+from runners.serving import compiled
+from runners.spec import BucketSpec, ServeSpec, parse
 from tests.infra.shapes import QWEN_14B
 
 BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")
@@ -43,6 +44,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "data" / "train.jsonl").write_text("".join(json.dumps({"question": "q" * 100, "answer": "a" * 500}) + "\n" for _ in range(1400)))
         registry.publish(BUCKETS, folder / "data", name="corpus", stage_id=manifest_of(folder / "data").dataset_id, kind="dataset")
         publish(folder, "base-14b", "base", QWEN_14B)
+        publish(folder, "base-small", "base", {**QWEN_14B, "hidden_size": 1280, "num_hidden_layers": 12, "num_attention_heads": 10, "num_key_value_heads": 2})
         publish(folder, "dora-a", "dora", parents={})
         publish(folder, "qdora-a", "qdora", QWEN_14B, {"merged": "merged-a", "adapter": "dora-dora-a"})
         publish(folder, "head-a", "eagle3", parents={"merged": "merged-a", "adapter": "dora-dora-a"})
@@ -85,3 +87,31 @@ def test_a_gate_that_no_head_can_pass_is_refused() -> None:
     assert parse({"head": {"steps": 2, "min_tokens_a_step": 3.0}}).head
     with pytest.raises(UserError, match=r"a step yields at most steps \+ 1, 2 tokens"):
         parse({"head": {"steps": 1, "min_tokens_a_step": 3.0}})
+
+
+def serving(**serve: Any) -> stacks.ResolvedStack:
+    values = {"buckets": BUCKETS.model_dump(), "environments": IMAGES, "serve": serve, "machine": {"role": "serve", "machine_type": "g2-standard-8"}}
+    return stacks.look_up(stacks.from_config("one", "", values, "one.yaml").spec)
+
+
+def test_a_second_model_in_production_needs_the_proof_of_its_fp8_cache_too(bucket: Path) -> None:
+    registry.promote(BUCKETS, "base-small")
+    second = {"model": "production", "served_model_name": "small"}
+    assert serving(model="qdora-a", second=second).spec.serve.second
+    with pytest.raises(UserError, match="nothing shows what base-small loses by it"):
+        serving(model="qdora-a", second=second, kv_cache_dtype="fp8")
+
+
+def test_the_compiled_code_of_two_is_found_by_what_the_first_one_is_started_with(bucket: Path, tmp_path: Path) -> None:
+    def both() -> ServeSpec:
+        return serving(model="qdora-a", second={"model": "base-small", "served_model_name": "small"}).spec.serve
+
+    alone = serving(model="qdora-a").spec
+    first, other = both().models()
+    assert (first.model_id, other.model) == ("qdora-qdora-a", "base-small") and 0 < other.gpu_memory_fraction < first.gpu_memory_fraction
+    for number, (serve, found) in enumerate(((alone.serve, False), (first, True))):
+        (folder := tmp_path / str(number)).mkdir()
+        (folder / "cache.tar.gz").write_bytes(b"code")
+        made_id = compiled.compiled_id(alone.model_copy(update={"serve": serve}))
+        storage.upload(folder, layout.compiled(BUCKETS, made_id))
+        assert bool(there := both().compiled) == found and (not there or there.id == made_id)

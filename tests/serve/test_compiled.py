@@ -15,7 +15,7 @@ from runners.artifacts.record import RECORD
 from runners.cloud_run.driver import Driver
 from runners.commands.cli import cli
 from runners.errors import UserError
-from runners.fields import CompiledSpec
+from runners.fields import CompiledSpec, SecondModelSpec
 from runners.serving import compiled, serve
 from runners.spec import BucketSpec, EnvironmentDigests, MachineSpec, ServeSpec, Spec
 
@@ -89,6 +89,12 @@ def test_code_is_kept_published_with_its_lineage_and_used_on_another_machine(kep
 )
 def test_another_model_or_setting_has_another_id(change: dict) -> None:
     assert compiled.compiled_id(changed(**change)) != compiled.compiled_id(SPEC)
+
+
+def test_of_two_models_the_code_is_the_firsts_with_its_share_of_the_card() -> None:
+    two = changed(second=SecondModelSpec(model="small", served_model_name="small", gpu_memory_fraction=0.3))
+    first, _ = two.serve.models()
+    assert compiled.compiled_id(two) == compiled.compiled_id(two.model_copy(update={"serve": first})) != compiled.compiled_id(SPEC)
 
 
 def test_another_image_or_card_has_another_id_and_the_idle_time_has_not() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from runners import environments
 from runners.artifacts import arrival
+from runners.artifacts.record import MANIFEST
 from runners.cloud_run.server import Start
 from runners.errors import UserError
 from runners.fields import SpeculationSpec
@@ -111,18 +112,20 @@ def test_the_loader_waits_for_a_shard(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("problem", "code"), [(None, None), (UserError("flipped", "right", "again"), 1), (OSError("no disk"), 1)])
-def test_a_server_ends_when_its_weights_are_refused(problem: Exception | None, code: int | None) -> None:
+def test_a_server_ends_when_its_weights_are_refused(problem: Exception | None, code: int | None, tmp_path: Path) -> None:
     import sys
     import threading
 
-    from runners.cloud_run.server import look_after
+    from runners.cloud_run.server import Engine, look_after
 
-    found = arrival.Arrival("gs://m/m", Path("/m"), None, {}, [], [])  # type: ignore[arg-type]
+    (tmp_path / MANIFEST).touch()  # all of it is here
+    (tmp_path / arrival.ARRIVING).mkdir()
+    found = arrival.Arrival("gs://m/m", tmp_path, None, {}, [], [])  # type: ignore[arg-type]
     found.problem, stopping = problem, threading.Event()
     if problem is None:
         threading.Timer(1.5, stopping.set).start()
     sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
-    got = look_after(sleeping, {}, health=None, port=1, model="elson", key="k", ready_timeout_s=30, stopping=stopping, start=Start(Phases(), found))
+    got = look_after([Engine(sleeping, {}, 1, "elson", Start(Phases(), found))], health=None, key="k", ready_timeout_s=30, stopping=stopping)
     assert got == (code or 0)
 
 

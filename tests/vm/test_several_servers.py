@@ -123,7 +123,7 @@ class World:
         assert facts.instance_id == str(self.me) and values.keys() == {WAITING_METRIC, KV_USE_METRIC} and at
         self.published[self.me] = self.published.get(self.me, 0) + 1
 
-    def counters(self) -> dict[str, float]:
+    def counters(self, _port: int) -> dict[str, float]:
         there = float(self.in_flight(self.me, self.clock.now - 1000))
         return {"tokens": 0.0, "answered": 0.0, "in_flight": there, "waiting": 0.0, "kv_use": 0.1}
 
