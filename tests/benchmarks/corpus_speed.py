@@ -1,10 +1,12 @@
 """How fast a dataset is built, and how its near-duplicate search compares with rensa's, datatrove's and datasketch's on the same pairs in the same run.
 
     .venv/bin/python tests/benchmarks/corpus_speed.py 10000 100000 1000000 --text own --near 100000
+    .venv/bin/python tests/benchmarks/corpus_speed.py --table
 
-Writes JSON to stdout. Of the texts, ``words`` is drawn by Zipf's law and has no figure, ``figures`` has a dollar amount and a year in every sentence, and
-``own`` is this project's corpus enlarged: each pair again and again, with a third of its words and all its digits replaced. In all of them 4 % are
-near-duplicates, 1 % exact repeats, 1 % wordings of templates that differ in a number, and 20 leak a benchmark of 100 questions.
+Writes JSON to stdout; ``--out FILE`` adds the run to the list in FILE, and ``--table`` prints the page's tables from corpus_speed.json. Of the texts, ``words``
+is drawn by Zipf's law and has no figure, ``figures`` has a dollar amount and a year in every sentence, and ``own`` is this project's corpus enlarged: each
+pair again and again, with a third of its words and all its digits replaced. In all of them 4 % are near-duplicates, 1 % exact repeats, 1 % wordings of
+templates that differ in a number, and 20 leak a benchmark of 100 questions.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import random
 import re
 import resource
 import shutil
+import struct
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,8 @@ from runners.corpus.pairs import DOMAINS
 from runners.spec import DataSpec, Spec
 
 ROOT = Path(__file__).resolve().parents[2]
+RECORD = Path(__file__).with_suffix(".json")
+PHASES = ("read", "deduplicate", "split", "write", "hash")
 VOCABULARY, QUESTION_WORDS, ANSWER_WORDS = 60_000, 12, 138
 
 
@@ -239,31 +245,35 @@ def near_datasketch(texts: list[str], _: Path) -> set[int]:
 
 
 def near_datatrove(texts: list[str], folder: Path) -> set[int]:
-    """datatrove's four MinHash stages (14 bands of 8 hashes, words by its own splitter), one worker, as its documentation sets them up."""
+    """datatrove's MinHash stages up to its clusters (14 bands of 8 hashes, words by its own splitter), one worker, as its documentation sets them up.
+
+    Its last stage removes all but one of each cluster. Twins are what the other engines count, so the clusters are read before it.
+    """
     from datatrove.data import Document
     from datatrove.executor import LocalPipelineExecutor
-    from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
+    from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import MinhashConfig
 
-    settings, kept, base = MinhashConfig(n_grams=3, num_buckets=14, hashes_per_bucket=8), set[int](), folder / "datatrove"
+    settings, base = MinhashConfig(n_grams=3, num_buckets=14, hashes_per_bucket=8), folder / "datatrove"
 
     def read(data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         yield from (Document(text=" ".join(_words_of(text)), id=str(place)) for place, text in enumerate(texts))
 
-    def collect(data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        for document in data:
-            kept.add(int(document.id))
-            yield document
-
     stages: list[tuple[list[Any], int]] = [
         ([read, MinhashDedupSignature(output_folder=f"{base}/signatures", config=settings, language="eng", skip_existing_sigs=False)], 1),
         ([MinhashDedupBuckets(input_folder=f"{base}/signatures", output_folder=f"{base}/buckets", config=settings)], settings.num_buckets),
-        ([MinhashDedupCluster(input_folder=f"{base}/buckets", output_folder=f"{base}/remove", config=settings)], 1),
-        ([read, MinhashDedupFilter(input_folder=f"{base}/remove"), collect], 1),
+        ([MinhashDedupCluster(input_folder=f"{base}/buckets", output_folder=f"{base}/clusters", config=settings, save_cluster_id=True)], 1),
     ]
     for number, (pipeline, tasks) in enumerate(stages):
         LocalPipelineExecutor(pipeline=pipeline, tasks=tasks, workers=1, logging_dir=f"{base}/logs{number}").run()
-    return set(range(len(texts))) - kept
+    return members([file.read_bytes() for file in base.glob("clusters/*.clusters")])
+
+
+def members(files: Iterable[bytes]) -> set[int]:
+    """What is in a cluster of two or more, of datatrove's ``.clusters`` files of one task: (document, cluster) as two little-endian integers each."""
+    rows = [row for content in files for row in struct.iter_unpack("<2I", content)]
+    sizes = Counter(cluster for _, cluster in rows)
+    return {document for document, cluster in rows if sizes[cluster] > 1}
 
 
 def _words_of(text: str) -> list[str]:
@@ -290,6 +300,24 @@ def near_engines(count: int, folder: Path, text: str) -> list[dict[str, Any]]:
     return results
 
 
+def table(runs: list[dict[str, Any]]) -> str:
+    """The page's tables: every build of the runs, then every comparison of engines."""
+    lines = [
+        f"| text | pairs | seconds by the clock | processor s | µs of processor a pair | peak memory | of the time: {', '.join(PHASES)} | load before |",
+        "|---|---:|---:|---:|---:|---:|---|---:|",
+    ]
+    for run in runs:
+        for row in run["builds"]:
+            cells = [row["text"], f"{row['pairs']:,}", f"{row['seconds']:.1f}", f"{row['cpu_seconds']:.1f}", f"{row['cpu_seconds'] / row['pairs'] * 1e6:.0f}"]
+            cells += [f"{row['peak_mib']:,} MiB", ", ".join(f"{row['phases'][name]:.1f}" for name in PHASES), f"{run['load_before'][0]:.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| engine | text | pairs | processor s | with a twin | of the exact ones missed | not exact |", "|---|---|---:|---:|---:|---:|---:|"]
+    for row in (row for run in runs for row in run["near"] if "skipped" not in row):
+        counts = [f"{row[key]:,}" for key in ("found", "missed", "wrong")]
+        lines.append(f"| {row['engine']} | {row['text']} | {row['pairs']:,} | {row['cpu_seconds']:.1f} | {' | '.join(counts)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure the sizes asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -297,9 +325,14 @@ def main() -> None:
     parser.add_argument("--text", choices=("words", "figures", "own"), default="own")
     parser.add_argument("--near", type=int, default=0, help="compare engines at this size")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
+    parser.add_argument("--out", type=Path, help="add this run to the list of runs in this file")
+    parser.add_argument("--table", action="store_true", help=f"print the tables of {RECORD.name} and measure nothing")
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(RECORD.read_text())))
+        return
     base = options.folder or Path(tempfile.mkdtemp())
-    results: dict[str, Any] = {"load_before": os.getloadavg(), "cpus": os.cpu_count(), "builds": [], "near": []}
+    results: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count(), "load_before": os.getloadavg(), "builds": [], "near": []}
     try:
         for size in options.sizes:
             folder = base / str(size)
@@ -315,6 +348,9 @@ def main() -> None:
         if options.folder is None:
             shutil.rmtree(base, ignore_errors=True)
     results["load_after"] = os.getloadavg()
+    if options.out:
+        runs = json.loads(options.out.read_text()) if options.out.exists() else []
+        options.out.write_text(json.dumps([*runs, results], indent=1) + "\n")
     print(json.dumps(results, indent=1))
 
 
