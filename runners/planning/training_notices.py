@@ -49,7 +49,7 @@ def training_refusals(plan: Plan, shape: Shape, *, whole_logits: bool) -> Iterat
         yield Notice(
             f"training the EAGLE-3 head takes {needed:.0f} GB: the merged model, and the head with its gradient and Adam in fp32",
             f"at most {plan.memory_limit_gb:.0f} GB on one {host.accelerator.name}",
-            "leave head out, or a card with more memory: machine.machine_type",
+            f"leave head out{f'; or {way}' if (way := _larger(plan, shape, needed)) else ''}",
         )
     if plan.steps < spec.minimum_steps:
         batch = max(1, plan.corpus.examples * spec.epochs // spec.minimum_steps)
@@ -105,10 +105,11 @@ def _memory_fix(largest: int, plan: Plan, shape: Shape, *, whole_logits: bool) -
     return "; or ".join(ways) + chunked
 
 
-def _larger(plan: Plan, shape: Shape) -> str:
-    """The machines with the fewest large cards on which the whole session can run; nothing where there is none."""
+def _larger(plan: Plan, shape: Shape, one_card_gb: float = 0.0) -> str:
+    """The machines with the fewest large cards on which the whole session can run; nothing where there is none. ``one_card_gb``: what one card must hold."""
     spec = plan.spec.model_copy(update={"train": _automatic(plan.spec.train)})
-    able = [one for one in MACHINES.values() if one.accelerator.memory_gib > 75 and training.completes(shape, spec, one)]
+    large = [one for one in MACHINES.values() if one.accelerator.memory_gib > 75 and training.card_gb(one) >= one_card_gb]
+    able = [one for one in large if training.completes(shape, spec, one)]
     if not able:
         return ""
     fewest = min(one.count for one in able)

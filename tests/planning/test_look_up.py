@@ -14,12 +14,24 @@ from runners.artifacts.record import RECORD, manifest_of
 from runners.errors import UserError
 from runners.planning import stacks
 from runners.planning.parts import Plan
+from runners.planning.training import ASSUMED_CORPUS
 from runners.serving import compiled
 from runners.spec import BucketSpec, ServeSpec, parse
 from tests.infra.shapes import QWEN_14B
+from tests.planning.plans import train_plan
+from tests.planning.test_sharing_out import B70, ROOM
 
 BUCKETS = BucketSpec(models="gs://models", scratch="gs://scratch")
 IMAGES = dict.fromkeys(("train", "quantize", "serve", "gateway"), "x@sha256:" + "0" * 64)
+#: Llama-3.3-70B's.
+CONFIG_70B = {
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "intermediate_size": 28672,
+    "vocab_size": 128256,
+}
 TRAINS = {"machine_type": "a3-highgpu-1g", "disk_gb": 300}
 
 
@@ -45,6 +57,11 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         registry.publish(BUCKETS, folder / "data", name="corpus", stage_id=manifest_of(folder / "data").dataset_id, kind="dataset")
         publish(folder, "base-14b", "base", QWEN_14B)
         publish(folder, "base-small", "base", {**QWEN_14B, "hidden_size": 1280, "num_hidden_layers": 12, "num_attention_heads": 10, "num_key_value_heads": 2})
+        publish(folder, "base-70b", "base", CONFIG_70B)
+        publish(folder, "base-bare", "base")
+        publish(folder, "base-odd", "base", {"model_type": "odd"})
+        publish(folder, "base-moe", "base", {**QWEN_14B, "num_experts": 128})
+        publish(folder, "qdora-moe", "qdora", {**QWEN_14B, "num_experts": 128}, {"merged": "merged-b", "adapter": "dora-b"})
         publish(folder, "dora-a", "dora", parents={})
         publish(folder, "qdora-a", "qdora", QWEN_14B, {"merged": "merged-a", "adapter": "dora-dora-a"})
         publish(folder, "head-a", "eagle3", parents={"merged": "merged-a", "adapter": "dora-dora-a"})
@@ -115,3 +132,31 @@ def test_the_compiled_code_of_two_is_found_by_what_the_first_one_is_started_with
         made_id = compiled.compiled_id(alone.model_copy(update={"serve": serve}))
         storage.upload(folder, layout.compiled(BUCKETS, made_id))
         assert bool(there := both().compiled) == found and (not there or there.id == made_id)
+
+
+def test_a_base_model_is_planned_by_its_own_config_in_the_bucket(bucket: Path) -> None:
+    plan = training(base_model={"name": "base-70b"})
+    assert any("take 176 GB (weights 141.1" in one.found for one in plan.refusals)
+    wide = {**TRAINS, "machine_type": "a3-highgpu-4g", "disk_gb": 600}
+    large = training(base_model={"name": "base-70b"}, machine=wide)
+    given = train_plan(shape=B70, corpus=large.corpus or ASSUMED_CORPUS, machine_type="a3-highgpu-4g", **ROOM)
+    assert large.memory == given.memory and large.phases == given.phases and large.disk == given.disk
+    assert not any("is assumed: 48 layers" in one.found for one in (*plan.warnings, *training().warnings))
+
+
+def test_a_base_model_without_a_config_is_said_to_be_planned_as_another(bucket: Path) -> None:
+    assert "the shape of base-bare is assumed: 48 layers of 5120" in training(base_model={"name": "base-bare"}).warnings[0].found
+
+
+@pytest.mark.parametrize(
+    "part, found",
+    [
+        ({"base_model": {"name": "base-odd"}}, "config.json cannot be planned: hidden_size is missing"),
+        ({"base_model": {"name": "base-moe"}}, r"config.json is of a mixture of experts \(num_experts is 128\)"),
+        ({"serve": {"model": "qdora-moe"}, "machine": {"role": "serve", "machine_type": "g2-standard-8"}}, "config.json is of a mixture of experts"),
+    ],
+)
+def test_a_model_in_the_bucket_whose_config_cannot_be_planned_is_refused_by_its_address(part: dict[str, Any], found: str, bucket: Path) -> None:
+    with pytest.raises(UserError, match=found) as error:
+        planned({"machine": TRAINS, **part})
+    assert error.value.found.startswith("gs://models/")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runners.errors import UserError
+from runners.fields import HeadSpec
 from runners.planning import session, stacks, training
 from runners.planning.machines import MACHINES
 from runners.planning.parts import Plan
@@ -92,12 +93,37 @@ def test_an_advised_machine_is_not_refused_in_turn(shape: Shape, corpus: CorpusS
         for notice in train_plan(shape=shape, corpus=corpus, machine_type=name, provisioning_model=host.provisioning[0], **ROOM).refusals:
             advised |= {word for word in re.findall(r"[\w-]+", notice.fix) if word in MACHINES}
     for name in advised:
-        host = MACHINES[name]
-        # Cloud Run's own bounds have their own refusals; the merged model goes to its second task through the bucket.
-        where = {"region": host.regions[0], "max_run_minutes": 60} if host.is_run else {}
-        plan = train_plan(shape=shape, corpus=corpus, machine_type=name, provisioning_model=host.provisioning[0], **{**ROOM, **where})
-        assert not [str(notice) for notice in plan.refusals if "merge.publish" not in notice.found], name
+        assert not refusals_on(name, shape=shape, corpus=corpus), name
     assert advised
+
+
+def refusals_on(name: str, **wanted: Any) -> list[str]:
+    """Of a plan for an advised machine. Cloud Run's own bounds have their own refusals; the merged model goes to its second task through the bucket."""
+    host = MACHINES[name]
+    where = {"region": host.regions[0], "max_run_minutes": 60} if host.is_run else {}
+    plan = train_plan(**wanted, machine_type=name, provisioning_model=host.provisioning[0], **{**ROOM, **where})
+    return [str(notice) for notice in plan.refusals if "merge.publish" not in notice.found]
+
+
+@pytest.mark.parametrize(
+    "shape, machine, needed, advised",
+    [
+        (QWEN2_14B, "a2-highgpu-1g", 42, {"a2-ultragpu-1g", "a3-highgpu-1g", "g4-standard-48", "run-rtx6000-20"}),
+        (B32, "a3-highgpu-2g", 82, {"g4-standard-48"}),
+        (B70, "a3-highgpu-4g", 166, set()),
+        (B70, "a3-highgpu-8g", 166, set()),
+    ],
+    ids=["14B", "32B", "70B", "70B on eight cards"],
+)
+def test_a_head_that_no_card_of_the_machine_can_train_is_refused(shape: Shape, machine: str, needed: int, advised: set[str]) -> None:
+    """Its training holds the whole model in bf16 and 16 bytes of each of its own parameters (645 M, 1.2 B) on one card, however many share out the training."""
+    notices = [one for one in train_plan(shape=shape, machine_type=machine, head=HeadSpec(), **ROOM).refusals if "EAGLE-3 head" in one.found]
+    assert [one.found.split(":")[0] for one in notices] == [f"training the EAGLE-3 head takes {needed} GB"]
+    assert notices[0].fix.startswith("leave head out") and {word for word in re.findall(r"[\w-]+", notices[0].fix) if word in MACHINES} == advised
+    for name in advised:
+        assert not refusals_on(name, shape=shape, head=HeadSpec()), name
+    if machine == "a3-highgpu-4g":
+        assert not train_plan(shape=shape, machine_type=machine, **ROOM).refusals
 
 
 def test_a_refusal_has_the_figure_that_decides() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,29 @@ def test_an_adapter_goes_up_in_4_bytes_a_parameter_and_the_held_out_share_is_rea
     # 8 % of the pairs, 122 of 1,521, in a forward alone: half the time that training takes.
     a_pair = 200 / training.tokens_per_s(QWEN2_14B, TrainSpec(), H100_1, checkpointing=False)
     assert seconds["train: first evaluation"] == pytest.approx(122 * a_pair / 2, rel=0.02)
+
+
+def test_checkpoints_are_in_the_session_as_the_copy_that_training_waits_for() -> None:
+    """Once an epoch by default: weights and two moments of each parameter of the adapter, fp32, at 1.07 GB/s. Writing goes on behind the training."""
+    one, two = ({phase.name: phase.expected_s for phase in train_plan(train=train).phases} for train in ({}, {"checkpoints_per_epoch": 2}))
+    copies, held_out = 5 * 552.7e6 * 3 * 4 / 1.07e9, 5 * one["train: first evaluation"]
+    assert copies / 5 == pytest.approx(6.2, abs=0.05)  # measured on an H100: tests/gpu/README.md
+    assert two["train: train"] - one["train: train"] == pytest.approx(copies + held_out, rel=0.01)
+    steps = 1399 * 200 * 5 / training.tokens_per_s(QWEN2_14B, TrainSpec(), H100_1, checkpointing=False)
+    assert one["train: train"] == pytest.approx(steps + copies + held_out, rel=0.005)
+    assert one.keys() == two.keys() and {name for name in one if "checkpoint" in name or "write" in name} == {"train: write adapter"}
+
+
+def test_a_card_of_80_gb_is_planned_with_what_torch_sees_of_it() -> None:
+    """79.2 GiB of 80, and a tenth of them left: the micro-batch and its memory are those of the page, and of what was measured."""
+    plan = train_plan()
+    assert plan.memory and plan.memory_limit_gb == pytest.approx(76.54, abs=0.01)
+    assert (plan.memory.micro_batch_tokens, plan.memory.checkpointing) == (2944, False) and plan.memory.total_gb == pytest.approx(75.1, abs=0.05)
+    named = {size: [one.name for one in MACHINES.values() if one.accelerator.memory_gib >= size] for size in (79.1, 80)}
+    assert "a3-highgpu-1g" in named[79.1] and "a2-ultragpu-1g" in named[79.1]
+    assert {MACHINES[name].accelerator.name for name in named[80]} == {"RTX PRO 6000 96 GB"}
+    whole = replace(H100_1, accelerator=replace(H100, memory_gib=80.0))
+    assert training.chosen(QWEN2_14B, TrainSpec(), whole).micro_batch_tokens > 2944, "80 GiB would be planned otherwise"
 
 
 def test_a_record_says_phase_by_phase_where_the_plan_was_wrong() -> None:
