@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runners import identity, stages
-from runners.artifacts import drafts, registry
+from runners.artifacts import drafts, local_bucket, registry
 from runners.artifacts.record import RECORD, Gate
 from runners.compression import head
 from runners.errors import UserError
@@ -40,17 +41,26 @@ def publish(buckets: BucketSpec, folder: Path, name: str, kind: Any, parents: di
     return registry.publish(buckets, folder, name=name, stage_id=f"{kind}-{name}", kind=kind, format="bf16", parents=parents)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, registry.Entry]]:
+    """Two trainings, each with its adapter, its merged and its quantized model; the first has a head. Made once: the buckets' files, to copy from."""
+    folder, pair = tmp_path_factory.mktemp("trained"), BucketSpec(models="gs://models", scratch="gs://scratch")
+    with local_bucket.running(folder, pair):
+        found = {"base": publish(pair, folder / "base", "base", "base", {})}
+        for one in ("a", "b"):
+            adapter = {"adapter": f"dora-dora-{one}"}
+            merged = {"merged": f"merged-merged-{one}", **adapter}
+            for kind, parents in (("dora", {"base_model": found["base"].id}), ("merged", adapter), ("qdora", merged)):
+                found[f"{kind}-{one}"] = publish(pair, folder / f"{kind}-{one}", f"{kind}-{one}", kind, parents)
+        found["head-a"] = publish(pair, folder / "head-a", "head-a", "eagle3", {"merged": "merged-merged-a", "adapter": "dora-dora-a"})
+    return folder / "bucket", found
+
+
 @pytest.fixture
-def models(buckets: BucketSpec, tmp_path: Path) -> dict[str, registry.Entry]:
-    """Two trainings, each with its adapter, its merged and its quantized model; the first has a head."""
-    found = {"base": publish(buckets, tmp_path / "base", "base", "base", {})}
-    for one in ("a", "b"):
-        adapter = {"adapter": f"dora-dora-{one}"}
-        merged = {"merged": f"merged-merged-{one}", **adapter}
-        for kind, parents in (("dora", {"base_model": found["base"].id}), ("merged", adapter), ("qdora", merged)):
-            found[f"{kind}-{one}"] = publish(buckets, tmp_path / f"{kind}-{one}", f"{kind}-{one}", kind, parents)
-    found["head-a"] = publish(buckets, tmp_path / "head-a", "head-a", "eagle3", {"merged": "merged-merged-a", "adapter": "dora-dora-a"})
-    return found
+def models(trained: tuple[Path, dict[str, registry.Entry]], buckets: BucketSpec, tmp_path: Path) -> dict[str, registry.Entry]:
+    """The trainings, copied into the test's own buckets."""
+    shutil.copytree(trained[0], tmp_path / "bucket", dirs_exist_ok=True)
+    return dict(trained[1])
 
 
 @pytest.mark.parametrize("kind", ["qdora", "merged", "dora"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,23 +128,37 @@ def fill(buckets: BucketSpec, folder: Path) -> None:
     registry.promote(buckets, "first-q4")
 
 
+BUCKETS = BucketSpec(models=f"gs://{PROJECT}-elson-models", scratch=f"gs://{PROJECT}-elson-scratch")
+
+
 @pytest.fixture(scope="session")
-def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a project's buckets, filled once, to copy from."""
+    folder = tmp_path_factory.mktemp("filled")
+    with local_bucket.running(folder, BUCKETS):
+        fill(BUCKETS, folder)
+    return folder / "bucket"
+
+
+@contextmanager
+def copied(filled: Path, folder: Path) -> Iterator[Cloud]:
+    shutil.copytree(filled, folder / "bucket")
+    with local_bucket.running(folder, BUCKETS) as url:
+        yield Cloud(BUCKETS, url)
+
+
+@pytest.fixture(scope="session")
+def shared_cloud(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """A filled project that no test changes."""
-    folder = tmp_path_factory.mktemp("cloud")
-    buckets = BucketSpec(models=f"gs://{PROJECT}-elson-models", scratch=f"gs://{PROJECT}-elson-scratch")
-    with local_bucket.running(folder, buckets) as url:
-        fill(buckets, folder)
-        yield Cloud(buckets, url)
+    with copied(filled, tmp_path_factory.mktemp("cloud")) as found:
+        yield found
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
+def cloud(filled: Path, tmp_path: Path) -> Iterator[Cloud]:
     """A filled project of one test's own."""
-    buckets = BucketSpec(models=f"gs://{PROJECT}-elson-models", scratch=f"gs://{PROJECT}-elson-scratch")
-    with local_bucket.running(tmp_path, buckets) as url:
-        fill(buckets, tmp_path)
-        yield Cloud(buckets, url)
+    with copied(filled, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

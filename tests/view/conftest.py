@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runners.artifacts import layout, registry, storage
+from runners.artifacts import layout, local_bucket, registry, storage
 from runners.artifacts.record import Cost, Gate, Phase, Record, manifest_of
 from runners.evaluation.contamination import Contamination
 from runners.evaluation.results import CaseResult, EvaluationResult, Verdict, latency
@@ -82,10 +83,8 @@ def _publish(buckets: BucketSpec, folder: Path, name: str, stage: str, stage_id:
     registry.publish(buckets, folder, name=name, stage_id=stage_id, kind=kind, parents=parents)
 
 
-@pytest.fixture
-def runs(buckets: BucketSpec, tmp_path: Path) -> BucketSpec:
-    """The buckets, filled."""
-    data = tmp_path / "data"
+def _fill(buckets: BucketSpec, folder: Path) -> None:
+    data = folder / "data"
     data.mkdir()
     rows = [{"question": f"What is {n}? {HOSTILE}", "answer": f"It is {n}.", "category": "tax", "source": "qa"} for n in range(30)]
     (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -97,13 +96,28 @@ def runs(buckets: BucketSpec, tmp_path: Path) -> BucketSpec:
         validation = [{"step": step, "loss": 3.1 - step / 20} for step in (0, 10, 20)]
         losses = {"validation_loss_before": 3.1, "validation_loss_after": 2.1 + number / 10, "steps_done": 20}
         made = f"dora-{number:016x}"
-        _publish(buckets, tmp_path / label / "a", f"{label}-adapter", "train", made, "dora", parents, history=history, validation=validation, **losses)
+        _publish(buckets, folder / label / "a", f"{label}-adapter", "train", made, "dora", parents, history=history, validation=validation, **losses)
         if text:
             children = parents | {"adapter": made}
-            _publish(buckets, tmp_path / label / "q", f"{label}-q4", "quantize", f"qdora-{number:016x}", "qdora", children)
+            _publish(buckets, folder / label / "q", f"{label}-q4", "quantize", f"qdora-{number:016x}", "qdora", children)
             for kind, model in (("a", "base-1"), ("b", made), ("c", f"qdora-{number:016x}")):
                 place = f"{layout.run(buckets, f'{label}-{kind}')}/evaluation/results.json"
                 storage.write(place, result(model, max(0, right - (kind == "a") * 2), text).model_dump_json(), generation=0)
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The buckets' files with the runs in them, made once, to copy from."""
+    folder, pair = tmp_path_factory.mktemp("filled"), BucketSpec(models="gs://models", scratch="gs://scratch")
+    with local_bucket.running(folder, pair):
+        _fill(pair, folder)
+    return folder / "bucket"
+
+
+@pytest.fixture
+def runs(filled: Path, buckets: BucketSpec, tmp_path: Path) -> BucketSpec:
+    """The test's own buckets, filled."""
+    shutil.copytree(filled, tmp_path / "bucket", dirs_exist_ok=True)
     return buckets
 
 
