@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +144,17 @@ def judge(work: Path, stage: str, only: str) -> int:
             caught.setdefault(name, {})[kind] = judged(measure, folder)
             print(kind, name, caught[name][kind] or "NOT CAUGHT", file=sys.stderr, flush=True)
     missed = sum(not failed for kinds in caught.values() for failed in kinds.values())
-    (work / f"{stage}.json").write_text(json.dumps({"sound": len(places), "refused": refused, "closest": closest, "caught": caught}, indent=1))
+    (work / f"{stage}.json").write_text(
+        json.dumps({"taken": taken(), "sound": len(places), "refused": refused, "closest": closest, "caught": caught}, indent=1)
+    )
     print(f"{stage}: {len(caught)} damages on {len(ARCHITECTURES)} models, {missed} not caught; {len(places)} sound models, {len(refused)} refused")
     return missed + len(refused)
+
+
+def taken() -> str:
+    """When and on what, for the page: which of equally good scales AWQ finds depends on the CPU."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{datetime.now(UTC):%Y-%m-%d}, {cpu[1].strip() if cpu else 'a CPU'} ({torch.backends.cpu.get_cpu_capability()}), torch {torch.__version__}"
 
 
 def measure_of(stage: str, place: Path) -> Callable[[Path], Any]:
@@ -188,8 +198,9 @@ def table(stage: str, found: dict[str, Any]) -> str:
     caught = found["caught"]
     missed = sum(not failed for kinds in caught.values() for failed in kinds.values())
     nearest = "; ".join(f"{name} {share:.2f}" for name, share in found["closest"].items())
+    refused, about = len(found["refused"]), f"{found['taken']}: {len(caught)} damages on {len(ARCHITECTURES)} models"
     lines = [
-        f"{len(caught)} damages on {len(ARCHITECTURES)} models, {missed} missed. {found['sound']} sound models, {len(found['refused'])} refused. Of those, the",
+        f"{about}, {missed} missed. {found['sound']} sound models, {refused} refused. Of those, the",
         f"nearest to each bound, as a share of it: {nearest}.",
         "",
         f"| damage to {'the merged model' if stage == 'merge' else 'the quantized model'} | {' | '.join(ARCHITECTURES)} | answers alone |",
