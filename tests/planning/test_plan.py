@@ -171,6 +171,36 @@ def test_a_record_says_phase_by_phase_where_the_plan_was_wrong() -> None:
     assert stages.against_plan(Spec(), "merge", took) == []
 
 
+def test_the_page_says_by_the_plans_figures_why_a_session_takes_more_than_ten_minutes() -> None:
+    """The phases that wait for each other are more than ten minutes, whatever the others are overlapped with."""
+    page = (Path(__file__).parents[1] / "benchmarks" / "TRAINING.md").read_text().split("### Why a session is planned at")[1].split("\n## ")[0]
+    stock, plan = train_plan(), train_plan(image_is_baked=True)
+    seconds = {phase.name: phase.expected_s for phase in plan.phases}
+    lines = {
+        "boot": ["boot (baked image)"],
+        "the training's program; download; data; model onto the card": [f"train: {name}" for name in ("program", "download", "read data", "load model")],
+        "first evaluation, training, adapter written": ["train: first evaluation", "train: train", "train: write adapter"],
+        "merge": ["merge: merge"],
+        "AWQ": ["quantize: quantize with autoawq"],
+        "AWQ's gate": ["quantize: measure"],
+        "the other two programs": ["merge: program", "quantize: program"],
+        "merge's gate": ["merge: compare with the adapter"],
+        "adapter and quantized model published": ["train: publish", "quantize: publish"],
+    }
+    assert sorted(name for names in lines.values() for name in names) == sorted(seconds)
+    for line, names in lines.items():
+        assert f"| {line} | {sum(seconds[name] for name in names):.0f} |" in page
+    chain = sum(seconds[name] for names in list(lines.values())[:6] for name in names)
+    assert chain > 600 and f"**{chain:.0f}**" in page and f"the chain alone is {chain / 60:.1f} minutes" in page
+    assert f"in expected seconds of {plan.expected_s:.0f} in all" in page and page.startswith(f" {plan.expected_s / 60:.1f} minutes and not at 10")
+    # Steps alone get faster with the card's share: not the copies of checkpoints, nor what stands still.
+    steps = 5 * ASSUMED_CORPUS.tokens / training.tokens_per_s(QWEN2_14B, TrainSpec(), H100_1, checkpointing=False)
+    all_overlapped, none = (f"{100 * training.UTILISATION * steps / (steps - over):.0f} %" for over in (chain - 600, plan.expected_s - 600))
+    assert f"with everything overlapped {all_overlapped} of the card's FLOP/s instead of 27.7 %, with nothing overlapped {none}." in page
+    assert f"the plan says {plan.optimistic_s / 60:.1f} minutes" in page
+    assert f"{stock.expected_s - plan.expected_s:.0f} s of installing and pulling come on top: {stock.expected_s / 60:.1f} minutes" in page
+
+
 def test_lora_is_faster_and_more_cards_of_another_kind_are_slower() -> None:
     seconds = {
         name: next(phase.expected_s for phase in train_plan(train=train, **host).phases if phase.name == "train: train")
