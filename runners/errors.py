@@ -34,6 +34,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), "")
 
 
+class Refused(UserError):
+    """A model in the bucket that cannot be trained, or served: no plan that leaves the bucket out takes its place."""
+
+
 class CannotMeasure(UserError):
     """A benchmark could not be measured at all (exit code 2): neither passed nor failed."""
 

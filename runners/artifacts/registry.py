@@ -22,7 +22,7 @@ from pydantic import Field, ValidationError
 from runners import identity, log
 from runners.artifacts import layout, storage
 from runners.artifacts.record import Manifest, manifest_of, now
-from runners.errors import UserError
+from runners.errors import Refused, UserError
 from runners.fields import NAME, Id, Name, Strict
 from runners.pipeline import QUANTIZED, Format, Kind
 from runners.spec import BucketSpec, ServeSpec, Spec
@@ -361,14 +361,14 @@ def _refuse_no_model(entry: Entry) -> None:
 def resolve(spec: Spec) -> Spec:
     """Fill in the ids that the names of a training stand for, from the bucket, and the digests of the code that is here.
 
-    Raises UserError with the command that makes what is missing.
+    Raises UserError with the command that makes what is missing, and Refused for what is of another kind.
     """
     base, dataset = usable(spec.buckets, spec.base_model.name), usable(spec.buckets, spec.dataset.name)
     kinds: dict[str, tuple[Kind, ...]] = {"base_model": ("base", "merged"), "dataset": ("dataset",)}
     for part, entry in (("base_model", base), ("dataset", dataset)):
         wanted = getattr(spec, part).id
         if entry.kind not in kinds[part]:
-            raise UserError(f"{part}.name is {entry.name}, of kind {entry.kind}", f"one of kind {' or '.join(kinds[part])}", "elson models ls")
+            raise Refused(f"{part}.name is {entry.name}, of kind {entry.kind}", f"one of kind {' or '.join(kinds[part])}", "elson models ls")
         if wanted and wanted != entry.id:
             raise UserError(f"{part}.id is pinned to {wanted}, and {entry.name} is {entry.id}", "the same id", f"change {part}.id or {part}.name in the spec")
     spec = identity.with_code(spec)

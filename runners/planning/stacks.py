@@ -20,7 +20,7 @@ import yaml
 from runners import log, outside
 from runners.artifacts import drafts, layout, registry, storage
 from runners.artifacts.registry import Entry
-from runners.errors import UserError, did_you_mean
+from runners.errors import Refused, UserError, did_you_mean
 from runners.fields import SpeculationSpec
 from runners.identity import model_name, stage_id
 from runners.outside import digest
@@ -169,10 +169,15 @@ def look_up(spec: Spec) -> ResolvedStack:
 
 
 def planned(stack: Stack, *, offline: bool = False, model_format: Format = "awq", whole_logits: bool = False, measured: TokensAStep | None = None) -> Plan:
-    """The plan of a stack with a machine; without the bucket when it is offline, or has no project or no bucket yet."""
+    """The plan of a stack with a machine; without the bucket when it is offline, or has no project, no bucket or no model in it yet.
+
+    Raises Refused for a model in the bucket that cannot be planned. A name that is taken is a warning here, and `pulumi up` refuses it.
+    """
     if not offline:
         try:
             found = look_up(stack.spec)
+        except Refused:
+            raise
         except UserError as error:
             _without_bucket(error.found, error.fix)
         else:

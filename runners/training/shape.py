@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from runners.errors import UserError
+from runners.errors import Refused
 from runners.pipeline import Format
 
 GIB = 2**30
@@ -30,7 +30,7 @@ class Shape:
 
     @staticmethod
     def of_config(config: Any, source: str = "config.json") -> Shape:
-        """Read a transformers config. Raises UserError for what is not the config of a dense decoder, with ``source`` in its text."""
+        """Read a transformers config. Raises Refused for what is not the config of a dense decoder, with ``source`` in its text."""
         if not isinstance(config, dict):
             raise _no_decoder(source, f"holds a {type(config).__name__}")
         if odd := [f"{key} is {config[key]!r}" if key in config else f"{key} is missing" for key in _NUMBERS if not _is_size(config.get(key))]:
@@ -94,8 +94,8 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _no_decoder(source: str, found: str) -> UserError:
-    return UserError(f"{source} {found}", f"the config of a dense decoder, with {', '.join(_NUMBERS)}", "choose another base model, or publish it again")
+def _no_decoder(source: str, found: str) -> Refused:
+    return Refused(f"{source} {found}", f"the config of a dense decoder, with {', '.join(_NUMBERS)}", "choose another base model, or publish it again")
 
 
 # The published base: a Qwen2.5 14B; facts of its config.json, used until the real file can be read from the bucket.

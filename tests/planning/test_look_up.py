@@ -160,3 +160,23 @@ def test_a_model_in_the_bucket_whose_config_cannot_be_planned_is_refused_by_its_
     with pytest.raises(UserError, match=found) as error:
         planned({"machine": TRAINS, **part})
     assert error.value.found.startswith("gs://models/")
+
+
+@pytest.mark.parametrize(
+    "part, found",
+    [
+        ({"base_model": {"name": "base-moe"}}, "is of a mixture of experts"),
+        ({"base_model": {"name": "head-a"}}, "base_model.name is head-a, of kind eagle3"),
+        ({"serve": {"model": "qdora-moe"}, "machine": {"role": "serve", "machine_type": "g2-standard-8"}}, "is of a mixture of experts"),
+        ({"base_model": {"name": "not-published-yet"}}, None),
+    ],
+)
+def test_a_model_that_cannot_be_planned_is_not_planned_without_the_bucket(part: dict[str, Any], found: str | None, bucket: Path) -> None:
+    """`elson plan` goes on without a bucket, and without a model that nobody published yet: not without one that cannot be trained."""
+    values = {"buckets": BUCKETS.model_dump(), "environments": IMAGES, "dataset": {"name": "corpus"}, "machine": TRAINS, **part}
+    stack = stacks.from_config("one", "", values, "one.yaml")
+    if found is None:
+        assert "the shape of not-published-yet is assumed" in stacks.planned(stack).warnings[0].found
+        return
+    with pytest.raises(UserError, match=found):
+        stacks.planned(stack)
