@@ -5,61 +5,24 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
 
-from runners.vm import steps
+from runners.vm import routes, steps
 from runners.vm.cloud import CloudError
 from tests import caddy as tests_caddy
-
-ROOT = Path(__file__).resolve().parents[2]
-FIRST, SECOND, INNER = "k" * 40, "s" * 40, "inner-key-of-this-boot-0123456789"
-IN_FLIGHT = 3
-
-
-@dataclass
-class Gateway:
-    port: int
-    health: Path
-    log: Path
-    data: Path
-    seen: list[tuple[str, str, str | None]] = field(default_factory=list)
-    hold: threading.Event = field(default_factory=threading.Event)
-    process: Any = None
-
-    def ask(
-        self, method: str, path: str, key: str | None = FIRST, body: bytes = b"{}", headers: dict[str, str] | None = None
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            authorized = {"Authorization": f"Bearer {key}"} if key else {}
-            connection.request(method, path, body if method == "POST" else None, {**authorized, **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.vm.real_gateway import FIRST, IN_FLIGHT, INNER, ROOT, SECOND, Gateway, started
 
 
 @pytest.fixture(scope="module")
@@ -70,71 +33,18 @@ def caddy() -> Path:
 
 @pytest.fixture(scope="module")
 def gateway(caddy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("gateway")
-    for name in ("secrets", "health", "data"):
-        (folder / name).mkdir()
-    (folder / "secrets/keys.caddy").write_text(steps.key_matcher([FIRST, SECOND]))
-    (folder / "secrets/upstream.caddy").write_text(f'header_up Authorization "Bearer {INNER}"\n')
-    text = (ROOT / "images/gateway/Caddyfile").read_text()
-    for there, here in (
-        ("/run/secrets/elson", folder / "secrets"),
-        ("/run/health", folder / "health"),
-        ("file_system /data", f"file_system {folder / 'data'}"),
-    ):
-        text = text.replace(there, str(here))
-    checks = free_port()
-    (folder / "Caddyfile").write_text(text.replace("http://:8081", f"http://:{checks}"))
-    made = Gateway(free_port(), folder / "health", folder / "log", folder / "data")
-
-    class Upstream(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the acknowledgement of the first
-
-        def do_POST(self) -> None:
-            # As a server does: nothing is answered before the body is there.
-            body = self.chunks() if self.headers.get("Transfer-Encoding") else self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            made.seen.append((self.command, self.path, self.headers.get("Authorization")))
-            if b"hold" in body:
-                made.hold.wait(20)
-            answer = b"data: [DONE]\n\n" if b"stream" in body else b'{"choices": [{}]}'
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream" if b"stream" in body else "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def chunks(self) -> bytes:
-            parts = []
-            while size := int(self.rfile.readline(), 16):  # a body that is cut off raises, and the connection ends
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            return b"".join(parts)
-
-        do_GET = do_POST
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    threading.Thread(target=upstream.serve_forever, daemon=True).start()
-    values = {"ELSON_SITE": f":{made.port}", "ELSON_UPSTREAM": f"127.0.0.1:{upstream.server_port}", "ELSON_MAX_IN_FLIGHT": str(IN_FLIGHT)}
-    command = [str(caddy), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
-    environment = {**os.environ, **values, "XDG_DATA_HOME": str(folder / "data"), "XDG_CONFIG_HOME": "/proc/none"}
-    with made.log.open("wb") as log:
-        made.process = server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        for _ in range(200):
-            try:
-                made.ask("GET", "/health")
-                break
-            except OSError:
-                time.sleep(0.05)
+    with started(caddy, tmp_path_factory.mktemp("gateway"), {}) as made:
         yield made
-    finally:
-        server.terminate()
-        server.wait(30)
-        upstream.shutdown()
+
+
+@pytest.fixture(scope="module")
+def gateway_of_two(caddy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Before two models that are one upstream, which refuses what is no JSON, as vLLM does."""
+    serve = {"model": "tuned", "model_id": None, "served_model_name": "elson", "max_model_tokens": 4096, "max_sequences": 8}
+    values = routes.gateway({**serve, "second": {**serve, "model": "base", "served_model_name": "base"}})
+    with started(caddy, tmp_path_factory.mktemp("two"), values) as made:
+        made.reads_json = True
+        yield made
 
 
 def test_either_key_is_let_through_and_the_upstream_sees_neither(gateway: Gateway) -> None:
@@ -228,12 +138,12 @@ def test_more_requests_at_once_than_allowed_are_told_to_wait(gateway: Gateway) -
 def raw(gateway: Gateway, request: bytes, pause_s: float = 0) -> bytes:
     """The answer to bytes as they are."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=40) as connection:
-        connection.sendall(request)
-        if pause_s:
-            time.sleep(pause_s)
-        connection.shutdown(socket.SHUT_WR)
         answer = b""
         try:
+            connection.sendall(request)
+            if pause_s:
+                time.sleep(pause_s)
+            connection.shutdown(socket.SHUT_WR)
             while block := connection.recv(65536):
                 answer += block
         except ConnectionResetError:
@@ -257,6 +167,23 @@ def test_chunked_bodies_that_are_too_large_or_malformed_are_the_clients_fault(ga
         assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 499 ")) and b"Retry-After" not in answer, answer[:300]
     assert len(gateway.seen) == before
     assert raw(gateway, head("Transfer-Encoding: chunked", "Connection: close") + b"2\r\n{}\r\n0\r\n\r\n", 1.0).startswith(b"HTTP/1.1 200 ")
+
+
+def test_chunked_bodies_to_one_of_two_models_are_read_to_their_end_or_refused(gateway_of_two: Gateway) -> None:
+    gateway, chunked = gateway_of_two, head("Transfer-Encoding: chunked", "Connection: close")
+    start, blanks, rest, end = chunk(b'{"model": "base", '), chunk(b" " * 0x10000), chunk(b'"x": 1}'), b"0\r\n\r\n"
+    large = raw(gateway, chunked + start + blanks * 20 + rest + end)
+    assert large.startswith(b"HTTP/1.1 413 ") and b"larger than 1 MB" in large and b"Caddy" not in large, large[:300]
+    for unfinished in (chunked + start, head("Content-Length: 50") + b"{}"):
+        assert raw(gateway, unfinished).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 499 "))
+    assert not any(method == "POST" for method, _, _ in gateway.seen)
+    # Caddy hands on what came before a chunk that is none: vLLM, which reads JSON, refuses it.
+    assert raw(gateway, chunked + start + b"zz\r\n" + end).startswith(b"HTTP/1.1 400 ")
+    assert gateway.ask("POST", "/v1/completions", body=iter([b'{"model": "base", ', b" " * 900_000, b'"x": 1}']))[0] == 200
+
+
+def chunk(text: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(text), text)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
