@@ -17,6 +17,8 @@ from runners.vm import routes
 
 #: Beside vLLM in each instance: the only container that others reach.
 GATEWAY_CPU, GATEWAY_MEMORY = "1", "512Mi"
+#: The platform's bound: https://docs.cloud.google.com/run/docs/about-concurrency
+REQUESTS_AT_ONCE = 1000
 #: The watcher of vLLM, on loopback, which the containers of an instance share; vLLM's own ports are those of a VM.
 READY_PORT = 8002
 WORK = "/tmp/elson"  # noqa: S108 - an instance of its own; its file system is memory
@@ -84,7 +86,7 @@ def plan_service(stack: str, found: ResolvedStack) -> ServicePlan:
     if not _NAME.fullmatch(f"elson-{stack}"):
         raise UserError(f"elson-{stack} is no name for a service of Cloud Run", "at most 49 of a-z 0-9 -", "rename the stack file")
     serve = spec.serve.model_dump(mode="json")
-    at_once = sum(routes.requests(serve))
+    at_once = min(sum(routes.requests(serve)), REQUESTS_AT_ONCE)
     gateway = {
         "ELSON_SITE": f":{spec.serve.port}",
         **routes.gateway(serve),

@@ -207,7 +207,7 @@ class ServeSpec(Strict):
         own = second.model_dump(include={"model", "model_id", "model_manifest", "served_model_name"})
         own |= {"max_model_tokens": second.max_model_tokens or self.max_model_tokens, "max_sequences": second.max_sequences or self.max_sequences}
         share = second.gpu_memory_fraction
-        first = self.model_copy(update={"second": None, "gpu_memory_fraction": round(self.gpu_memory_fraction - share, 3)})
+        first = self.model_copy(update={"second": None, "gpu_memory_fraction": round(self.gpu_memory_fraction - share, 9)})
         return first, first.model_copy(update={**own, "gpu_memory_fraction": share, "speculation": None, "compiled": None})
 
 

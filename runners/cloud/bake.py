@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runners import log
@@ -108,9 +108,11 @@ def with_weights(stack: str, spec: Spec) -> Spec:
         raise UserError(f"{host.name} has its work folder on its local SSD, which is empty at every boot", "a machine without one", "leave out --weights")
     found = stacks.look_up(spec)
     made = stacks.plan_of(stack, found).accept()
-    if made.disk_needed_gb > _DISK_GB:
+    # A second model's weights come from the bucket, to the server's own disk.
+    baked = replace(made, disk=tuple((name, gb) for name, gb in made.disk if not name.startswith("second ")))
+    if baked.disk_needed_gb > _DISK_GB:
         raise UserError(
-            f"system, containers and weights make {made.disk_needed_gb:.0f} GB", f"{_DISK_GB} GB at most, the disk of a bake", "leave out --weights"
+            f"system, containers and weights make {baked.disk_needed_gb:.0f} GB", f"{_DISK_GB} GB at most, the disk of a bake", "leave out --weights"
         )
     return found.spec
 

@@ -16,19 +16,22 @@ from runners.training.shape import QWEN2_14B, Shape
 from runners.vm.decide import AT_WORK_MINUTES
 
 
-def assumed_shape(spec: Spec, shape: Shape) -> tuple[Notice, ...]:
-    """Warn that memory, time and dollars may be another model's: there was no config.json to read, so the default model's shape was taken."""
+def assumed_shape(spec: Spec, shapes: tuple[Shape, ...]) -> tuple[Notice, ...]:
+    """Warn that memory, time and dollars may be another model's: there was no config.json to read, so the default model's shape was taken.
+
+    ``shapes`` are those of the base model, or of what is served, one or two.
+    """
     default, serves = BaseModelSpec().name, spec.machine is not None and spec.machine.role == "serve"
-    name = spec.serve.model if serves else spec.base_model.name
+    names = [one.model for one in spec.serve.models()] if serves else [spec.base_model.name]
     ours = {"production", default, *spec.names.model_dump().values()} if serves and spec.base_model.name == default else {default}
-    if shape is not QWEN2_14B or name in ours:
-        return ()
-    return (
+    return tuple(
         Notice(
             f"the shape of {name} is assumed: {shape.layers} layers of {shape.hidden}, {shape.parameters / 1e9:.1f} billion parameters, as {default} has",
             "the model's own config.json, in the bucket",
             "plan without --offline once the model is published (elson base publish, elson up): memory, time and dollars are another model's until then",
-        ),
+        )
+        for name, shape in zip(names, shapes, strict=True)
+        if shape is QWEN2_14B and name not in ours
     )
 
 

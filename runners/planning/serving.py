@@ -162,7 +162,7 @@ def with_share(spec: ServeSpec, models: tuple[ModelToServe, ...], machine: Machi
     longest = [cache_bytes_per_token(model.shape, one) * one.max_model_tokens for model, one in zip(models, specs, strict=True)]
     second_gib = held[1] + max(0.0, card_gib * spec.gpu_memory_fraction - sum(held)) * longest[1] / sum(longest)
     # Too large a model is refused by its own figures, not by a share above the whole.
-    share = round(min(second_gib / card_gib, spec.gpu_memory_fraction), 3)
+    share = min(round(second_gib / card_gib, 3), spec.gpu_memory_fraction)
     return spec.model_copy(update={"second": spec.second.model_copy(update={"gpu_memory_fraction": share})})
 
 

@@ -9,7 +9,6 @@ from runners.planning.machines import MACHINES, Machine
 from runners.planning.notices import dotted, machine_refusals, machine_warnings
 from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ANSWERS, ModelToServe, ServingPlan
-from runners.spec import ServeSpec
 from runners.training.shape import GIB, Shape, resident_bytes
 
 #: Of several servers: each tells once a minute that it was used, and looks once a minute for the others.
@@ -77,7 +76,7 @@ def second_refusals(plan: Plan, models: tuple[ModelToServe, ...]) -> Iterator[No
     if plan.serving.cache_tokens >= one.max_model_tokens and plan.second.cache_tokens >= two.max_model_tokens:
         return
     held = [f"{its.weights_gib:.1f} GiB of {its.format} weights" for its in (plan.serving, plan.second)]
-    able = [other.name for other in MACHINES.values() if other.count == spec.tensor_parallel and other.is_run == host.is_run and _both_fit(other, spec, models)]
+    able = [other.name for other in MACHINES.values() if other.count == spec.tensor_parallel and other.is_run == host.is_run and _both_fit(other, plan, models)]
     yield Notice(
         f"{names} do not fit {spec.tensor_parallel} x {card.name} together: {' and '.join(held)}, and {plan.serving.overhead_gib:.1f} GiB of overhead each, "
         f"of {card.memory_gib * spec.gpu_memory_fraction:.1f} GiB usable a card, leave caches of {plan.serving.cache_tokens:,} and "
@@ -87,12 +86,13 @@ def second_refusals(plan: Plan, models: tuple[ModelToServe, ...]) -> Iterator[No
     )
 
 
-def _both_fit(host: Machine, spec: ServeSpec, models: tuple[ModelToServe, ...]) -> bool:
-    """Whether two models fit another machine's cards."""
-    first, second = models
-    there = serving.with_share(spec, (first, second), host)
-    plans = ((serving.plan_serving(model.shape, model.format, host, its, ANSWERS), its) for model, its in zip(models, there.models(), strict=True))
-    return host.accelerator.has_bf16 and all(its.cache_tokens >= one.max_model_tokens for its, one in plans)
+def _both_fit(host: Machine, plan: Plan, models: tuple[ModelToServe, ...]) -> bool:
+    """Whether two models fit another machine's cards, which have what their settings need."""
+    card, group_size = host.accelerator, plan.spec.quantize.group_size
+    there = serving.with_share(plan.spec.serve, models, host, group_size)
+    plans = ((serving.plan_serving(model.shape, model.format, host, its, ANSWERS, group_size), its) for model, its in zip(models, there.models(), strict=True))
+    has_cache = card.has_fp8_cache or there.kv_cache_dtype != "fp8"
+    return card.has_bf16 and has_cache and all(its.cache_tokens >= one.max_model_tokens for its, one in plans)
 
 
 def second_warnings(plan: Plan) -> Iterator[Notice]:

@@ -213,7 +213,9 @@ def plan_of(stack: str, found: ResolvedStack, *, whole_logits: bool = False, mea
 
     plan = make(found.spec, load_prices(machine_of(stack, found.spec).region))
     refusals = (*plan.refusals, *notices.at_work_elsewhere(found.job_id, found.elsewhere))
-    warnings = (*notices.assumed_shape(found.spec, found.shape), *plan.warnings)
+    second = found.second or ModelToServe()
+    shapes = (found.shape, second.shape) if found.spec.serve.second else (found.shape,)
+    warnings = (*notices.assumed_shape(found.spec, shapes), *plan.warnings)
     return places.with_places(replace(plan, refusals=refusals, warnings=warnings), found.spec, make, found.shape, found.corpus)
 
 

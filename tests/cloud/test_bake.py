@@ -14,9 +14,12 @@ import pytest
 from runners.artifacts import arrival, layout, registry, storage, wire
 from runners.artifacts.record import manifest_of
 from runners.cloud import bake
+from runners.errors import UserError
 from runners.planning import stacks
+from runners.planning.serving import ModelToServe
 from runners.serving import compiled, serve
-from runners.spec import Spec
+from runners.spec import Spec, parse
+from runners.training.shape import Shape
 from tests.cloud.baked_disk import line_of
 from tests.cloud.conftest import BUCKETS, DIGEST, PROJECT, Machine
 
@@ -216,3 +219,17 @@ def test_weights_are_refused_where_no_server_would_find_them(server: Machine) ->
     stacks.remember("serve-l4", {"elson:spec": {"machine": {"machine_type": "a2-ultragpu-1g"}}})
     assert "local SSD" in server.fails(*WITH_WEIGHTS)
     assert not server.calls("compute")
+
+
+def test_of_two_models_the_disk_of_a_bake_holds_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = {"role": "serve", "machine_type": "g4-standard-48", "provisioning_model": "STANDARD", "disk_gb": 200, "max_run_minutes": 1440}
+    small, large, larger = ModelToServe(), *(ModelToServe(Shape(8192, layers, 64, 8, 128, 29568, 152064)) for layers in (80, 100))
+
+    def bakes(first: ModelToServe, second: ModelToServe) -> None:
+        spec = parse({"serve": {"second": {"model": "other", "served_model_name": "other"}}, "machine": machine})
+        monkeypatch.setattr(stacks, "look_up", lambda _: stacks.ResolvedStack(spec, "", shape=first.shape, bucket_region="us-central1", second=second))
+        assert bake.with_weights("serve-g4", spec) == spec
+
+    bakes(small, large)
+    with pytest.raises(UserError, match="100 GB at most, the disk of a bake"):
+        bakes(larger, small)

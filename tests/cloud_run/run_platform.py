@@ -80,6 +80,8 @@ class Platform:
     """One service. ``entry`` maps a container to the command of its image; ``secrets`` is the content of the mounted secret."""
 
     def __init__(self, plan: ServicePlan, folder: Path, entry: dict[str, list[str]], keys: str, environment: dict[str, str], *, probe_s: float = 0.2) -> None:
+        if plan.requests_at_once > 1000:
+            raise ValueError(f"max_instance_request_concurrency {plan.requests_at_once} is above 1000")
         self.plan, self.folder, self.entry, self.environment, self.probe_s = plan, folder, entry, environment, probe_s
         self.container_port, self.upstream_port, self.ready_port, self.port, self.second_port = free_ports(5)
         self.instances: list[Instance] = []

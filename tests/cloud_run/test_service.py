@@ -196,6 +196,8 @@ def answered_by(platform: Platform, text: str) -> Any:
 def test_of_two_models_the_bodys_own_model_decides(start: Start) -> None:
     plan = planned(serve={"second": SECOND})
     assert plan.requests_at_once == 2 * 32 + 2 * 4
+    many = {"max_sequences": 300}
+    assert planned(serve={**many, "second": {**SECOND, **many}}).requests_at_once == 1000, "the platform takes no more"
     platform = start(plan)
     hidden = json.dumps({"messages": [{"role": "user", "content": '{"model": "second"}'}], "metadata": {"model": "second"}, "model": "elson"})
     for text, who in (

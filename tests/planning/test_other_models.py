@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runners.errors import UserError
-from runners.fields import HeadSpec
+from runners.fields import HeadSpec, SecondModelSpec
 from runners.planning import session, stacks, training
 from runners.planning.machines import MACHINES
 from runners.planning.parts import Plan
@@ -34,6 +34,9 @@ def test_a_model_whose_shape_nobody_read_is_named_with_the_shape_it_was_given() 
     assert "the shape of llama-70b is assumed: 48 layers of 5120, 14.8 billion parameters, as elson-finance-trading-14b-final has" in text
     served = stacks.load("serve-l4").spec
     assert "the shape of llama-8b-q4 is assumed" in str(offline("serve-l4", serve=served.serve.model_copy(update={"model": "llama-8b-q4"})).warnings[0])
+    second = SecondModelSpec(model="qwen-0.5b", served_model_name="small")
+    two = [one.found for one in offline("serve-l4", serve=served.serve.model_copy(update={"second": second})).warnings if "is assumed: " in one.found]
+    assert len(two) == 1 and two[0].startswith("the shape of qwen-0.5b is assumed: 48 layers")
 
 
 @pytest.mark.parametrize("stack", ["train-h100", "serve-l4"])

@@ -57,6 +57,8 @@ def test_two_of_14b_in_4_bits_are_refused_on_an_l4_with_the_machines_that_hold_t
         host = {"role": "serve", "machine_type": name, "provisioning_model": bought, "disk_gb": 200, "max_run_minutes": 1440}
         found = make_plan("x", parse({"serve": {"second": SECOND}, "machine": host}), PRICES, second=ModelToServe(QWEN2_14B, "awq"))
         assert found.second and found.serving and min(found.serving.cache_tokens, found.second.cache_tokens) >= 4096
+    fp8 = refused(plan(ModelToServe(QWEN2_14B, "bf16"), kv_cache_dtype="fp8")).split("machine.machine_type: ")[1].split("; or")[0].split(" or ")
+    assert all(MACHINES[name].accelerator.has_fp8_cache for name in fp8), "what is advised is not refused in turn"
     assert "smaller models (4 bits), or a stack for each model" in refused(plan(ModelToServe(Shape(8192, 80, 64, 8, 128, 29568, 152064), "bf16")))
 
 
@@ -93,12 +95,13 @@ def test_cloud_run_holds_both_in_its_memory_or_says_that_it_does_not() -> None:
     st.sampled_from(["awq", "bf16"]),
     st.sampled_from([1024, 4096, 16384]),
     st.sampled_from([None, 512, 8192]),
+    st.sampled_from([0.92, 0.9215, 0.5004, 1.0]),
 )
 def test_two_that_fit_a_card_in_any_way_fit_by_the_planners_share(
-    name: str, first: Shape, second: Shape, one_format: Any, two_format: Any, tokens: int, other_tokens: int | None
+    name: str, first: Shape, second: Shape, one_format: Any, two_format: Any, tokens: int, other_tokens: int | None, fraction: float
 ) -> None:
     host, models = MACHINES[name], (ModelToServe(first, one_format), ModelToServe(second, two_format))
-    spec = ServeSpec.model_validate({"max_model_tokens": tokens, "second": {**SECOND, "max_model_tokens": other_tokens}})
+    spec = ServeSpec.model_validate({"max_model_tokens": tokens, "gpu_memory_fraction": fraction, "second": {**SECOND, "max_model_tokens": other_tokens}})
 
     def fits(share: float) -> bool:
         assert spec.second
@@ -108,6 +111,7 @@ def test_two_that_fit_a_card_in_any_way_fit_by_the_planners_share(
 
     shared = serving.with_share(spec, models, host)
     assert shared.second and 0 < shared.second.gpu_memory_fraction <= spec.gpu_memory_fraction
+    assert sum(one.gpu_memory_fraction for one in shared.models()) == pytest.approx(fraction, abs=1e-8), "together no more than one alone"
     # A share is rounded to a thousandth of the card: what fits by less than that may be refused.
     assert fits(shared.second.gpu_memory_fraction) or not any(fits(share / 50) and fits(share / 50 + 0.004) for share in range(1, 46))
     assert serving.with_share(shared, models, host) == shared, "a plan of a planned spec changes nothing"
