@@ -7,8 +7,9 @@ written; ``--endpoint`` asks a model for that.
 
 from __future__ import annotations
 
+import math
 import re
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import yaml
@@ -19,7 +20,8 @@ from runners.corpus.chrome import MATH_OR_CODE
 LEAST_WORDS = 9
 #: More code than this is no answer in words.
 _CODE_SHARE = 0.6
-_URL = re.compile(r"\S*(?:https?://|www\.|\w\.(?:com|org|net|gov|edu)/)\S*")
+#: Begins where a word does (``_ASKED``: where a sentence does): a search from each of its letters would find the same, at ten times the price.
+_URL = re.compile(r"(?<!\S)\S*(?:https?://|www\.|\w\.(?:com|org|net|gov|edu)/)\S*")
 _SOURCE = re.compile(
     r"\b(?:accessed|retrieved|last visited)\s+(?:on\s+)?(?:\w+ \d|\d)|\bdoi[:.]|\bISBN\b|\bet al\.|\bpp?\.\s?\d+[-–]\d+|\bVol\.\s?\d", re.IGNORECASE
 )
@@ -31,15 +33,15 @@ _TABLE = re.compile(r"^\s*\|.*$", re.MULTILINE)
 _SIGNS = re.compile(r"[_{};=<>&|\\@#*[]|::|->")
 _NO_SIGNS = re.compile(r"`[^`\n]*`|\*\*|^\s*[*#>]+ |\$[^$\n]+\$|\|[^\n]*\|", re.MULTILINE)
 #: Questions in an answer are what somebody else asks: "What will it cost me?"
-_ASKED = re.compile(r"[^.!?\n]*\?")
+_ASKED = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")
 _LETTERS = re.compile(r"[^\W\d_]{2,}")
 _MARKUP = re.compile(r"\*\*|__|…|\.\.\.|https?:|www\.|[#|<>]")
 
 
 #: The output or the prompt of a program that lost its marks: five figures in a row, or a console's sign.
-_CONSOLE = re.compile(
-    r"(?:(?<!\S)[-+]?\d[\d.,:/-]*\s+){5,}|(?:(?<!\S)[-+]?\d+\.\d+\s+){3,}|(?:^|\s)(?:R> |>>> |\$ [a-z]+ -|> \w+ ?(?:<-|\())|\w <- \w", re.MULTILINE
-)
+_FIGURES = re.compile(r"(?<!\S)(?=[-+\d])(?:(?:(?<!\S)[-+]?\d[\d.,:/-]*\s+){5,}|(?:(?<!\S)[-+]?\d+\.\d+\s+){3,})")
+_CONSOLE = re.compile(r"(?:^|\s)(?:R> |>>> |\$ [a-z]+ -|> \w+ ?(?:<-|\())|\w <- \w", re.MULTILINE)
+_CONSOLE_SIGNS = (">", "<-", "$ ")
 #: A word that is written twice at the beginning: a term above its text, as PDFs flatten lists of commands.
 _TWICE = re.compile(r"\W*(\w{2,}) \1\b")
 #: A longer line is a sentence.
@@ -107,7 +109,7 @@ def _of_form(question: str, answer: str, plain: str) -> str:
         (checks.repeats_question(question, answer), "the answer says no more than the question"),
         (len(_OPTION.findall(plain)) >= 4, "a list of a command's options"),
         (len(set(_RUN_TOGETHER.findall(plain))) >= 2, "the lines of a list run together"),
-        (bool(_CONSOLE.search(_TABLE.sub(" ", plain))), "the answer holds a program's output or its prompt"),
+        (_is_output(_TABLE.sub(" ", plain)), "the answer holds a program's output or its prompt"),
         (bool(_TWICE.match(plain)), "the answer begins with a heading that is no part of it"),
         (_begins_small(question, plain), "the answer begins in mid-sentence"),
         (bool(_SIGNATURE.search(plain)), "a program's reference: names with their arguments"),
@@ -125,10 +127,16 @@ def _is_source(answer: str) -> bool:
     return len(text.split()) <= 40 and bool(_TITLE_AND_AUTHOR.match(text) or _BY_AUTHOR.match(text) or _SOURCE.search(text))
 
 
+def _is_output(text: str) -> bool:
+    """Whether a program's output or its prompt is in the text."""
+    return bool(_FIGURES.search(text) or (any(sign in text for sign in _CONSOLE_SIGNS) and _CONSOLE.search(text)))
+
+
 def _is_foreign(beginning: str) -> bool:
     """Whether a text lacks the small words of English."""
     words = len(beginning.split())
-    return words > _ENGLISH_WORDS and len(_ENGLISH.findall(beginning)) < _ENGLISH_SHARE * words
+    enough = math.ceil(_ENGLISH_SHARE * words)
+    return words > _ENGLISH_WORDS and sum(1 for _ in islice(_ENGLISH.finditer(beginning), enough)) < enough
 
 
 def _begins_small(question: str, plain: str) -> bool:

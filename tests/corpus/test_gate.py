@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runners.corpus import chrome, extract, gate, phrasing
 
@@ -97,6 +101,45 @@ def test_what_a_reader_would_keep_is_kept(answer: str) -> None:
 )
 def test_each_fault_has_its_reason(answer: str, why: str) -> None:
     assert gate.reason("What is an index fund?", answer).startswith(why)
+
+
+PIECES = st.sampled_from(
+    [
+        "a",
+        "Who pays",
+        "1,000",
+        "-2.5",
+        "?",
+        ".",
+        "!",
+        " ",
+        "  ",
+        "\n",
+        "-",
+        "(",
+        "www.",
+        "https://",
+        "x.com/",
+        "/",
+        "R> ",
+        "> f(",
+        ">>> ",
+        "$ ls -",
+        "x <- 1",
+        "the",
+    ]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(PIECES, max_size=30).map("".join))
+def test_looking_only_where_it_can_begin_finds_what_looking_everywhere_finds(text: str) -> None:
+    assert [match.span() for match in gate._ASKED.finditer(text)] == [match.span() for match in re.finditer(r"[^.!?\n]*\?", text)]
+    everywhere = r"\S*(?:https?://|www\.|\w\.(?:com|org|net|gov|edu)/)\S*"
+    assert [match.span() for match in gate._URL.finditer(text)] == [match.span() for match in re.finditer(everywhere, text)]
+    console = r"(?:^|\s)(?:R> |>>> |\$ [a-z]+ -|> \w+ ?(?:<-|\())|\w <- \w"
+    figures = r"(?:(?<!\S)[-+]?\d[\d.,:/-]*\s+){5,}|(?:(?<!\S)[-+]?\d+\.\d+\s+){3,}"
+    assert gate._is_output(text) == bool(re.search(f"{figures}|{console}", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
