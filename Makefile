@@ -48,7 +48,7 @@ test-fast: environments
 	$(PY) -m pytest tests --ignore=tests/torch --ignore=tests/quantize_env --ignore=tests/gpu --ignore=tests/job --ignore=tests/vm --ignore=tests/project -n 2
 
 test-torch: environments
-	.elson/envs/train/bin/python -m pytest tests/torch
+	OMP_NUM_THREADS=1 .elson/envs/train/bin/python -m pytest tests/torch -n 2 --dist worksteal
 
 test-quantize: environments
 	@$(PYTHON) -m runners.installation quantize-llmcompressor
