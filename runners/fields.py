@@ -100,7 +100,7 @@ class SpeculationSpec(Strict):
     """Several tokens a step: a draft proposes, the model checks. Greedy answers stay the same."""
 
     #: What the planner alone reads: it makes no other server and no other compiled code.
-    FOR_THE_PLAN: ClassVar[set[str]] = {"accepted_tokens", "model_bytes"}
+    FOR_THE_PLAN: ClassVar[set[str]] = {"accepted_tokens", "model_bytes", "token_cache_bytes"}
 
     method: Literal["ngram", "draft", "eagle3"] = Field(
         "ngram", description="ngram repeats the prompt; draft is a small model; eagle3 a head trained for the model"
@@ -110,6 +110,7 @@ class SpeculationSpec(Strict):
     model_id: Id | None = Field(None, description="filled in when the spec is resolved")
     model_manifest: str | None = Field(None, description="digest of its files; filled in when the spec is resolved")
     model_bytes: int | None = Field(None, ge=1, description="size of its files; filled in when the spec is resolved")
+    token_cache_bytes: int | None = Field(None, ge=1, description="its own keys and values of a token, in 16 bits; filled in when the spec is resolved")
     accepted_tokens: float | None = Field(None, ge=1, description="tokens a step, as measured on your questions; the planner's assumption when left out")
 
     @model_validator(mode="after")

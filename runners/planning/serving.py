@@ -24,6 +24,8 @@ ASSUMED_ACCEPTED = {"ngram": 1.5, "draft": 2.0, "eagle3": 2.0}
 ASSUMED = "assumed"
 #: A 0.5B draft model in bf16, where the plan knows no draft by its size; assumed. A head follows from the model's shape.
 _DRAFT_GIB = 1.0
+#: Its keys and values of a token: 24 layers of 2 heads of 64, as Qwen2.5-0.5B has.
+_DRAFT_CACHE_BYTES = 2 * 24 * 2 * 64 * 2
 #: What a step costs that checks what the prompt drafts, or what a model drafts whose weights are read once for each drafted token; assumed.
 _PROMPT_COST, _CHECKING_COST = 1.25, 1.1
 
@@ -98,8 +100,8 @@ class ServingPlan:
 
 
 def cache_bytes_per_token(shape: Shape, spec: ServeSpec) -> float:
-    """Keys and values of a token on each card."""
-    return shape.kv_bytes_per_token / (2 if spec.kv_cache_dtype == "fp8" else 1) / spec.tensor_parallel
+    """Keys and values of a token on each card: the model's, shared out, and those of what drafts, whole."""
+    return (shape.kv_bytes_per_token / spec.tensor_parallel + _draft_cache_bytes(shape, spec)) / (2 if spec.kv_cache_dtype == "fp8" else 1)
 
 
 def plan_serving(
@@ -207,6 +209,15 @@ def _draft_gib(shape: Shape, spec: ServeSpec) -> float:
     if spec.speculation.model_bytes:
         return spec.speculation.model_bytes / GIB
     return _DRAFT_GIB if spec.speculation.method == "draft" else head_bytes(shape, HeadSpec()) / GIB
+
+
+def _draft_cache_bytes(shape: Shape, spec: ServeSpec) -> float:
+    """Keys and values of a token of what drafts; where its config.json is not known, those of a 0.5B model, or of a head, which is one layer of the model."""
+    if spec.speculation is None or spec.speculation.method == "ngram":
+        return 0.0
+    if spec.speculation.token_cache_bytes:
+        return spec.speculation.token_cache_bytes
+    return _DRAFT_CACHE_BYTES if spec.speculation.method == "draft" else shape.kv_bytes_per_token / shape.layers
 
 
 def _speculation_cost(shape: Shape, spec: ServeSpec, step_bytes: float) -> float:

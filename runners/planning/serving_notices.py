@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runners.planning import serving, starting
+from runners.planning import scaling, serving, starting
 from runners.planning.machines import MACHINES, Machine
 from runners.planning.notices import dotted, machine_refusals, machine_warnings
 from runners.planning.parts import Notice, Plan
 from runners.planning.serving import ANSWERS, ModelToServe, ServingPlan
 from runners.training.shape import GIB, Shape, resident_bytes
-
-#: Of several servers: each tells once a minute that it was used, and looks once a minute for the others.
-LEAST_IDLE_MINUTES = 3
 
 
 def serving_refusals(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
@@ -20,12 +17,7 @@ def serving_refusals(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
     spec, host = plan.spec.serve, plan.machine
     card = host.accelerator
     yield from machine_refusals(plan)
-    if spec.replicas.several and spec.idle_minutes < LEAST_IDLE_MINUTES:
-        yield Notice(
-            f"serve.idle_minutes is {spec.idle_minutes}: several servers hear of each other's requests once a minute",
-            f"at least {LEAST_IDLE_MINUTES}, or an idle one would end the group while another is asked",
-            f"serve.idle_minutes: {LEAST_IDLE_MINUTES} or more",
-        )
+    yield from scaling.refusals(spec, served.cache_tokens)
     if not host.is_run and (delay_s := starting.healed_after_s(spec, plan.wanted)) > starting.HEALED_AFTER_AT_MOST_S:
         longest_s = starting.HEALED_AFTER_AT_MOST_S - (delay_s - spec.ready_timeout_s)
         yield Notice(

@@ -251,7 +251,7 @@ def _published(spec: Spec, stage: str) -> Entry | None:
 def _serving(spec: Spec) -> ResolvedStack:
     _images_are_built(spec, "serve")
     entry, model = _served(spec.buckets, spec.serve)
-    serve, second = drafts.with_model(spec.serve, spec.buckets, entry), None
+    serve, second = _with_draft_cache(drafts.with_model(spec.serve, spec.buckets, entry), spec.buckets), None
     if spec.serve.second:
         other, second = _served(spec.buckets, spec.serve.models()[1])
         if other.id == entry.id:
@@ -347,6 +347,22 @@ def _shape(buckets: BucketSpec, folder: str) -> Shape:
     """The shape in a model's config.json; the 14B's where there is none to read."""
     found = storage.read_json(f"{folder}/config.json")
     return Shape.of_config(found[0], f"{folder}/config.json") if found else QWEN2_14B
+
+
+def _with_draft_cache(serve: ServeSpec, buckets: BucketSpec) -> ServeSpec:
+    """What drafts has keys and values of its own; those of a config.json that does not say its sizes are assumed."""
+    speculation = serve.speculation
+    draft = registry.read(buckets, speculation.model) if speculation and speculation.model else None
+    if speculation is None or draft is None:
+        return serve
+    found = storage.read_json(f"{registry.folder_of(buckets, draft)}/config.json")
+    said = found[0] if found else {}
+    try:
+        # A head as `speculators` writes it has its layer's sizes one level below.
+        shape = Shape.of_config({**(said.get("transformer_layer_config") or {}), **said})
+    except (UserError, TypeError, AttributeError):
+        return serve
+    return serve.model_copy(update={"speculation": speculation.model_copy(update={"token_cache_bytes": shape.kv_bytes_per_token})})
 
 
 def read_corpus(spec: Spec) -> CorpusSize:

@@ -268,6 +268,15 @@ def when_idle(job: Job, minutes: float, now: datetime, uses: int | None = None) 
     return Decision("stop", _end(job, "idle", f"no request for {minutes:.0f} minutes", now))
 
 
+def not_ended(job: Job, now: datetime) -> Decision:
+    """A server found itself idle, and nothing could end its group. A VM in its place would take the state for "asked for again", and idle once more: so the
+    job has failed, the next VM only tries the end again, and the watchdog ends what is over."""
+    if job.status != "idle":
+        return Decision("leave", job)
+    reason = f"{job.reason}, and its group could not be told to end; `elson retry {job.job_id}` begins again"
+    return Decision("stop", _end(job, "failed", reason, now))
+
+
 def past_deadline(job: Job, limits: Limits) -> bool:
     """Whether the job's VMs have lived for as long as they may."""
     return limits.deadline_minutes is not None and lived_s(job) >= 60 * limits.deadline_minutes

@@ -188,6 +188,9 @@ def end(context: Context | None, facts: Facts) -> None:
             "switching off: the group could not be told to delete this VM",
             fix="grant the VM's account compute.instanceGroupManagers.update, or delete the group",
         )
+        if context:
+            with contextlib.suppress(CloudError):
+                context.settle(lambda job: decide.not_ended(job, now()))
         subprocess.run(["systemctl", "poweroff"], check=False)
 
 

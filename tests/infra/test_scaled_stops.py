@@ -138,6 +138,22 @@ def test_the_watchdog_alone_ends_it(guest: Any, within_minutes: int, watched: Ca
     assert group.billed <= 3 * (within_minutes + 10 + LEAVING_MINUTES)
 
 
+def test_a_stop_is_said_once_though_its_vms_are_drained_for_minutes(watched: Callable[[ScaledGroup], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    group = ScaledGroup(at_most, hangs)
+    main = watched(group)
+    said: list[str] = []
+    monkeypatch.setattr(main.apis, "say", lambda _severity, message, **_: said.append(message))
+    while group.scaler:
+        play(group, 1, main)
+    assert is_gone_for_good(group, main) and said == ["watchdog: group resized to 0"]
+    # Started again by hand, it is stopped again, and that is said, too.
+    group.size, group.scaler, group.minute = 1, True, group.minute + 1
+    while group.scaler:
+        play(group, 1, main)
+    play(group, LEAVING_MINUTES + 1, main)
+    assert said == ["watchdog: group resized to 0"] * 2
+
+
 def test_vms_that_end_one_after_the_other_without_a_word_are_one_silence() -> None:
     minute, reason = looks(lambda minute: [str(minute // 15)], 500, lambda _: {})
     assert (minute, reason) == (25, "its job has not reported for 25 minutes")

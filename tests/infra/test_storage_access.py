@@ -180,16 +180,26 @@ def test_a_thief_of_the_training_account_cannot_choose_what_is_served(cloud: Clo
 
 
 def test_a_draft_is_the_one_that_was_planned(cloud: Cloud, policy: Policy, tmp_path: Path) -> None:
-    small = {"architectures": ["Qwen2ForCausalLM"], "vocab_size": QWEN_14B["vocab_size"]}
+    sizes = {"hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864}
+    small = {"architectures": ["Qwen2ForCausalLM"], "vocab_size": QWEN_14B["vocab_size"], **sizes}
     draft = publish(cloud.buckets, tmp_path / "draft", "draft-v1", "merged", "merged-7", config=small)
-    planned = stacks.look_up(cloud.spec("serve-l4", serve={"speculation": {"method": "draft", "model": "draft-v1"}})).spec
+    storage.update_json(layout.registry(cloud.buckets, "first-q4"), lambda old: {**(old or {}), "bytes": 9_000_000_000})  # a stand-in has a few
+    spec = cloud.spec("serve-l4", serve={"speculation": {"method": "draft", "model": "draft-v1"}})
+    looked_up = stacks.look_up(spec)
+    planned = looked_up.spec
     assert planned.serve.speculation and planned.serve.speculation.model_bytes == draft.bytes
+    assert planned.serve.speculation.token_cache_bytes == 12_288
     with acting_as("elson-serve", policy):
         assert serve.fetch_draft(planned, tmp_path / "work")
     other = publish(cloud.buckets, tmp_path / "other", "other-v1", "merged", "merged-8", config=small)
     storage.update_json(layout.registry(cloud.buckets, "draft-v1"), lambda old: {**(old or {}), "id": other.id, "manifest": other.manifest})
     with pytest.raises(UserError, match="the plan was made for merged-7"):
         serve.fetch_draft(planned, tmp_path / "again")
+    # What the plan alone reads makes no other server: a job that runs is found again by a registry that knows no sizes.
+    storage.update_json(layout.registry(cloud.buckets, "draft-v1"), lambda old: {**(old or {}), "id": draft.id, "manifest": draft.manifest, "bytes": 0})
+    unsized = stacks.look_up(spec)
+    assert unsized.spec.serve.speculation and unsized.spec.serve.speculation.model_bytes is None and unsized.job_id == looked_up.job_id
+    assert stacks.look_up(cloud.spec("serve-l4", serve={"speculation": {"method": "ngram"}})).job_id != looked_up.job_id
 
 
 @pytest.mark.parametrize("member", ["elson-train", "elson-serve", "elson-build", "elson-stop"])

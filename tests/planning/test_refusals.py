@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runners.errors import UserError
-from runners.planning import starting
+from runners.planning import scaling, starting
 from runners.planning.plan import make_plan
 from runners.planning.training import CorpusSize
 from runners.spec import MachineSpec, Spec, parse
+from runners.training.shape import GIB
+from runners.vm.routes import REQUESTS_A_SEQUENCE
 from tests.planning.plans import PRICES, refused, serve_plan, train_plan
 
 
@@ -125,3 +129,53 @@ def test_a_certificate_of_another_region() -> None:
     there, here = (f"projects/p/locations/{region}/certificates/api" for region in ("europe-west4", "us-central1"))
     assert "one in us-central1" in refused(serve_plan(serve={"replicas": {"max": 2}, "certificate": there}))
     assert not serve_plan(serve={"replicas": {"max": 2}, "certificate": here}).refusals
+
+
+GROUP = {"replicas": {"min": 1, "max": 3}}
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 3, 8])
+def test_a_group_that_can_never_grow_is_refused(sequences: int) -> None:
+    """At its limits: as many wait at each server as its gateway lets in, and its cache is as full as its sequences can make it."""
+    plan = serve_plan(serve={**GROUP, "max_sequences": sequences})
+    assert plan.serving
+    fullest = scaling.Reading((REQUESTS_A_SEQUENCE - 1) * sequences, min(1.0, sequences * 4096 / plan.serving.cache_tokens))
+    grows = all(scaling.needed([fullest] * servers) > servers for servers in (1, 2))
+    assert grows is not bool(plan.refusals)
+    if not grows:
+        text = refused(plan)
+        assert f"serve.max_sequences is {sequences}" in text and "serve.max_sequences: 3 or more" in text
+    assert not serve_plan(serve={"replicas": {"min": 3, "max": 3}, "max_sequences": sequences}).refusals, "a fixed number does not grow"
+    assert not serve_plan(serve={"max_sequences": sequences}).refusals
+
+
+def test_a_group_of_two_sequences_whose_cache_they_fill_grows_by_that() -> None:
+    plan = serve_plan(serve=GROUP)
+    assert plan.serving
+    assert not serve_plan(serve={**GROUP, "max_sequences": 2, "max_model_tokens": int(plan.serving.cache_tokens * 0.6)}).refusals
+
+
+def test_drafts_that_make_answers_slower_are_warned_of() -> None:
+    """Four drafted tokens of 0.29 GB beside 8.42 GB: a step takes 1.24 times as long, so 1.2 tokens a step lose and 1.3 win."""
+    said = {}
+    for tokens in (1.2, 1.3):
+        plan = serve_plan(serve={"speculation": {"method": "eagle3", "draft_tokens": 4, "accepted_tokens": tokens}})
+        said[tokens] = [str(notice) for notice in plan.warnings if "makes answers slower" in str(notice)]
+        assert plan.serving and bool(said[tokens]) is (plan.serving.expected_ms > serve_plan().serving.expected_ms)  # type: ignore[union-attr]
+    assert not said[1.3] and "as long as 1.24 that do not, and yields 1.20 tokens (serve.speculation.accepted_tokens)" in said[1.2][0]
+
+
+def test_what_drafts_takes_disk_and_cache() -> None:
+    plain = serve_plan()
+    sized: dict[str, Any] = {"method": "draft", "model": "small", "model_bytes": 988_000_000, "token_cache_bytes": 12_288}
+    drafted, fp8 = (serve_plan(serve={"speculation": sized, "kv_cache_dtype": kind}) for kind in ("auto", "fp8"))
+    assert dict(drafted.disk)["draft"] == pytest.approx(0.988) and "draft" not in dict(plain.disk)
+    assert drafted.disk_needed_gb > plain.disk_needed_gb
+    assert drafted.serving and fp8.serving and plain.serving
+    left = (drafted.serving.usable_gib - drafted.serving.weights_gib - drafted.serving.overhead_gib) * GIB
+    assert drafted.serving.cache_tokens == int(left / (196_608 + 12_288)) and fp8.serving.cache_tokens == pytest.approx(2 * drafted.serving.cache_tokens, abs=1)
+    # Where no config.json says it: a 0.5B model, and one layer of the 14B for a head.
+    for method, bytes_a_token in (("draft", 12_288), ("eagle3", 4_096)):
+        unsized = {"method": method, "model": "small"}
+        assumed, known = (serve_plan(serve={"speculation": {**unsized, **more}}) for more in ({}, {"token_cache_bytes": bytes_a_token}))
+        assert assumed.serving == known.serving

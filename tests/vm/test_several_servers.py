@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,6 +215,50 @@ def test_of_several_servers_one_ends_the_group_only_when_the_job_is_over(known: 
         assert compute.size == 0 and not compute.scaler and (tmp_path / "ended").exists()
     else:
         assert compute.calls == ["POST deleteInstances"] and compute.size == 3, "the autoscaler makes another"
+
+
+@pytest.mark.parametrize("servers", [1, 3])
+@pytest.mark.parametrize(("code", "rounds"), [(403, 5), (503, 16)])
+def test_an_idle_group_that_cannot_be_emptied_is_over_and_tried_again(
+    code: int, rounds: int, servers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the VM that its group makes next would begin to serve again, and idle again, for ever."""
+
+    class Refusing(Bucket):
+        tries = 0
+
+        def empty_group(self, _: Facts) -> None:
+            self.tries += 1
+            raise CloudError(code, "Required 'compute.autoscalers.delete' permission")
+
+        delete_instance = empty_group
+
+    said, off = list[str](), list[list[str]]()
+    bucket = Refusing()
+    for module, name, value in (
+        (state, "RUN", tmp_path),
+        (state, "_ENDED", tmp_path / "ended"),
+        (state, "_INTERRUPTION", tmp_path / "interruption"),
+        (state, "boot_id", lambda: "boot-1"),
+        (state, "alive_s", lambda: 900.0),
+        (state, "now", lambda: START),
+        (state, "guest_attribute", lambda *_: None),
+        (state.time, "sleep", lambda _: None),
+        (state.logs, "upload", lambda *_: None),
+        (state.log, "error", lambda message, **_: said.append(message)),
+        (state.subprocess, "run", lambda command, **_: off.append(command)),
+    ):
+        monkeypatch.setattr(module, name, value)
+    context = Context(replace(FACTS, replicas=servers), {"buckets": {"models": "gs://m", "scratch": "gs://s"}, "machine": {"max_attempts": 5}})
+    context.cloud = bucket  # type: ignore[assignment]
+    context.settle(lambda job: decide.when_idle(job, 15, START))
+    state.end(context, context.facts)
+    assert bucket.tries == rounds * (2 if servers == 1 else 1) and off == [["systemctl", "poweroff"]] and not (tmp_path / "ended").exists()
+    assert said.count("could not end this VM") == bucket.tries and "switching off" in said[-1]
+    job = Job.from_json(json.loads(bucket.objects["gs://s/jobs/serve-1/state.json"][0]))
+    assert job.status == "failed" and job.reason.startswith("no request for 15 minutes, and its group could not be told to end")
+    again = decide.at_boot(job, decide.Boot("next", "vm-9", "z", START.isoformat()), decide.Limits(10, None), START)
+    assert again.action == "stop", "which tries to end the group once more; the watchdog stops what is over"
 
 
 def test_a_group_whose_autoscaler_is_gone_already_is_emptied() -> None:

@@ -272,7 +272,8 @@ def _stop(members: list[dict[str, Any]], reason: str, kept: dict[str, Any], name
             trouble = error
     if trouble:
         raise trouble
-    if asked:
+    # Its VMs go on for ten minutes of draining: that is looked at again, and not said again.
+    if any(member["size"] or member["scaler"] for member in asked):
         apis.say("ERROR", "watchdog: group resized to 0", group=name, reason=reason, minutes=kept["minutes"], vms=len(kept["vms"]))
     memory.keep(kept | {"stopped": reason, "emptied": [member["name"] for member in members]})
 
