@@ -22,9 +22,10 @@ WORK = Path("/var/lib/elson/work")
 CONTAINER_USER = 10001
 #: Where the gateway tells the health checkers whether completions come back (images/gateway/Caddyfile).
 HEALTH_PORT = 8081
-#: Seconds a training gets to write its checkpoint: what a preemption notice of 120 s leaves after noticing and uploading. The others have nothing to save:
-#: a server that is still loading ignores the signal, and would only hold up the VM's end.
-STOP_S = {"train": 100}
+#: Seconds a training gets to write its checkpoint: what a preemption notice of 120 s leaves after noticing and uploading. The gateway lets the answers on their
+#: way end, within the 30 s that a VM has after its power button. The others have nothing to save: vLLM breaks off what it is answering, and a server that is
+#: still loading ignores the signal and would only hold up the VM's end.
+STOP_S = {"train": 100, "gateway": 25}
 OTHERS_STOP_S = 20
 
 

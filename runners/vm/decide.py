@@ -20,6 +20,10 @@ OVER = ("done", "failed", "deadline")
 AT_WORK_MINUTES = 15
 #: Minutes that a server must have been ready before the attempts behind it are forgotten: one that fails right after it is ready must not boot for ever.
 STEADY_MINUTES = 30
+#: A load balancer asks every 10 seconds, and sends nothing more after two answers that are not "ready".
+BALANCER_S = 20
+#: Of a platform's notice, what the gateway's and the server's own end are left.
+LAST_S = 30
 #: Exit codes of a runner that a second try would only repeat: a refused spec, a failed gate (1), a benchmark that can't be measured or a wrong option (2).
 FINAL_EXIT_CODES = (1, 2)
 #: A bucket that does not answer, a full disk (EX_TEMPFAIL): no fault of the job, so it is tried again without using up an attempt.
@@ -275,6 +279,12 @@ def not_ended(job: Job, now: datetime) -> Decision:
         return Decision("leave", job)
     reason = f"{job.reason}, and its group could not be told to end; `elson retry {job.job_id}` begins again"
     return Decision("stop", _end(job, "failed", reason, now))
+
+
+def has_drained(in_flight: float, gone_s: float, notice_s: float, *, several: bool) -> bool:
+    """Whether a server that is being taken back may stop, ``gone_s`` seconds after the notice of ``notice_s``: nothing is on its way, and of several the load
+    balancer has heard that nothing more should come; or the time is up."""
+    return gone_s >= notice_s - LAST_S or (in_flight == 0 and gone_s >= (BALANCER_S if several else 0))
 
 
 def past_deadline(job: Job, limits: Limits) -> bool:

@@ -143,7 +143,8 @@ def boot_id() -> str:
 
 
 def interrupt(reason: str) -> None:
-    """Note that containers end from now on because of us or the platform, and are no failures."""
+    """Note that containers end from now on because of us or the platform, and are no failures. A server is not ready any more."""
+    (RUN / "health" / "ready").unlink(missing_ok=True)
     if not _INTERRUPTION.exists():
         _INTERRUPTION.write_text(reason)
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from runners import log, outside
 from runners.errors import UserError
 from runners.pipeline import image_of, stages_of
-from runners.vm import containers, decide, facts, logs, progress, state
+from runners.vm import containers, decide, facts, logs, progress, routes, state
 from runners.vm.cloud import Cloud, CloudError, call, guest_attribute, metadata
 from runners.vm.containers import CONTAINER_USER, RUN, WORK
 from runners.vm.decide import Boot, Decision, Job
 from runners.vm.facts import Facts
 from runners.vm.state import Context
+from runners.vm.watch import read_counters
 
 #: Exit code of a check that ended this VM: its dependants must not start.
 STOPPED = 10
@@ -169,7 +170,7 @@ def deadline() -> int:
     if decision.action != "stop":
         return 0
     state.interrupt("deadline")
-    for stage in stages_of(context.facts.role):
+    for stage in reversed(stages_of(context.facts.role)):
         containers.stop(stage, 60)
     state.end(context, context.facts)
     return 0
@@ -196,8 +197,9 @@ def preemption() -> int:
     log.warning("this VM is being preempted")
     guest_attribute("preempted", state.now().isoformat())
     state.interrupt("preempted")
-    (RUN / "health" / "ready").unlink(missing_ok=True)
-    for stage in stages_of(context.facts.role):
+    if context.facts.role == "serve":
+        _drain(context)
+    for stage in reversed(stages_of(context.facts.role)):  # the gateway first: it lets the answers on their way end
         containers.stop(stage)
     try:
         if context.facts.role == "serve":
@@ -208,6 +210,18 @@ def preemption() -> int:
     except CloudError as error:
         log.warning("preemption not written down", problem=str(error)[:200])
     return 0
+
+
+def _drain(context: Context) -> None:
+    """Go on answering for as long as the notice allows and somebody is asking; /health says no, so a load balancer sends nothing new."""
+    begin, several = time.monotonic(), context.facts.replicas > 1
+    ports = [port for port, _ in routes.engines(context.spec["serve"])]
+    while found := [one for port in ports if (one := read_counters(port))]:
+        if decide.has_drained(
+            sum(one["in_flight"] for one in found), time.monotonic() - begin, context.spec["machine"]["preemption_notice_s"], several=several
+        ):
+            return
+        time.sleep(1)
 
 
 def failed(unit: str) -> int:

@@ -46,10 +46,10 @@ def watch() -> int:
             activity = Activity(activity.answered, activity.probes, ready_at - _idled_before_s())
             phases = start_phases()
             log.event("ready: a completion came back", seconds=round(ready_at - begin, 1), phases=phases)
-        if answered:
-            _READY.write_text("ready\n")
-        elif failures >= _FAILURES:
+        if failures >= _FAILURES or state.interruption():
             _READY.unlink(missing_ok=True)
+        elif answered:
+            _READY.write_text("ready\n")
         if ready_at is None and time.monotonic() - begin > serve["ready_timeout_s"]:
             log.error("the server did not become ready", seconds=serve["ready_timeout_s"], completions=completed, gateway=gateway_answers())
             return 1

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runners.vm import cloud, decide, state, watch
+from runners.vm import cloud, decide, routes, state, steps, watch
 from runners.vm.cloud import CloudError, gauges
 from runners.vm.decide import Job
 from runners.vm.facts import Facts
@@ -165,6 +165,40 @@ def test_no_group_ends_within_its_idle_minutes_of_a_use(uses: list[tuple[int, in
     last = max(used_until, default=0.0)
     assert ended >= last + 60 * IDLE_MINUTES - 140, (ended, last)
     assert ended <= last + 60 * IDLE_MINUTES + 140, "one that is not used ends"
+
+
+@pytest.mark.parametrize(
+    ("servers", "notice_s", "busy_until_s", "stops_at_s"),
+    [(1, 120, 0, 0), (1, 120, 40, 40), (3, 120, 0, 20), (3, 120, 40, 40), (1, 120, 500, 90), (3, 120, 500, 90), (1, 0, 500, 0), (3, 0, 500, 0)],
+)
+def test_a_server_that_is_taken_back_answers_for_as_long_as_its_notice_allows(
+    servers: int, notice_s: int, busy_until_s: int, stops_at_s: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several, until the load balancer has heard of it, too; then its gateway is stopped, which lets answers end, and its model last."""
+    two = {"served_model_name": "one", "second": {"served_model_name": "other"}}
+    passed, stopped = 0.0, list[tuple[float, str]]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    (tmp_path / "health").mkdir()
+    (tmp_path / "health/ready").write_text("ready\n")
+    context = SimpleNamespace(facts=replace(FACTS, replicas=servers), spec={"machine": {"preemption_notice_s": notice_s}, "serve": two}, settle=lambda _: None)
+    for module, name, value in (
+        (steps.Context, "load", lambda: context),
+        (state, "RUN", tmp_path),
+        (state, "_INTERRUPTION", tmp_path / "interruption"),
+        (steps, "call", lambda *_, **__: (b"TRUE", {})),
+        (steps, "guest_attribute", lambda *_: None),
+        (steps, "_keep_logs", lambda _: None),
+        (steps, "time", SimpleNamespace(monotonic=lambda: passed, sleep=sleep)),
+        (steps, "read_counters", lambda port: {"in_flight": float(passed < busy_until_s and port == routes.SECOND_PORT)}),
+        (steps.containers, "stop", lambda stage: stopped.append((passed, stage))),
+    ):
+        monkeypatch.setattr(module, name, value)
+    assert steps.preemption() == 0 and state.interruption() == "preempted" and not (tmp_path / "health/ready").exists()
+    assert [at_s for at_s, _ in stopped] == [stops_at_s] * len(stopped) and (stopped[0][1], stopped[-1][1]) == ("gateway", "serve")
 
 
 FACTS = Facts("p", "us-central1-a", "vm-1", "77", "serve", "serve-1", "elson-serve-1", "us-central1", "gs://s/specs/a.json", {}, "", 3)

@@ -12,14 +12,15 @@ from pathlib import Path
 
 from runners.processes import bound
 from tests.vm.simulation import golden, namespace
+from tests.vm.simulation.services import Metadata
 
 
 class Machine:
     #: systemd-nspawn's exit code when the system inside asked for a reboot.
     REBOOT = 133
 
-    def __init__(self, name: str, folder: Path, network: Path) -> None:
-        self.name, self.folder, self.network = name, folder, network
+    def __init__(self, name: str, folder: Path, network: Path, metadata: Metadata) -> None:
+        self.name, self.folder, self.network, self.metadata = name, folder, network, metadata
         self.root, self.console = folder / "root", folder / "console.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._on_at = self._off_at = 0.0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
@@ -49,3 +51,33 @@ def entered(path: Path) -> Iterator[None]:
             yield
         finally:
             libc.setns(before.fileno(), _CLONE_NEWNET)
+
+
+def relay(address: str, port: int, here: Path, there: Path) -> socket.socket:
+    """Connections to an address in one namespace reach the same address in another, until the returned socket is closed."""
+    with entered(here):
+        listener = socket.create_server((address, port))
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                threading.Thread(target=connect, args=(near,), daemon=True).start()
+
+    def connect(near: socket.socket) -> None:
+        with near, entered(there), socket.socket() as far, suppress(OSError):
+            far.connect((address, port))
+            back = threading.Thread(target=copy, args=(far, near), daemon=True)
+            back.start()
+            copy(near, far)
+            back.join()
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while part := source.recv(1 << 18):
+                target.sendall(part)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    threading.Thread(target=accept, daemon=True).start()
+    return listener

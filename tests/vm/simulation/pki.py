@@ -15,6 +15,7 @@ HOSTS = (
     "oauth2.googleapis.com",
     "compute.googleapis.com",
     "logging.googleapis.com",
+    "monitoring.googleapis.com",
     "secretmanager.googleapis.com",
     "nvidia.github.io",
 )

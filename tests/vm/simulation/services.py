@@ -101,11 +101,16 @@ def _camel(node: Any, keep: bool = False) -> Any:
 
 
 class Apis:
-    """Compute's group calls, Cloud Logging, Secret Manager, and NVIDIA's apt repository, told apart by host name."""
+    """Compute's group calls, Cloud Logging and Monitoring, Secret Manager, and NVIDIA's apt repository, told apart by host name."""
 
-    def __init__(self, apt: Path, metadata: Metadata) -> None:
-        self.apt, self.metadata = apt, metadata
+    def __init__(self, apt: Path, instances: Callable[[], list[Metadata]]) -> None:
+        #: ``instances()``: what the metadata server of each VM of the group says, in the order in which they were made.
+        self.apt, self.instances = apt, instances
         self.target_size, self.deleted, self.calls = 1, list[str](), list[str]()
+        #: With an autoscaler the size is its own: nobody else sets it, and for a moment after it was told to go neither (412).
+        self.scaler, self.going = False, 0
+        #: (instance id, metric) -> its values.
+        self.points: dict[tuple[str, str], list[float]] = {}
         self.log_entries: list[dict[str, Any]] = []
         self.secret = "sk-" + "k" * 40
         #: Calls that are answered with 403, by a part of their URL: what a missing grant looks like.
@@ -128,6 +133,8 @@ class Apis:
             batch = json.loads(body)
             self.log_entries += [{**entry, "labels": {**batch["labels"], **entry.get("labels", {})}} for entry in batch["entries"]]
             return _json(200, {})
+        if host == "monitoring.googleapis.com" and method == "POST" and path.endswith("/timeSeries"):
+            return self._keep_points(json.loads(body))
         if host == "secretmanager.googleapis.com" and path.endswith(":access"):
             return _json(200, {"name": path, "payload": {"data": base64.b64encode(self.secret.encode()).decode()}})
         if host == "compute.googleapis.com":
@@ -138,27 +145,59 @@ class Apis:
         if path.endswith("/deleteInstances"):
             names = [instance.rsplit("/", 1)[-1] for instance in json.loads(body)["instances"]]
             self.deleted += names
-            self.target_size = max(0, self.target_size - len(names))
+            self.target_size = self.target_size if self.scaler else max(0, self.target_size - len(names))
+            return _json(200, {"kind": "compute#operation", "status": "RUNNING"})
+        if method == "DELETE" and "/autoscalers/" in path:
+            if not self.scaler:
+                return _json(404, {"error": {"code": 404}})
+            self.scaler, self.going = False, 1
             return _json(200, {"kind": "compute#operation", "status": "RUNNING"})
         if path.endswith("/resize"):
+            if self.scaler or self.going:
+                self.going -= not self.scaler
+                return _json(412, {"error": {"code": 412, "message": "Resizing of autoscaled regional managed instance groups is not allowed."}})
             self.target_size = int(dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(target).query))["size"])
             return _json(200, {"kind": "compute#operation", "status": "RUNNING"})
         if path.endswith("/getGuestAttributes"):
-            values = self.metadata.get("instance/guest-attributes/elson") or {}
+            asked = next((one for one in self.instances() if one.get("instance/name") == path.split("/")[-2]), None)
+            values = (asked.get("instance/guest-attributes/elson") if asked else None) or {}
             return _json(200, {"queryValue": {"items": [{"namespace": "elson", "key": key, "value": value} for key, value in values.items()]}})
         if path.endswith("/listManagedInstances"):
-            name, zone = self.metadata.get("instance/name"), self.metadata.get("instance/zone")
-            instance = {"instance": f"https://www.googleapis.com/compute/v1/{zone}/instances/{name}", "instanceStatus": "RUNNING", "currentAction": "NONE"}
-            return _json(200, {"managedInstances": [instance] if self.target_size else []})
+            return _json(200, {"managedInstances": [_managed(one) for one in self.instances()] if self.target_size else []})
         if path.endswith("/listErrors"):
             return _json(200, {"items": []})
         if method == "GET" and path.endswith("/aggregated/instanceGroupManagers"):
-            of = self.metadata.get("instance/attributes") or {}
-            group = {"name": of["elson-group"], "targetSize": self.target_size}
+            of = self.instances()[0].get("instance/attributes") or {}
+            link = {
+                "status": {"autoscaler": f"https://www.googleapis.com/compute/v1/projects/proj/regions/{of['elson-region']}/autoscalers/{of['elson-group']}"}
+            }
+            template = f"https://www.googleapis.com/compute/v1/projects/proj/regions/{of['elson-region']}/instanceTemplates/t"
+            group = {"name": of["elson-group"], "id": "7", "targetSize": self.target_size, "versions": [{"instanceTemplate": template}]}
+            group |= link if self.scaler else {}
             return _json(200, page([(f"regions/{of['elson-region']}", group)], urllib.parse.parse_qs(urllib.parse.urlsplit(target).query)))
+        if method == "GET" and "/instanceTemplates/" in path:
+            items = self.instances()[0].get("instance/attributes").items()
+            return _json(200, {"properties": {"metadata": {"items": [{"key": key, "value": value} for key, value in items]}}})
+        if method == "GET" and path.endswith("/aggregated/instances"):
+            return _json(200, {"items": {}})  # the project has no VM of a bake
         if method == "GET" and "/instanceGroupManagers/" in path:
             return _json(200, {"name": path.rsplit("/", 1)[-1], "targetSize": self.target_size})
         return _json(404, {})
+
+    def _keep_points(self, body: dict[str, Any]) -> Answer:
+        """As Monitoring: a point is of a VM that is there, at a time."""
+        known = {one.get("instance/id") for one in self.instances()}
+        for series in body["timeSeries"]:
+            vm = series["resource"]["labels"]["instance_id"]
+            if vm not in known or series["resource"]["type"] != "gce_instance" or not series["points"][0]["interval"]["endTime"]:
+                return _json(400, {"error": {"code": 400, "message": f"no such instance: {vm}"}})
+            self.points.setdefault((vm, series["metric"]["type"]), []).append(series["points"][0]["value"]["doubleValue"])
+        return _json(200, {})
+
+
+def _managed(one: Metadata) -> dict[str, Any]:
+    path = f"https://www.googleapis.com/compute/v1/{one.get('instance/zone')}/instances/{one.get('instance/name')}"
+    return {"id": one.get("instance/id"), "instance": path, "instanceStatus": "RUNNING", "currentAction": "NONE"}
 
 
 def _json(code: int, value: Any) -> Answer:
@@ -186,7 +225,7 @@ def listen(address: str, port: int, answer: Callable[[str, str, Any, bytes], Ans
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
 
-        do_GET = do_PUT = do_POST = do_HEAD = _handle
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle
 
         def log_message(self, *_: Any) -> None:
             return

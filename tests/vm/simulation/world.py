@@ -1,4 +1,8 @@
-"""A small cloud: a network of its own, Google's services in it, buckets, a registry, and a managed instance group of one."""
+"""A small cloud: a network of its own, Google's services in it, buckets, a registry, and a managed instance group of one VM or of several.
+
+Each VM of several has a network with a metadata server of its own; APIs, registry and storage are the same for all. Left out: the load balancer, which a
+test is itself. (Real servers behind a real proxy: tests/serve/test_several_servers.py.)
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +34,22 @@ REGISTRY_FILES = golden.STATE / "registry"
 PREFIX = "elson-" + hashlib.sha256(str(golden.ROOT).encode()).hexdigest()[:6]
 
 
+@dataclass(frozen=True)
+class Network:
+    """What one VM at a time is in: a namespace, and the metadata server that answers there."""
+
+    path: Path
+    metadata: services.Metadata
+
+
 class World:
     """Everything outside a VM, under a test's control."""
 
     def __init__(self, name: str) -> None:
         self.name, self.folder = f"{PREFIX}-{name}"[:30], golden.STATE / "worlds" / name
-        self.metadata = services.Metadata()
-        self.apis = services.Apis(golden.APT, self.metadata)
+        self.metadata = services.Metadata()  # the first network's, and of a group of one the only one
+        self.apis = services.Apis(golden.APT, lambda: [machine.metadata for machine in self.machines if machine.is_on])
+        self.networks: list[Network] = []
         self.machines: list[Machine] = []
         self.boots = 0
         self.broken: BaseException | None = None
@@ -43,7 +57,9 @@ class World:
         #: Given every new machine before it is switched on.
         self.on_new: Callable[[Machine], None] = lambda machine: None
         self._servers: list[Any] = []
+        self._relays: list[socket.socket] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._leaving: set[str] = set()
         self._closed, self._stalled = threading.Event(), threading.Event()
         self._group = threading.Thread(target=self._run_group, daemon=True)
 
@@ -70,8 +86,8 @@ class World:
         folder = self.object(f"gs://scratch/jobs/{self.attributes['elson-job-id']}/logs")
         return "".join(file.read_text(errors="replace") for file in sorted(folder.glob("*.log")))
 
-    def guest_attribute(self, key: str) -> Any:
-        value = self.metadata.get(f"instance/guest-attributes/elson/{key}")
+    def guest_attribute(self, key: str, machine: Machine | None = None) -> Any:
+        value = (machine.metadata if machine else self.metadata).get(f"instance/guest-attributes/elson/{key}")
         return json.loads(value) if value else None
 
     # Its life.
@@ -79,14 +95,19 @@ class World:
     def open(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.buckets.mkdir(parents=True)
-        self.network = namespace.create(self.name)
-        certificate = golden.PKI / "server.crt"
-        with namespace.entered(self.network):
-            self._servers.append(services.listen(namespace.METADATA, 80, self.metadata.answer))
-            self._servers.append(services.listen(namespace.APIS, 443, self.apis.answer, certificate))
+        self._add_network(self.name, self.metadata)
         self.start_registry()
         self.start_storage()
         self._create_buckets()
+
+    def _add_network(self, name: str, metadata: services.Metadata) -> None:
+        network = namespace.create(name)
+        with namespace.entered(network):
+            self._servers.append(services.listen(namespace.METADATA, 80, metadata.answer))
+            self._servers.append(services.listen(namespace.APIS, 443, self.apis.answer, golden.PKI / "server.crt"))
+        if self.networks:  # what keeps something is one for all
+            self._relays += [namespace.relay(address, 443, network, self.networks[0].path) for address in (namespace.REGISTRY, namespace.STORAGE)]
+        self.networks.append(Network(network, metadata))
 
     def start_storage(self) -> None:
         """The tests' storage, under its production name and with a certificate."""
@@ -114,10 +135,18 @@ class World:
                 time.sleep(0.05)
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, host: str = "", port: int = 8000, timeout_s: float = 60
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        host: str = "",
+        port: int = 8000,
+        timeout_s: float = 60,
+        machine: Machine | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
-        """(status, headers, body) of a request made inside the network: over TLS to a named service, else plainly to a port of the VM."""
-        with namespace.entered(self.network):
+        """(status, headers, body) of a request made inside the network: over TLS to a named service, else plainly to a port of the VM (the newest)."""
+        with namespace.entered(machine.network if machine else self.networks[0].path):
             if host:
                 trusted = ssl.create_default_context(cafile=str(golden.PKI / "ca.crt"))
                 address = namespace.STORAGE if host.startswith("storage") else namespace.APIS
@@ -148,8 +177,12 @@ class World:
         self.registry = self._spawn("registry", ["docker-registry", "serve", str(config)])
 
     def start_group(self, attributes: dict[str, str]) -> None:
-        """What `pulumi up` does: a group of one, with this metadata."""
+        """What `pulumi up` does: a group with this metadata, of one, or of as many as ``elson-replicas`` says and with an autoscaler that wants them all."""
         self.attributes = {**payload.metadata(), "enable-guest-attributes": "TRUE", **attributes}
+        if "elson-replicas" in attributes:
+            self.apis.target_size, self.apis.scaler = int(attributes["elson-replicas"]), True
+            for number in range(2, self.apis.target_size + 1):
+                self._add_network(f"{self.name}.{number}", services.Metadata())
         self._group.start()
 
     def close(self) -> None:
@@ -161,10 +194,13 @@ class World:
         for server in self._servers:
             server.shutdown()
             server.server_close()
+        for relay in self._relays:
+            relay.close()
         for process in self._processes:
             process.kill()
             process.wait()
-        namespace.remove(self.name)
+        for network in self.networks:
+            namespace.remove(network.path.name)
 
     @property
     def machine(self) -> Machine:
@@ -173,14 +209,19 @@ class World:
 
     # What a platform does to a VM.
 
-    def preempt(self, notice_s: float) -> None:
+    def preempt(self, notice_s: float, machine: Machine | None = None) -> None:
         """Notice by metadata, the power button, 30 s, off; the group makes another."""
-        machine = self.machine
-        self.metadata.set("instance/preempted", "TRUE")
+        machine = machine or self.machine
+        machine.metadata.set("instance/preempted", "TRUE")
         end = time.monotonic() + notice_s
         while machine.is_on and time.monotonic() < end:
             time.sleep(0.1)
         machine.off(within_s=30)
+
+    def scale_in(self, machine: Machine) -> None:
+        """The autoscaler wants one server fewer, and this one goes; that nothing new reaches it is the caller's part."""
+        self._leaving.add(machine.name)
+        self.apis.target_size -= 1
 
     def hold_capacity(self) -> None:
         """From now on a VM that ends is not made again, until ``give_capacity``."""
@@ -211,8 +252,9 @@ class World:
 
     def story(self) -> str:
         """What happened, for a failed test."""
-        parts = [f"state: {json.dumps(self.job())}", f"calls: {self.apis.calls[-20:]}", f"guest attributes: {self.metadata.get('instance/guest-attributes')}"]
+        parts = [f"state: {json.dumps(self.job())}", f"calls: {self.apis.calls[-20:]}", f"points: {self.apis.points}"]
         for machine in self.machines:
+            parts.append(f"--- guest attributes of {machine.name}: {machine.metadata.get('instance/guest-attributes')}")
             parts.append(f"--- console of {machine.name}\n{machine.console.read_text(errors='replace')[-3000:]}")
             parts.append(f"--- journal of {machine.name}\n{machine.journal()[-20000:]}")
         parts.append(f"--- kept logs\n{self.logs()[-6000:]}")
@@ -233,20 +275,21 @@ class World:
                     unmount(machine.root)
                     machine.boot()
             on = [machine for machine in self.machines if machine.is_on]
-            for machine in on:
-                if machine.name in self.apis.deleted or self.apis.target_size == 0:
-                    machine.off(within_s=90)
-                    machine_mount = machine.root
-                    unmount(machine_mount)
-            if not on and self.apis.target_size == 1 and not self._stalled.is_set():
-                self._make()
+            going = [one for one in on if self.apis.target_size == 0 or one.name in self._leaving or one.name in self.apis.deleted]
+            for machine in going:
+                machine.press_power_button()
+            for machine in going:
+                machine.off(within_s=90)
+                unmount(machine.root)
+            if len(on) < self.apis.target_size and not self._stalled.is_set():
+                self._make(next(network for network in self.networks if network.path not in [machine.network for machine in on]))
 
-    def _make(self) -> None:
+    def _make(self, network: Network) -> None:
         self.boots += 1
         name = f"vm-{self.boots}"
-        machine = Machine(name, self.folder / name, self.network)
+        machine = Machine(name, self.folder / name, network.path, network.metadata)
         machine.folder.mkdir(parents=True)
-        self.metadata.tree = services.instance_metadata(name, f"us-central1-{'abcf'[self.boots % 4]}", self.attributes)
+        network.metadata.tree = services.instance_metadata(name, f"us-central1-{'abcf'[self.boots % 4]}", self.attributes)
         self.on_new(machine)
         machine.boot()
         self.machines.append(machine)
@@ -274,7 +317,7 @@ def remove_what_a_killed_run_left(name: str = "") -> None:
     """End what still runs in our namespaces, unmount what is mounted below our state; all of it, or one world's."""
     if Path("/run/netns").is_dir():
         for network in (path.name for path in Path("/run/netns").iterdir()):
-            if network.startswith(PREFIX) and (not name or network == f"{PREFIX}-{name}"[:30]):
+            if network.startswith(PREFIX) and (not name or network.partition(".")[0] == f"{PREFIX}-{name}"[:30]):
                 namespace.remove(network)
     below = str(golden.STATE / "worlds" / name) if name else str(golden.STATE)
     mounts = [line.split()[1].replace(r"\040", " ") for line in Path("/proc/mounts").read_text().splitlines()]
