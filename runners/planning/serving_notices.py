@@ -97,6 +97,17 @@ def second_warnings(plan: Plan) -> Iterator[Notice]:
         "measured together, or alone: one asked after the other is as fast as alone",
         "for latency under load, a stack for each model",
     )
+    yield from _small_cache(plan, plan.second, plan.spec.serve.models()[1].max_sequences, "serve.second.max_sequences")
+
+
+def _small_cache(plan: Plan, served: ServingPlan, sequences: int, setting: str) -> Iterator[Notice]:
+    usual = sequences * (plan.answers.prompt_tokens + plan.answers.answer_tokens)
+    if served.fits and served.cache_tokens < usual:
+        yield Notice(
+            f"the cache of {served.cache_tokens} tokens is smaller than {sequences} usual requests ({usual})",
+            f"room for {setting}",
+            f"{setting}: {max(1, served.cache_tokens * sequences // usual)}",
+        )
 
 
 def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[Notice]:
@@ -137,13 +148,7 @@ def serving_warnings(plan: Plan, served: ServingPlan, shape: Shape) -> Iterator[
             "a domain with a certificate, or IAP, which encrypts",
             "serve.domain and open_to_the_internet, or an empty serve.allowed_cidrs",
         )
-    usual = spec.max_sequences * (plan.answers.prompt_tokens + plan.answers.answer_tokens)
-    if served.fits and served.cache_tokens < usual:
-        yield Notice(
-            f"the cache of {served.cache_tokens} tokens is smaller than {spec.max_sequences} usual requests ({usual})",
-            "room for serve.max_sequences",
-            f"serve.max_sequences: {max(1, served.cache_tokens * spec.max_sequences // usual)}",
-        )
+    yield from _small_cache(plan, served, spec.max_sequences, "serve.max_sequences")
     if not plan.machine.accelerator.has_marlin and served.format == "awq":
         yield Notice(
             f"{plan.machine.accelerator.name} (capability {dotted(plan.machine)}) runs AWQ in fp16 without Marlin: expect well below the speed shown",

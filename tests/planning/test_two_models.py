@@ -22,7 +22,7 @@ SMALL = Shape(hidden=896, layers=24, heads=14, kv_heads=2, head_size=64, interme
 SECOND = {"model": "small", "served_model_name": "small"}
 
 
-def plan(second: ModelToServe, machine: str = "g2-standard-8", first: Any = "awq", **serve: Any) -> Plan:
+def plan(second: ModelToServe, /, machine: str = "g2-standard-8", first: Any = "awq", **serve: Any) -> Plan:
     model = "RUN" if machine.startswith("run") else "STANDARD"
     host = {"role": "serve", "machine_type": machine, "provisioning_model": model, "disk_gb": 200, "max_run_minutes": 1440}
     host |= {"region": "us-east4"} if model == "RUN" else {}
@@ -40,7 +40,7 @@ def test_a_quantized_and_a_small_model_share_an_l4() -> None:
     assert found.second.cache_tokens == pytest.approx(found.serving.cache_tokens, rel=0.05), "as many of the longest requests each, by thousandths of the card"
     assert dict(found.disk)["second model"] == pytest.approx(1.0, abs=0.2)
     assert [phase.name for phase in found.phases][-2:] == ["second model", "first completion"] and found.expected_s > alone.expected_s
-    assert "two models share one card" in found.warnings[-1].found
+    assert any("two models share one card" in one.found for one in found.warnings)
     said = "\n".join([*tables.brief(found), *tables.summary(found)])
     assert "second   small: bf16 weights 0.9 GiB" in said and "weights of elson" in said
     assert {row[0].split(":")[0] for row in tables.sections(found)[0][2]} == {"elson", "small"} and tables.as_json(found)["second"]["format"] == "bf16"
@@ -60,6 +60,12 @@ def test_two_of_14b_in_4_bits_are_refused_on_an_l4_with_the_machines_that_hold_t
     fp8 = refused(plan(ModelToServe(QWEN2_14B, "bf16"), kv_cache_dtype="fp8")).split("machine.machine_type: ")[1].split("; or")[0].split(" or ")
     assert all(MACHINES[name].accelerator.has_fp8_cache for name in fp8), "what is advised is not refused in turn"
     assert "smaller models (4 bits), or a stack for each model" in refused(plan(ModelToServe(Shape(8192, 80, 64, 8, 128, 29568, 152064), "bf16")))
+
+
+def test_a_cache_that_is_small_for_its_models_sequences_is_said_of_that_model() -> None:
+    found = plan(ModelToServe(SMALL, "bf16"), max_sequences=4, second={**SECOND, "max_sequences": 500}).warnings
+    (small,) = [one for one in found if "usual requests" in one.found]
+    assert "500 usual requests" in small.found and small.expected == "room for serve.second.max_sequences" and "serve.second.max_sequences: " in small.fix
 
 
 @pytest.mark.parametrize("manifest", [None, "0123456789abcdef"])
