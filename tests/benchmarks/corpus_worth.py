@@ -5,22 +5,33 @@
     PYTHONPATH=. OMP_NUM_THREADS=1 .elson/envs/train/bin/python tests/benchmarks/corpus_worth.py run /tmp/smollm2 /tmp/corpus /tmp/worth
     PYTHONPATH=. .venv/bin/python tests/benchmarks/corpus_worth.py table /tmp/worth
 
+    PYTHONPATH=. .elson/envs/train/bin/python tests/benchmarks/corpus_worth.py run /tmp/smollm2 /tmp/corpus /tmp/worth --keep /tmp/models
+    PYTHONPATH=. .venv/bin/python tests/benchmarks/corpus_worth.py answers /tmp/models /tmp/corpus /tmp/runs
+    .venv/bin/elson compare /tmp/runs/questions-0 /tmp/runs/all-0
+
 Each finished training is a file in the last folder and is not repeated, so a run can be stopped; ``--seeds 1`` runs one seed.
 Within a seed all trainings start from the same adapter and have the same number of steps and examples. Where a source is left out, each of its places is
 taken by the next unused pair of the other sources; all other places keep their pair. Examples are drawn with the shares that the sources have.
 
 Measured on pairs that no training sees: the loss of the answers, by source. And on benchmark cases: whether a right answer is likelier by token than a wrong
-one; nothing is generated, because a model of this size concludes nothing. The two models' cases are compared with the test of `elson compare`.
+one; the two models' cases are compared with the test of `elson compare`. ``answers`` serves each kept model with vLLM and runs `elson evaluate` on three cases
+of each domain, for `elson compare`; a model of this size concludes next to nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
+import os
 import random
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +47,9 @@ SOURCES = ("questions", "turns and tables", "guides", "problems", "catalogue")
 EXAMPLES, BATCH, LONGEST, HELD_OUT, CASES = 32, 4, 320, 6, 24
 #: The plan's adapter and learning rate, at a rank that fits a model of 135M parameters.
 CHANGES = {"rank": 32, "alpha": 64, "learning_rate": 4e-4, "batch_examples": BATCH, "epochs": 1, "precision": "bf16"}
+
+#: Three cases of each domain. Few tokens: a model of this size goes on for ever.
+EVALUATION = {"profile": "worth", "evaluate": {"concurrency": 32, "max_cases": 3, "max_tokens": 96, "request_timeout_s": 600}}
 
 
 def source_of(row: dict[str, Any]) -> str:
@@ -131,7 +145,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         f"|---|---|{'---|' * (len(SOURCES) + 1)}",
     ]
     for source in left:
-        replaced = "; ".join(str(whole[seed]["drawn"].get(source, 0)) for seed in sorted(whole))
+        replaced = "; ".join(str(whole[seed]["drawn"].get(source, 0)) for seed in sorted(whole.keys() & found[source].keys()))
         cells = [cell(whole, found[source], group) for group in (None, *SOURCES)]
         lines.append(f"| {source} | {replaced} | {' | '.join(cells)} |")
     lines += ["", "| left out | cases gained / lost with the source, exact McNemar | margin in nats a token with the source, less without (95 % over cases) |"]
@@ -144,12 +158,12 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def train(base: Path, material: tuple[list[Any], list[Any], list[Any]], without: str | None, seed: int) -> dict[str, Any]:
-    """One training and what is measured of it. ``without`` "base" measures the base model."""
+def train(base: Path, material: tuple[list[Any], list[Any], list[Any]], without: str | None, seed: int, keep: Path | None = None) -> dict[str, Any]:
+    """One training and what is measured of it. ``without`` "base" measures the base model; ``keep`` is a folder for the trained model, adapter merged."""
     import torch
 
     from runners import spec as declared
-    from runners.compression import forgetting
+    from runners.compression import forgetting, merge
     from runners.training import adapted_model, attention, batches
     from runners.training.train import _Loop
 
@@ -165,6 +179,10 @@ def train(base: Path, material: tuple[list[Any], list[Any], list[Any]], without:
     loop = _Loop(model, optimizer, settings, examples, len(steps))
     history = [loop.step(number, step) for number, step in enumerate(steps)]
     trained_s = time.process_time() - begin
+    if keep:
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder, save_embedding_layers=False)
+            merge.merge_streaming(base, Path(folder), keep)
     measured = [
         {"source": source_of(row), "category": row["category"], "loss": loop.evaluate([one], 1024) * one.answer_tokens, "tokens": one.answer_tokens}
         for row, one in held_out
@@ -211,6 +229,40 @@ def material(base: Path, corpus: Path) -> tuple[list[Any], list[Any], list[Any]]
     return [both for index, both in enumerate(pool) if index not in set(taken)], held_out, sorted(asked, key=lambda one: one[0])
 
 
+def answers(models: Path, corpus: Path, runs: Path, port: int) -> None:
+    """Serve each model of a folder as `elson serve` does on a CPU, and evaluate it into ``runs/<its name>``. A finished run is not repeated."""
+    from runners import environments
+    from runners.serving import group, serve
+    from runners.spec import ServeSpec
+
+    runs.mkdir(parents=True, exist_ok=True)
+    spec, interpreter = runs / "answers.yaml", environments.python("serve")
+    spec.write_text(json.dumps(EVALUATION))
+    for folder in sorted(models.iterdir()):
+        out = runs / folder.name
+        if (out / "results.json").exists():
+            continue
+        settings = ServeSpec(served_model_name=folder.name, max_model_tokens=2048, max_sequences=32, cpu_kv_cache_mib=1024)
+        arguments = serve.vllm_arguments(settings, folder, device="cpu", quantized=False, port=port)
+        command = [str(interpreter), str(interpreter.parent / "vllm"), *arguments]
+        with group.running(command, serve.vllm_environment("worth", device="cpu", work=runs), runs / f"{folder.name}.log") as server:
+            while not _healthy(port):
+                if server.poll() is not None:
+                    raise SystemExit(f"vLLM ended with {server.returncode}: see {runs / folder.name}.log")
+                time.sleep(1)
+            asked = ["--api-url", f"http://127.0.0.1:{port}", "--model", folder.name, "--dataset", str(corpus), "--spec", str(spec), "--out", str(out)]
+            found = subprocess.run([sys.executable, "-m", "runners", "evaluate", *asked], env=os.environ | {"ELSON_API_KEY": "worth"}, check=False)
+        # 1: measured, and below the bars.
+        if found.returncode not in (0, 1):
+            raise SystemExit(f"elson evaluate ended with {found.returncode}")
+
+
+def _healthy(port: int) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -218,19 +270,29 @@ def main() -> None:
     run.add_argument("base", type=Path)
     run.add_argument("corpus", type=Path)
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    run.add_argument("--left-out", nargs="+", choices=("base", "none", *SOURCES), default=("base", "none", *SOURCES), help="which trainings")
+    run.add_argument("--keep", type=Path, help="folder for the trained models, one folder each; what is not there is trained again")
     for command in (run, commands.add_parser("table")):
         command.add_argument("results", type=Path)
+    serving = commands.add_parser("answers")
+    for name in ("models", "corpus", "runs"):
+        serving.add_argument(name, type=Path)
+    serving.add_argument("--port", type=int, default=18711)
     given = parser.parse_args()
+    if given.command == "answers":
+        answers(given.models.resolve(), given.corpus, given.runs.resolve(), given.port)
+        return
     if given.command == "table":
         print(table([json.loads(file.read_text()) for file in sorted(given.results.glob("*.json"))]))
         return
     given.results.mkdir(parents=True, exist_ok=True)
     found = material(given.base, given.corpus)
     for seed in given.seeds:
-        for without in (*(["base"] if seed == 0 else []), None, *SOURCES):
-            file = given.results / f"{without or 'all'}-{seed}.json".replace(" ", "-")
-            if not file.exists():
-                row = train(given.base, found, without, seed)
+        for without in [None if one == "none" else one for one in given.left_out if one != "base" or seed == 0]:
+            name = f"{without or 'all'}-{seed}".replace(" ", "-")
+            file, kept = given.results / f"{name}.json", given.keep / name if given.keep and without != "base" else None
+            if not file.exists() or (kept and not kept.exists()):
+                row = train(given.base, found, without, seed, kept)
                 file.with_suffix(".part").write_text(json.dumps(row))
                 file.with_suffix(".part").rename(file)
                 print(file.stem, f"{losses(row, None, 'source'):.4f}", row["drawn"], row["tokens"], row["train_processor_s"], row["processor_s"], flush=True)
