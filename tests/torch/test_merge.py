@@ -49,8 +49,15 @@ def test_a_model_in_several_files(adapter: Path, base: Path, tmp_path: Path) -> 
 
 
 def test_the_gate_passes_and_says_how_far(adapter: Path, base: Path, dataset: Path, make_spec: MakeSpec, tmp_path: Path) -> None:
-    result = merge.merge(make_spec(), base, adapter, dataset, tmp_path)
+    spec = make_spec()
+    spec = spec.model_copy(update={"merge": spec.merge.model_copy(update={"max_mean_kl": 0.05})})
+    result = merge.merge(spec, base, adapter, dataset, tmp_path)
     assert [gate.passed for gate in result.gates] == [True, True, True, True]
+    # Bounds follow what the adapter changed and what rounding changes: the spec's own is only the widest.
+    noise, taught = result.metrics["rounding_mean_kl"], result.metrics["adapter_mean_kl"]
+    of_answers = {gate.name: gate.bound for gate in result.gates if "mean KL" in gate.name}
+    assert of_answers == {"mean KL, base against adapter": 4 * noise, "mean KL, merged against adapter": max(4 * noise, 0.1 * taught)}
+    assert max(of_answers.values()) < spec.merge.max_mean_kl
     assert result.metrics["problems"] == [] and result.metrics["adapter_mean_kl"] > 10 * result.metrics["rounding_mean_kl"] > 0
     assert result.metrics["merged_mean_kl"] < 1e-3 and result.metrics["probe_tokens"] > 100
     assert (result.merged / "tokenizer.json").exists() and (result.merged / "chat_template.jinja").exists()
