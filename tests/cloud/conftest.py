@@ -167,11 +167,11 @@ class Machine:
         return (self.folder / "infra" / "stacks" / stacks.MINE / f"Pulumi.{stack}.yaml").read_text()
 
     def vm(self, life: Any) -> None:
-        """Start ``life(group)`` when a group of size 1 appears, as its VM."""
+        """Start ``life(group)`` when a group appears that asks for a VM, as its VM."""
 
         def wait() -> None:
             for _ in range(12_000):
-                if groups := [row for row in self.google.made("RegionInstanceGroupManager") if row["targetSize"]]:
+                if groups := [row for row in self.google.made("RegionInstanceGroupManager") if row.get("targetSize", 1)]:  # an autoscaler asks for its least
                     life(groups[-1])
                     return
                 time.sleep(0.1)

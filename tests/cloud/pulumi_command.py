@@ -285,7 +285,8 @@ def apply(command: str, name: str, state: dict[str, Any], flags: dict[str, str],
 
 def kept(resource: Any) -> dict[str, Any]:
     row = {key: getattr(resource, key) for key in ("urn", "type", "name", "inputs")}
-    return {**row, "parent": resource.request.parent, "custom": True, "protect": bool(resource.request.protect)}
+    needs = list(resource.request.dependencies)
+    return {**row, "parent": resource.request.parent, "custom": True, "protect": bool(resource.request.protect), "dependencies": needs}
 
 
 def make_all(name: str, state: dict[str, Any], wanted: list[Any], before: dict[str, dict[str, Any]], refreshed: bool, events: list[dict[str, Any]]) -> None:
@@ -367,8 +368,11 @@ def destroy(state: dict[str, Any], flags: dict[str, str], events: list[dict[str,
         raise Failed(4, "update failed")
     going = [resource for resource in state["resources"] if resource not in protected]
     if "--preview-only" not in flags:
-        for resource in going:
+        for resource in reversed(going):  # the program's order backwards: dependents first
+            if users := [other["urn"] for other in going if resource["urn"] in other.get("dependencies", []) and other in state["resources"]]:
+                raise Failed(4, f"resourceInUseByAnotherResource: {resource['urn']} is used by {users}")
             delete(resource)
+            state["resources"].remove(resource)
         state["resources"], state["outputs"] = protected, {}
     return {"delete": len(going)}
 

@@ -88,7 +88,10 @@ def test_from_an_empty_project_to_a_trained_model_in_the_lines_of_the_readme(rea
 
 
 @pytest.mark.timeout(1500)
-def test_a_server_goes_up_and_everything_goes_down_again(ready: Machine, tmp_path: Path) -> None:
+def test_servers_behind_a_load_balancer_go_up_and_everything_goes_down_again(ready: Machine, tmp_path: Path) -> None:
+    ready.google.limit = 2.0  # a card for each server
+    stacks.remember("foundation", {"elson:spec": {"foundation": {"proxies_cidr": "10.20.255.0/24"}}})
+    stacks.remember("serve-l4", {"elson:spec": {"serve": {"replicas": {"min": 1, "max": 2}}}})
     ready.ok("up", "foundation", "--yes")
     publish(tmp_path / "q4", "a-q4", "qdora", "qdora-1")
     assert "elson models promote" in ready.fails("up", "serve-l4", "--yes")
@@ -96,10 +99,14 @@ def test_a_server_goes_up_and_everything_goes_down_again(ready: Machine, tmp_pat
     ready.vm(lambda group: say(stacks.look_up(stacks.load("serve-l4").spec).job_id, "serve", "ready"))
     served = json.loads(ready.ok("up", "serve-l4", "--yes", "--no-bake", "--json").stdout)
     assert served["outputs"]["status"] == "asked for" and served["state"]["status"] == "ready" and ready.google.keys == 1
+    made = [resource["type"].rpartition(":")[2] for resource in ready.state("serve-l4")["resources"]]
+    assert {"RegionAutoscaler", "RegionBackendService", "ForwardingRule"} <= set(made)
     refused = ready.fails("down", "foundation", "--yes")
     assert "serve-l4 stand on foundation" in refused
     down = ready.ok("down", "--all", "--yes")
     assert "still there: the models bucket" in down.output
+    gone = [json.loads(line)["name"] for line in (ready.standin / "cloud.jsonl").read_text().splitlines() if '"deleted"' in line]
+    assert gone == [served["outputs"]["group"]]
     assert ready.state("serve-l4")["resources"] == [] and all(resource["protect"] for resource in ready.state("foundation")["resources"])
     assert {resource["type"] for resource in ready.state("foundation")["resources"]} >= {"gcp:storage/bucket:Bucket"}
     assert "not there" in ready.ok("down", "serve-l4", "--yes").output
