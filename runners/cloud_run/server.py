@@ -115,6 +115,7 @@ class Engine:
     model: str
     start: Start = field(default_factory=lambda: Start(Phases()))
     tokens: float = 0.0
+    was_up: bool = False
     child: subprocess.Popen[bytes] | None = None
     reader: threading.Thread | None = None
 
@@ -130,9 +131,11 @@ class Engine:
         """vLLM's counters, or None when it does not answer, which it does when its engine is up."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-                return counters(answer.read().decode())
+                found = counters(answer.read().decode())
         except (OSError, ValueError):
             return None
+        self.was_up = True
+        return found
 
     def completes(self, key: str) -> bool:
         """Whether it makes tokens: for others, or one for us. A full queue would make a probe wait, so what others get is the better sign."""
@@ -142,9 +145,11 @@ class Engine:
         return busy or _completes(self.port, self.model, key)
 
     def is_idle(self) -> bool:
-        """Whether no request is in flight."""
+        """Whether no request is in flight. One that has answered and is silent is busy: a full server may take longer than we wait for its counters."""
+        if self.child is None or self.child.poll() is not None:
+            return True
         found = self.counters()
-        return self.child is None or self.child.poll() is not None or found is None or found["in_flight"] == 0
+        return found["in_flight"] == 0 if found else not self.was_up
 
     def ended(self) -> int | None:
         """The exit code when it is no more, or must not go on."""

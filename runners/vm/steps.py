@@ -196,9 +196,10 @@ def preemption() -> int:
             break
     log.warning("this VM is being preempted")
     guest_attribute("preempted", state.now().isoformat())
+    was_ready = (RUN / "health" / "ready").exists()
     state.interrupt("preempted")
     if context.facts.role == "serve":
-        _drain(context)
+        _drain(context, was_ready=was_ready)
     for stage in reversed(stages_of(context.facts.role)):  # the gateway first: it lets the answers on their way end
         containers.stop(stage)
     try:
@@ -212,14 +213,16 @@ def preemption() -> int:
     return 0
 
 
-def _drain(context: Context) -> None:
-    """Go on answering for as long as the notice allows and somebody is asking; /health says no, so a load balancer sends nothing new."""
+def _drain(context: Context, *, was_ready: bool) -> None:
+    """Go on answering for as long as the notice allows and somebody is asking; /health says no, so a load balancer sends nothing new.
+
+    A server that was ready and is silent is busy: a full one may take longer than we wait for its counters.
+    """
     begin, several = time.monotonic(), context.facts.replicas > 1
     ports = [port for port, _ in routes.engines(context.spec["serve"])]
-    while found := [one for port in ports if (one := read_counters(port))]:
-        if decide.has_drained(
-            sum(one["in_flight"] for one in found), time.monotonic() - begin, context.spec["machine"]["preemption_notice_s"], several=several
-        ):
+    while any(found := [read_counters(port) for port in ports]) or was_ready:
+        in_flight = sum(one["in_flight"] if one else int(was_ready) for one in found)
+        if decide.has_drained(in_flight, time.monotonic() - begin, context.spec["machine"]["preemption_notice_s"], several=several):
             return
         time.sleep(1)
 

@@ -18,13 +18,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 def child(port: int, model: str) -> None:
     time.sleep(float(os.environ.get("QUICK_START_S", "0.5")))
-    seen = {"broken": False, "tokens": 0, "answered": 0, "running": 0}
+    seen = {"broken": False, "silent": False, "tokens": 0, "answered": 0, "running": 0}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True  # head and body are two writes, and the second would wait 40 ms for the acknowledgement of the first
 
         def do_GET(self) -> None:
+            if seen["silent"] and seen["running"]:
+                self.close_connection = True  # as a full server, whose counters come too late
+                return
             text = f"vllm:generation_tokens_total {seen['tokens']}\nvllm:request_success_total {seen['answered']}\n"
             text += f"vllm:num_requests_running {seen['running']}\nvllm:num_requests_waiting 0\n"
             self.answer(200, text.encode() if self.path == "/metrics" else json.dumps({"data": [{"id": model}]}).encode())
@@ -41,6 +44,7 @@ def child(port: int, model: str) -> None:
                 self.answer(500, b"{}")
                 return
             seen["broken"] = b"break" in body
+            seen["silent"] = seen["silent"] or b"silent" in body
             slow = b"slow" in body
             if not slow and not json.loads(body).get("stream"):
                 seen["tokens"] += 1

@@ -76,11 +76,12 @@ def test_opened_on_purpose_it_asks_for_the_key_alone(start: Start) -> None:
 
 
 def test_a_stream_in_flight_is_finished_and_then_the_instance_ends(start: Start) -> None:
+    """Though the server's counters cannot be had meanwhile."""
     assert DRAIN_S < GRACE_S
     platform = start(QUICK_STREAM_S="4")
     assert ask(platform.url, body=CHAT, **CALLER, **USER)[0] == 200
     got: list[tuple[int, dict[str, str], bytes]] = []
-    asking = threading.Thread(target=lambda: got.append(ask(platform.url, body={**CHAT, "messages": "slow", "stream": True}, **CALLER, **USER)))
+    asking = threading.Thread(target=lambda: got.append(ask(platform.url, body={**CHAT, "messages": "slow, silent", "stream": True}, **CALLER, **USER)))
     asking.start()
     time.sleep(1)
     took = platform.instances[0].stop()
@@ -224,7 +225,7 @@ def test_two_models_are_ready_together_and_both_finish_their_streams(start: Star
     instance = platform.instances[0]
     assert instance.ready_after_s is not None and instance.ready_after_s > 3, "the second one starts when the first is up"
     with ThreadPoolExecutor(2) as pool:
-        streams = [pool.submit(ask, platform.url, body={"model": name, "messages": "slow", "stream": True}, **HEADERS) for name in ("elson", "second")]
+        streams = [pool.submit(ask, platform.url, body={"model": name, "messages": "slow, silent", "stream": True}, **HEADERS) for name in ("elson", "second")]
         time.sleep(1)
         took = instance.stop()
         for stream in streams:

@@ -167,14 +167,16 @@ def test_no_group_ends_within_its_idle_minutes_of_a_use(uses: list[tuple[int, in
     assert ended <= last + 60 * IDLE_MINUTES + 140, "one that is not used ends"
 
 
+@pytest.mark.parametrize("silent", [False, True])
 @pytest.mark.parametrize(
     ("servers", "notice_s", "busy_until_s", "stops_at_s"),
     [(1, 120, 0, 0), (1, 120, 40, 40), (3, 120, 0, 20), (3, 120, 40, 40), (1, 120, 500, 90), (3, 120, 500, 90), (1, 0, 500, 0), (3, 0, 500, 0)],
 )
 def test_a_server_that_is_taken_back_answers_for_as_long_as_its_notice_allows(
-    servers: int, notice_s: int, busy_until_s: int, stops_at_s: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: int, notice_s: int, busy_until_s: int, stops_at_s: int, silent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of several, until the load balancer has heard of it, too; then its gateway is stopped, which lets answers end, and its model last."""
+    """Of several, until the load balancer has heard of it, too; then its gateway is stopped, which lets answers end, and its model last. ``silent``: a full
+    server's counters cannot be had."""
     two = {"served_model_name": "one", "second": {"served_model_name": "other"}}
     passed, stopped = 0.0, list[tuple[float, str]]()
 
@@ -182,18 +184,23 @@ def test_a_server_that_is_taken_back_answers_for_as_long_as_its_notice_allows(
         nonlocal passed
         passed += seconds
 
+    def counters(port: int) -> dict[str, float] | None:
+        busy = passed < busy_until_s and port == routes.SECOND_PORT
+        return None if busy and silent else {"in_flight": float(busy)}
+
     (tmp_path / "health").mkdir()
     (tmp_path / "health/ready").write_text("ready\n")
     context = SimpleNamespace(facts=replace(FACTS, replicas=servers), spec={"machine": {"preemption_notice_s": notice_s}, "serve": two}, settle=lambda _: None)
     for module, name, value in (
         (steps.Context, "load", lambda: context),
         (state, "RUN", tmp_path),
+        (steps, "RUN", tmp_path),
         (state, "_INTERRUPTION", tmp_path / "interruption"),
         (steps, "call", lambda *_, **__: (b"TRUE", {})),
         (steps, "guest_attribute", lambda *_: None),
         (steps, "_keep_logs", lambda _: None),
         (steps, "time", SimpleNamespace(monotonic=lambda: passed, sleep=sleep)),
-        (steps, "read_counters", lambda port: {"in_flight": float(passed < busy_until_s and port == routes.SECOND_PORT)}),
+        (steps, "read_counters", counters),
         (steps.containers, "stop", lambda stage: stopped.append((passed, stage))),
     ):
         monkeypatch.setattr(module, name, value)
@@ -271,6 +278,7 @@ def test_an_idle_group_that_cannot_be_emptied_is_over_and_tried_again(
     bucket = Refusing()
     for module, name, value in (
         (state, "RUN", tmp_path),
+        (steps, "RUN", tmp_path),
         (state, "_ENDED", tmp_path / "ended"),
         (state, "_INTERRUPTION", tmp_path / "interruption"),
         (state, "boot_id", lambda: "boot-1"),
