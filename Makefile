@@ -45,7 +45,7 @@ check: setup
 	$(PY) -m pytest tests/project
 
 test-fast: environments
-	$(PY) -m pytest tests --ignore=tests/torch --ignore=tests/quantize_env --ignore=tests/gpu --ignore=tests/job --ignore=tests/vm --ignore=tests/project -n 2
+	$(PY) -m pytest tests --ignore=tests/torch --ignore=tests/quantize_env --ignore=tests/gpu --ignore=tests/job --ignore=tests/vm --ignore=tests/project -n 2 --dist worksteal
 
 test-torch: environments
 	OMP_NUM_THREADS=1 .elson/envs/train/bin/python -m pytest tests/torch -n 2 --dist worksteal
