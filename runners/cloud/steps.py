@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from runners.cloud.doctor import GLOBAL_GPUS, Finding
 from runners.planning.parts import Plan
-from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
+from runners.planning.session import BAKED_BOOT_S, boot
 from runners.spec import Spec
 
 #: Baking: half an hour of a small VM and its disk; a month of the image, about 20 GB. By arithmetic, not measured.
@@ -102,7 +102,8 @@ def bake(plan: Plan, stack: str, project: str, zone: str, image: str) -> BuildSt
     """
     if plan.wanted.image_is_baked and plan.wanted.image == image:
         return None
-    saved_s = BOOT_S.expected + PULL_S.expected - BAKED_BOOT_S.expected
+    unbaked = plan.wanted.model_copy(update={"image_is_baked": False})
+    saved_s = sum(phase.expected_s for phase in boot(unbaked)) - BAKED_BOOT_S.expected
     saved_usd = saved_s / 3600 * plan.money.usd_per_hour
     if saved_usd <= BAKE_USD:
         return None

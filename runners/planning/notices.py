@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from runners.planning import cloud_run, training
 from runners.planning.machines import MACHINES, Machine
 from runners.planning.parts import Notice, Plan
-from runners.planning.session import BAKED_BOOT_S, BOOT_S, PULL_S
+from runners.planning.session import BAKED_BOOT_S, boot
 from runners.spec import BaseModelSpec, Spec
 from runners.training.shape import QWEN2_14B, Shape
 from runners.vm.decide import AT_WORK_MINUTES
@@ -120,7 +120,7 @@ def machine_warnings(plan: Plan) -> Iterator[Notice]:
     if "not verified" in plan.money.source:
         yield Notice(f"the prices of {plan.money.priced_at} are {plan.money.source}", "a table read from the billing catalogue", "elson prices refresh")
     if not plan.wanted.image_is_baked and not plan.machine.is_run:
-        slow = BOOT_S.expected + PULL_S.expected
+        slow = sum(phase.expected_s for phase in boot(plan.wanted))
         yield Notice(
             f"every boot installs docker and pulls images, about {slow / 60:.0f} minutes", f"{slow - BAKED_BOOT_S.expected:.0f} s less", "elson images bake"
         )

@@ -55,7 +55,7 @@ class Estimate:
         return PlannedPhase(name, *self.values, self.source)
 
 
-#: Driver, docker and toolkit on a stock image; a baked image; containers from the registry. One report: 457 s of installing, 587 s of pulling.
+#: Driver, docker and toolkit on a stock image; a baked image; a machine's two images from the registry. One report: 457 s of installing, 587 s of pulling.
 BOOT_S = Estimate(90, 240, 460, "assumed; worst: one report")
 #: 25 s until ssh answers have been measured of 5,000 VMs of up to 32 cores (R. Aboukhalil, 2018, no GPU); driver, docker and the units come on top.
 BAKED_BOOT_S = Estimate(30, 50, 120, "assumed; 25 s of it quoted, without a GPU")
@@ -112,8 +112,7 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
         RUN_START_S.phase("second instance"),
         transfer(base, host, DOWNLOAD_SHARE).phase("quantize: download"),
     )
-    return (
-        *boot(wanted),
+    first = (
         PROGRAM_S.phase("train: program"),
         transfer(base, host, DOWNLOAD_SHARE).phase("train: download"),
         Estimate(1, 3, 10, "assumed").phase("train: read data"),
@@ -126,7 +125,12 @@ def phases(spec: Spec, wanted: MachineSpec, host: Machine, shape: Shape, corpus:
         MERGE_S_PER_GB.times(base).phase("merge: merge"),
         COMPARE_S_PER_GB.times(base).phase("merge: compare with the adapter"),
         *_head(spec, host, shape, corpus),
+    )
+    return (
+        *boot(wanted),
+        *first,
         *(moved if host.is_run else ()),
+        *_second_image(wanted, first),
         PROGRAM_S.phase("quantize: program"),
         awq.phase(f"quantize: quantize with {spec.quantize.backend}"),
         MEASURE_S_PER_GB.times(base).phase("quantize: measure"),
@@ -165,7 +169,18 @@ def boot(wanted: MachineSpec) -> tuple[PlannedPhase, ...]:
         return (RUN_START_S.phase("instance with its GPU"),)
     if wanted.image_is_baked:
         return (BAKED_BOOT_S.phase("boot (baked image)"),)
-    return (BOOT_S.phase("boot, docker, toolkit"), PULL_S.phase("container images"))
+    # A training waits for its first image alone; that the two are of one size is assumed.
+    pulled = PULL_S.times(0.5).phase("first container image") if wanted.role == "train" else PULL_S.phase("container images")
+    return (BOOT_S.phase("boot, docker, toolkit"), pulled)
+
+
+def _second_image(wanted: MachineSpec, beside: tuple[PlannedPhase, ...]) -> tuple[PlannedPhase, ...]:
+    """What a machine still waits for its second image, which it pulls ``beside`` the work with the first."""
+    if wanted.provisioning_model == "RUN" or wanted.image_is_baked:
+        return ()
+    passed = (sum(values) for values in zip(*((one.optimistic_s, one.expected_s, one.pessimistic_s) for one in beside), strict=True))
+    best, expected, worst = (max(0.0, needed - done) for needed, done in zip(PULL_S.times(0.5).values, passed, strict=True))
+    return (PlannedPhase("second container image", best, expected, worst, PULL_S.source),) if worst else ()
 
 
 def with_plan(spec: Spec, shape: Shape, corpus: CorpusSize) -> Spec:

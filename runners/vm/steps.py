@@ -99,15 +99,35 @@ def pull(stage: str) -> int:
             if stage == "serve":
                 state.mark("image")
             return 0
-        login = ["docker", "login", "--username", "oauth2accesstoken", "--password-stdin", image.split("/")[0]]
-        done = subprocess.run(login, input=context.cloud.token(), capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            done = subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, text=True, check=False)
-        if done.returncode:
-            log.warning("image not pulled", stage=stage, attempt=attempt, of=_PULL_TRIES, problem=done.stderr[-400:])
+        if problem := _pulled(context, image):
+            log.warning("image not pulled", stage=stage, attempt=attempt, of=_PULL_TRIES, problem=problem)
             time.sleep(min(60, 2**attempt))
     log.error("image cannot be pulled", stage=stage, image=image, fix="`elson doctor` says whether the image is there and readable")
     return 1
+
+
+def _pulled(context: Context, image: str) -> str:
+    """Pull it once; what went wrong, or an empty text."""
+    login = ["docker", "login", "--username", "oauth2accesstoken", "--password-stdin", image.split("/")[0]]
+    done = subprocess.run(login, input=context.cloud.token(), capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        done = subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, text=True, check=False)
+    return (done.stderr[-400:] or f"exit code {done.returncode}") if done.returncode else ""
+
+
+def _pull_ahead(context: Context, stage: str) -> None:
+    """Bring the images of later stages while one is at work. Nothing depends on it: what is missing then is pulled by its own unit, which says why."""
+    stages = stages_of("train")
+    later = dict.fromkeys(image_of(one) for one in stages[stages.index(stage) :])
+    for name in [one for one in later if one != image_of(stage)]:
+        try:
+            problem = _pulled(context, context.facts.images[name])
+        except (CloudError, OSError) as error:
+            problem = str(error)[:400]
+        if problem:
+            log.warning("image not pulled ahead", image=name, problem=problem)
+        else:
+            log.event("image is here ahead of its stage", image=name, during=stage)
 
 
 def train() -> int:
@@ -122,6 +142,7 @@ def train() -> int:
             state.end(context, context.facts)
         if beginning.action != "work":
             return 0
+        threading.Thread(target=_pull_ahead, args=(context, stage), daemon=True).start()
         with progress.Publisher(context, stage) as publisher:
             code = containers.run(stage, containers.run_arguments(stage, context.facts, context.spec), publisher.line, _terminated)
         decision = context.settle(partial(_ended, context, stage, code))

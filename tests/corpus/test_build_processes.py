@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -83,7 +84,7 @@ def test_a_build_whose_processes_die_at_their_start_says_so(tmp_path: Path) -> N
     (tmp_path / "dead.py").write_text(_DEAD_AT_START)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)}
     dies = tmp_path / "dies"
-    dies.write_text(f'#!/bin/sh\ncase "$*" in *resource_tracker*) exec {sys.executable} "$@";; esac\nexit 1\n')
+    dies.write_text(f'#!/bin/sh\ncase "$*" in *resource_tracker*) exec {shlex.quote(sys.executable)} "$@";; esac\nexit 1\n')
     dies.chmod(0o755)
     ended = subprocess.run([sys.executable, str(tmp_path / "dead.py"), str(dies)], capture_output=True, text=True, env=environment, timeout=60)
     assert "a process that reads pairs for this build has died" in ended.stdout and not ended.stderr, ended

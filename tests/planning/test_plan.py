@@ -118,6 +118,21 @@ def test_every_phase_that_a_stage_times_is_planned_under_its_name(stage: str, fi
     assert {f"{stage}: {name}" for name in timed} <= planned
 
 
+def test_the_second_image_is_waited_for_only_by_a_session_that_is_quicker_than_its_pull() -> None:
+    """It is pulled beside the work with the first, and a start has both or, of a server, none."""
+    tiny = replace(QWEN2_14B, layers=2, vocabulary=1000)
+    for shape, waits in ((QWEN2_14B, False), (tiny, True)):
+        planned = {phase.name: phase for phase in train_plan(shape=shape, corpus=CorpusSize(10, 400, "a test")).phases}
+        assert ("second container image" in planned) is waits
+        if second := planned.get("second container image"):
+            names = list(planned)
+            at = names.index("second container image")
+            assert names[at + 1] == "quantize: program"
+            beside = sum(planned[name].expected_s for name in names[names.index("train: program") : at])
+            assert second.expected_s == pytest.approx(planned["first container image"].expected_s - beside)
+    assert not any("image" in phase.name for phase in train_plan(image_is_baked=True).phases[1:])
+
+
 @pytest.mark.parametrize("host", [{}, {"image_is_baked": True}, {"provisioning_model": "RUN", "machine_type": "run-rtx6000-20"}], ids=["stock", "baked", "run"])
 def test_gates_take_at_most_15_percent_of_the_session(host: dict[str, Any]) -> None:
     planned = train_plan(**host).phases
@@ -198,7 +213,7 @@ def test_the_page_says_by_the_plans_figures_why_a_session_takes_more_than_ten_mi
     all_overlapped, none = (f"{100 * training.UTILISATION * steps / (steps - over):.0f} %" for over in (chain - 600, plan.expected_s - 600))
     assert f"with everything overlapped {all_overlapped} of the card's FLOP/s instead of 27.7 %, with nothing overlapped {none}." in page
     assert f"the plan says {plan.optimistic_s / 60:.1f} minutes" in page
-    assert f"{stock.expected_s - plan.expected_s:.0f} s of installing and pulling come on top: {stock.expected_s / 60:.1f} minutes" in page
+    assert f"{stock.expected_s - plan.expected_s:.0f} s of installing and pulling the first image come on top: {stock.expected_s / 60:.1f} minutes" in page
 
 
 def test_lora_is_faster_and_more_cards_of_another_kind_are_slower() -> None:
@@ -216,7 +231,7 @@ def test_lora_is_faster_and_more_cards_of_another_kind_are_slower() -> None:
 def test_cards_that_cost_more_and_save_little_are_refused_with_the_numbers(cards: int) -> None:
     text = refused(train_plan(machine_type=f"a3-highgpu-{cards}g"))
     assert "10 minutes saved" in text
-    assert re.search(rf"a3-highgpu-{cards}g takes \d+ minutes and \$\d+\.\d+, a3-highgpu-1g takes 20 minutes and \$1\.\d+", text)
+    assert re.search(rf"a3-highgpu-{cards}g takes \d+ minutes and \$\d+\.\d+, a3-highgpu-1g takes 18 minutes and \$1\.\d+", text)
     assert "machine.machine_type: a3-highgpu-1g" in text
 
 

@@ -62,7 +62,7 @@ def test_an_h100_on_demand() -> None:
 
 
 def test_a_deadline_before_the_end_and_a_platform_limit_before_the_deadline() -> None:
-    assert "takes about 20 minutes" in refused(train_plan(deadline_minutes=10))
+    assert "takes about 18 minutes" in refused(train_plan(deadline_minutes=10))
     assert "machine.max_run_minutes 60 is below deadline_minutes 120" in refused(train_plan(max_run_minutes=60))
 
 

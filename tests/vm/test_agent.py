@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from runners import log
 from runners.errors import UserError
 from runners.spec import MachineSpec, ServeSpec, Spec
 from runners.vm import containers, facts, logs, payload, steps, watch
+from runners.vm.cloud import CloudError
 from runners.vm.decide import Decision
 from tests.infra.agent import Agent, Bucket
 
@@ -207,3 +209,24 @@ def test_a_state_says_when_it_was_written_though_a_stage_says_nothing_and_an_end
     agent.alive_s, agent.wall_s = agent.alive_s + 600, agent.wall_s + 600
     agent.context.settle(lambda job: Decision("stop", job))
     assert agent.state["updated_at"] == ended
+
+
+@pytest.mark.parametrize(("stage", "pulled"), [("train", ["quantize"]), ("merge", ["quantize"]), ("quantize", [])])
+@pytest.mark.parametrize("fault", ["", "docker login", "docker pull", "token"])
+def test_later_images_are_pulled_ahead_and_nothing_depends_on_it(stage: str, pulled: list[str], fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def token() -> str:
+        if fault == "token":
+            raise CloudError(503, "the metadata server is away")
+        return "t"
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        text = " ".join(command)
+        asked.append(command[-1] if text.startswith("docker pull") else "")
+        return subprocess.CompletedProcess(command, int(bool(fault) and text.startswith(fault)), "", "no")
+
+    monkeypatch.setattr(steps.subprocess, "run", run)
+    found = dataclasses.replace(facts.parse(metadata()), images={name: PINNED.format(name) for name in ("train", "quantize")})
+    steps._pull_ahead(SimpleNamespace(facts=found, cloud=SimpleNamespace(token=token)), stage)  # type: ignore[arg-type]
+    assert [image for image in asked if image] == ([PINNED.format(name) for name in pulled] if fault in ("", "docker pull") else [])
