@@ -180,7 +180,7 @@ def _second_image(wanted: MachineSpec, beside: tuple[PlannedPhase, ...]) -> tupl
         return ()
     passed = (sum(values) for values in zip(*((one.optimistic_s, one.expected_s, one.pessimistic_s) for one in beside), strict=True))
     best, expected, worst = (max(0.0, needed - done) for needed, done in zip(PULL_S.times(0.5).values, passed, strict=True))
-    return (PlannedPhase("second container image", best, expected, worst, PULL_S.source),) if worst else ()
+    return (PlannedPhase("second container image", best, expected, worst, PULL_S.source),) if max(best, expected, worst) else ()
 
 
 def with_plan(spec: Spec, shape: Shape, corpus: CorpusSize) -> Spec:
