@@ -190,6 +190,20 @@ def ours(count: int, folder: Path, text: str) -> dict[str, Any]:
     }
 
 
+def as_tasks(folder: Path, tasks: int) -> dict[str, Any]:
+    """The pairs that :func:`ours` built, once more as datatrove's tasks, two at a time; whether the dataset is the same, byte for byte."""
+    from runners.corpus import cluster
+    from runners.corpus.build import CONTENT
+
+    spec = Spec(data=DataSpec(sources="sources.yaml", benchmark="cases.yaml", drop_leaks=True, refuse_beyond={}))
+    begin, cpu = time.monotonic(), _cpu_s()
+    with Memory() as memory:
+        result = cluster.run(cluster.job_of(spec, folder, None, str(folder / "tasks"), tasks), folder / "together", workers=2)
+    seconds = round(time.monotonic() - begin, 1)
+    same = all((result.folder / name).read_bytes() == (folder / "out" / name).read_bytes() for name in CONTENT)
+    return {"tasks": tasks, "seconds": seconds, "cpu_seconds": round(_cpu_s() - cpu, 1), "peak_mib": round(memory.peak_mib), "same": same}
+
+
 def _cpu_s() -> float:
     """Processor seconds of this process and of its children that ended."""
     return sum(use.ru_utime + use.ru_stime for use in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)))
@@ -323,6 +337,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sizes", nargs="*", type=int)
     parser.add_argument("--text", choices=("words", "figures", "own"), default="own")
+    parser.add_argument("--tasks", type=int, default=0, help="build the same again as so many of datatrove's tasks, and compare the datasets")
     parser.add_argument("--near", type=int, default=0, help="compare engines at this size")
     parser.add_argument("--folder", type=Path, help="where to work; default: a temporary folder")
     parser.add_argument("--out", type=Path, help="add this run to the list of runs in this file")
@@ -338,6 +353,8 @@ def main() -> None:
             folder = base / str(size)
             folder.mkdir(parents=True, exist_ok=True)
             results["builds"].append(ours(size, folder, options.text))
+            if options.tasks:
+                results["builds"][-1]["as_tasks"] = as_tasks(folder, options.tasks)
             print(json.dumps(results["builds"][-1]), file=sys.stderr, flush=True)
             shutil.rmtree(folder)
         if options.near:
