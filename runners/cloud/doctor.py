@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -251,7 +252,7 @@ def _models(stack: Stack) -> Iterator[Finding]:
     spec, buckets = stack.spec, stack.spec.buckets
     if stack.role == "serve":
         for what, one in zip(("model to serve", "second model to serve"), spec.serve.models(), strict=False):
-            yield _named(what, lambda name=one.model: registry.to_serve(buckets, name), "elson models promote NAME")  # type: ignore[misc]
+            yield _named(what, functools.partial(registry.to_serve, buckets, one.model), "elson models promote NAME")
     if stack.role != "train":
         return
     yield _named("dataset", lambda: registry.usable(buckets, spec.dataset.name), f"elson data build --publish  (as {spec.dataset.name})")
