@@ -23,28 +23,15 @@ SHAPE = {"num_hidden_layers": 16, "hidden_size": 320, "intermediate_size": 1152,
 CLIPPED = "model.layers.7.self_attn.q_proj"
 #: Measures and says how much memory that took beside the pages of files; a small model first takes what the libraries take.
 WORKER = """
-import json, re, sys, threading, time
+import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from runners.compression import gates, quantize
 from runners.spec import load
+from tests.held_memory import most
 from tests.quantize_env.test_layered_gate import held_out
 spec, dataset, work = load(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
-def held():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
-def most(call):
-    before, seen, over = held(), [], threading.Event()
-    def look():
-        while not over.wait(0.002):
-            seen.append(held())
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        return call(), max(seen) - before
-    finally:
-        over.set()
-        watcher.join()
 def measured(name):
     return quantize.measure(spec, work / name, work / f"{name}-awq", held_out(spec, work / name, dataset))
 measured("small")

@@ -82,28 +82,15 @@ def test_a_folder_that_lacks_tensors_is_named(tmp_path: Path) -> None:
 
 #: Merges and measures, and says how much memory that took beside the pages of files; a small model first takes what the libraries take.
 WORKER = """
-import json, re, sys, threading, time
+import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from runners.compression import forgetting, gates, merge
 forgetting.AREAS = {area: items[:2] for area, items in forgetting.AREAS.items()}  # all of them take a minute
 from runners.spec import load
+from tests.held_memory import most
 spec, dataset, work = (Path(name) for name in sys.argv[1:])
-def held():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
-def most(call):
-    before, seen, over = held(), [], threading.Event()
-    def look():
-        while not over.wait(0.002):
-            seen.append(held())
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        return call(), max(seen) - before
-    finally:
-        over.set()
-        watcher.join()
 def merged(name):
     return merge.merge(load(spec), work / name, work / f"{name}-adapter", dataset, work / f"{name}-out")
 merged("small")
